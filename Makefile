@@ -1,0 +1,28 @@
+# `make check` is what CI runs before the tests' slower tiers: format, lint, types, layers, fast tests.
+PYTHON ?= python
+
+.PHONY: check check-static format lint types layers test full
+
+check: check-static test
+
+check-static: lint types layers
+
+format:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+types:
+	$(PYTHON) -m mypy
+
+layers:
+	lint-imports
+
+test:
+	$(PYTHON) -m pytest -q
+
+full:
+	$(PYTHON) -m pytest -q -m full

@@ -1,0 +1,55 @@
+"""How much of the distance to the golden numbers is float32 rounding, theirs and ours.
+
+    python benchmarks/golden_float64.py T_astronaut_six T_astronaut_coco80 L_astronaut_coco80 L_astronaut_two
+
+Runs our model on golden cases in float32 and in float64 and prints, for each, the worst relative error of a head output,
+how many boxes are farther than 0.01 pixels from the golden ones, and the largest distance. Where float64 is as far as
+float32, the golden numbers' own rounding is the limit. Needs the folder of golden numbers (GLIP_PARITY, else
+../shared/parity).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from glip.model.config import GLIP_L, GLIP_T, GLIP_T_A
+from glip.model.glip import GLIP, build_glip
+from glip.weights.convert import to_native
+from tests.golden.cases import Case, deviations, partners, run_stages
+from tests.golden.weights import make_state
+
+ARCHITECTURES = {"A": GLIP_T_A, "B": GLIP_T, "T": GLIP_T, "L": GLIP_L}
+HEAD = ("bbox_reg", "centerness", "token_logits")
+
+
+def measure(model: GLIP, case: Case, dtype: torch.dtype) -> str:
+    """One row of the table."""
+    arrays = run_stages(model, case, dtype).arrays
+    heads = {name: found[0] for name, found in deviations(case, arrays).items() if name.startswith(HEAD)}
+    worst = max(heads, key=lambda name: heads[name])
+    pixels = [pair.pixels for k in range(len(case.meta["detections"])) for pair in partners(case, arrays, k)]
+    beyond = sum(distance >= 0.01 for distance in pixels)
+    return f"{case.name:28} {str(dtype)[6:]:8} {heads[worst]:.1e} {worst:18} {beyond:5} {max(pixels):9.4f}"
+
+
+def main(names: list[str]) -> None:
+    """Prints the table for the cases named."""
+    folder = Path(os.environ.get("GLIP_PARITY", ROOT.parent / "shared" / "parity")) / "cases"
+    print(f"{'case':28} {'computed':8} {'worst head output':26} {'>0.01':>5} {'largest':>9}  (boxes, pixels)")
+    for name in names:
+        case = Case.read(folder, name)
+        variant = case.meta["variant"]
+        model = build_glip(ARCHITECTURES[variant], to_native(make_state("T" if variant == "B" else variant)).state)
+        for dtype in (torch.float32, torch.float64):
+            print(measure(model.eval().to(dtype), case, dtype), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["T_astronaut_six", "T_astronaut_coco80", "L_astronaut_coco80", "L_astronaut_two"])

@@ -1,0 +1,42 @@
+"""Find anything that can be named, in any picture.
+
+    from glip import load_detector
+
+    detector = load_detector("glip-t")
+    for found in detector.predict(["street.jpg"], "person . hard hat ."):
+        print(found.boxes, found.scores, found.labels, found.names)
+
+The public names are resolved on first use, so that `import glip` loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glip.detections import Detections
+    from glip.detector import Detector, load_detector
+    from glip.errors import GlipError
+    from glip.prompts import Prompt, PromptSet
+
+__all__ = ["Detections", "Detector", "GlipError", "Prompt", "PromptSet", "load_detector"]
+
+_HOME = {
+    "Detections": "glip.detections",
+    "Detector": "glip.detector",
+    "GlipError": "glip.errors",
+    "Prompt": "glip.prompts",
+    "PromptSet": "glip.prompts",
+    "load_detector": "glip.detector",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'glip' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,242 @@
+"""Detector: a checkpoint, its tokenizer and pictures → Detections. Knows nothing of folders, shards or data sets."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glip.detections import Detections
+from glip.errors import InputError
+from glip.images import ImageBatch, ImageInput, as_image, collate, padded_hw, prepare
+from glip.model.glip import GLIP, build_glip
+from glip.model.postprocess import PUBLISHED, Found, Selection, limit, merge, select, without_limits
+from glip.model.text import TextFeatures
+from glip.prompts import Prompt, PromptSet, tokenize
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+REMEMBERED_PROMPTS = 256  # encoded prompts kept; a caption per picture must not fill the memory
+
+
+class Detector:
+    """Finds what a prompt names.
+
+    Attributes:
+        name: of the checkpoint, as it was asked for.
+        sha256: of the checkpoint's tensors file; says which numbers made a result.
+        precision: fp32 (equal to the published model), bf16 or fp16 (matrix products in half precision).
+    """
+
+    def __init__(
+        self,
+        model: GLIP,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        sha256: str,
+        device: str = "auto",
+        precision: str = "fp32",
+    ) -> None:
+        self.device = choose_device(device)
+        check_precision(precision, self.device)
+        self.name = name
+        self.sha256 = sha256
+        self.precision = precision
+        self.tokenizer = tokenizer
+        self._model = model.eval().requires_grad_(False).to(self.device)
+        self._encoded: OrderedDict[Prompt, tuple[TextFeatures, Tensor]] = OrderedDict()
+
+    def predict(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        prompt: str | Sequence[str] | Prompt,
+        score_threshold: float = 0.05,
+        imgsz: int = 800,
+        batch_size: int = 1,
+    ) -> list[Detections]:
+        """Looks for the names of a prompt in pictures.
+
+        Args:
+            images: paths, PIL images or arrays (H, W, 3) of uint8 RGB; one of them, or a sequence.
+            prompt: 'person . dog .', a list of names, or a `Prompt` (a caption with spans).
+            score_threshold: least score of a detection. Up to 0.05 it is the published threshold, which looks at the
+                phrase's score before centerness is multiplied in.
+            imgsz: short side in pixels that pictures are resized to; the long side stays below imgsz * 1333 / 800.
+            batch_size: pictures that run together. Only pictures of equal padded size do, so results do not depend on
+                it (but for rounding).
+
+        Returns:
+            One `Detections` a picture, in order, best score first.
+
+        Raises:
+            InputError: a prompt, a picture or a number that cannot be used.
+        """
+        if not 0 <= score_threshold <= 1:
+            raise InputError(f"score_threshold is {score_threshold}; it must lie between 0 and 1.")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; it must be 1 or more.")
+        several = isinstance(images, Sequence) and not isinstance(images, (str, bytes))
+        sources: Sequence[ImageInput] = images if several else [images]  # type: ignore[assignment,list-item]
+        prompts = self._prompts(prompt)
+        selection = replace(PUBLISHED, candidate_threshold=min(score_threshold, PUBLISHED.candidate_threshold))
+        results: list[Detections | None] = [None] * len(sources)
+        for positions, batch in _batches(sources, imgsz, batch_size):
+            for position, found in zip(positions, self.detect(batch, prompts, selection), strict=True):
+                strong = found.scores >= score_threshold
+                results[position] = found if score_threshold <= PUBLISHED.candidate_threshold else found.filter(strong)
+        return [result for result in results if result is not None]
+
+    @torch.inference_mode()
+    def detect(
+        self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection = PUBLISHED
+    ) -> list[Detections]:
+        """Runs one batch against one list of prompts: a class list, in as many chunks as it needs.
+
+        Args:
+            batch: prepared pictures.
+            prompts: the chunks, in order. The pictures' features are computed once for all of them.
+            selection: thresholds and limits; `max_detections` counts after the chunks are merged, unless
+                `limit_per_chunk` asks for the published LVIS protocol.
+
+        Returns:
+            One `Detections` a picture; labels count through all chunks.
+        """
+        with self._autocast():
+            maps = self._model.encode_image(batch.pixels.to(self.device))
+            chunks = [self._ground(maps, prompt, batch, selection) for prompt in prompts]
+        offsets = [sum(len(prompt.phrases) for prompt in prompts[:index]) for index in range(len(prompts))]
+        names = tuple(phrase for prompt in prompts for phrase in prompt.phrases)
+        count = None if selection.limit_per_chunk else selection.max_detections
+        merged = [limit(merge(list(parts), offsets), count) for parts in zip(*chunks, strict=True)]
+        return [_on_original(found, scale, names) for found, scale in zip(merged, batch.scales, strict=True)]
+
+    def _ground(
+        self, maps: list[Tensor], prompt: Prompt, batch: ImageBatch, selection: Selection
+    ) -> list[Found]:
+        text, positive_map = self._encode(prompt)
+        outputs = self._model.ground(maps, text)
+        return select(outputs, positive_map, list(batch.sizes_hw), without_limits(selection))
+
+    def _encode(self, prompt: Prompt) -> tuple[TextFeatures, Tensor]:
+        """Text features (1, T, D) and positive map (P, T) of a prompt, computed once."""
+        if prompt not in self._encoded:
+            tokens = tokenize(prompt, self.tokenizer)
+            text = self._model.encode_text(tokens.input_ids[None].to(self.device))
+            self._encoded[prompt] = (text, tokens.positive_map.to(self.device))
+            if len(self._encoded) > REMEMBERED_PROMPTS:
+                self._encoded.popitem(last=False)
+        self._encoded.move_to_end(prompt)
+        return self._encoded[prompt]
+
+    def _prompts(self, prompt: str | Sequence[str] | Prompt) -> Sequence[Prompt]:
+        if isinstance(prompt, Prompt):
+            return [prompt]
+        if isinstance(prompt, str):
+            return PromptSet.parse(prompt, self.tokenizer).for_image("")
+        return PromptSet.from_names(prompt, self.tokenizer).for_image("")
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.precision])
+
+
+def load_detector(
+    name_or_path: str | Path = "glip-t",
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    offline: bool = False,
+    on_download: Callable[[str, int, int | None], None] | None = None,
+) -> Detector:
+    """Opens a checkpoint, downloading it the first time.
+
+    Args:
+        name_or_path: a name of `glip models list`, a model folder, or a published `.pth` file.
+        device: auto, cpu, mps, cuda or cuda:N.
+        precision: fp32, bf16 or fp16.
+        offline: never touch the network.
+        on_download: called with what is being downloaded, bytes so far and bytes in all (None if unknown).
+
+    Raises:
+        InputError: the name, the file, the device or the precision cannot be used.
+        JobFailed: a download failed.
+    """
+    from glip.weights.checkpoint import open_model
+
+    # Before any download or load: these two answers cost nothing.
+    check_precision(precision, choose_device(device))
+    folder = open_model(str(name_or_path), offline=offline, on_download=on_download)
+    model = build_glip(folder.config, folder.state_dict())
+    return Detector(
+        model, folder.tokenizer(), name=folder.name, sha256=folder.sha256, device=device, precision=precision
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """The device that a word means; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: unknown, or not in this machine.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in {"cpu", "mps", "cuda"} or (index and not (kind == "cuda" and index.isdecimal())):
+        raise InputError(f"Device {device!r} is unknown; accepted are auto, cpu, mps, cuda and cuda:N.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError("Device 'mps' was asked for, but this machine has none; use --device cpu or auto.")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InputError(f"Device {device!r} was asked for, but PyTorch sees {count} CUDA devices; use --device auto.")
+    return torch.device(device)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises InputError for a precision that is unknown or that the device has no arithmetic for."""
+    if precision not in PRECISIONS:
+        raise InputError(f"Precision {precision!r} is unknown; accepted are {', '.join(PRECISIONS)}.")
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("Precision fp16 needs a GPU: CPUs have no fast fp16 arithmetic. Use --precision bf16 or fp32.")
+
+
+def _batches(
+    sources: Sequence[ImageInput], imgsz: int, batch_size: int
+) -> Iterator[tuple[list[int], ImageBatch]]:
+    """Prepared pictures in batches of equal padded size, each with the positions of its pictures in `sources`."""
+    waiting: dict[tuple[int, int], list[tuple[int, object]]] = {}
+    for position, source in enumerate(sources):
+        picture = prepare(as_image(source), imgsz)
+        group = waiting.setdefault(padded_hw(picture.resized_hw), [])
+        group.append((position, picture))
+        if len(group) == batch_size:
+            yield [p for p, _ in group], collate([picture for _, picture in group])  # type: ignore[misc]
+            group.clear()
+    for group in waiting.values():
+        if group:
+            yield [p for p, _ in group], collate([picture for _, picture in group])  # type: ignore[misc]
+
+
+def _on_original(found: Found, scale: tuple[float, float], names: tuple[str, ...]) -> Detections:
+    """From the resized picture, both ends inside, to the original picture, continuous.
+
+    As published: scaled first, then the end moves by one whole pixel. In a picture that was enlarged, a box at the edge
+    ends a fraction of a pixel outside.
+    """
+    scale_x, scale_y = scale
+    boxes = found.boxes.float().cpu().numpy() * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+    boxes += np.array([0, 0, 1, 1], np.float32)
+    scores = found.scores.float().cpu().numpy()
+    return Detections(boxes, scores, found.labels.cpu().numpy().astype(np.int64), names)

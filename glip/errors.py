@@ -1,0 +1,45 @@
+"""What a user can repair, and the one way to ask for an optional package.
+
+Knows nothing of the rest of the house; everything may use it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import ClassVar
+
+
+class GlipError(Exception):
+    """Something a user can repair. Its text is shown as it is, without a traceback.
+
+    A message says what happened, the value, what is accepted and what to do.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+
+class InputError(GlipError):
+    """An option, a prompt, a file or a folder that cannot be used as given."""
+
+
+class MissingExtra(GlipError):
+    """An optional package is not installed."""
+
+
+class JobFailed(GlipError):
+    """The request was right, but the work could not be done: network, disk, a failed check."""
+
+    exit_code: ClassVar[int] = 1
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Imports an optional package.
+
+    Raises:
+        MissingExtra: it is not installed; the message holds the install line.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"This needs {module}, which is not installed. Run: pip install 'glip[{extra}]'") from error

@@ -1,0 +1,67 @@
+"""One square anchor per place and level, and the code between anchors, deltas and boxes.
+
+Source: SPEC 8. Boxes here are the original's: xyxy in pixels of the network input, both ends inside the box, so that a
+width is x2 - x1 + 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+STRIDES = (8, 16, 32, 64, 128)
+ANCHOR_STRIDES = 8  # an anchor's side, in strides of its level
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+MAX_LOG_SIZE = math.log(1000 / 16)  # a decoded box is at most this much larger than its anchor
+
+
+def make_anchors(sizes_hw: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """Anchors of all levels in one row, level after level, row-major.
+
+    Args:
+        sizes_hw: height and width of each level's map, finest first.
+        device: where the result lies.
+
+    Returns:
+        (A, 4).
+    """
+    return _make_anchors(tuple(sizes_hw), device)
+
+
+@lru_cache(maxsize=64)
+def _make_anchors(sizes_hw: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    # Outside inference mode: these constants are shared with training.
+    with torch.inference_mode(mode=False), torch.no_grad():
+        levels = []
+        for (height, width), stride in zip(sizes_hw, STRIDES, strict=True):
+            half = (ANCHOR_STRIDES * stride - 1) / 2
+            y = torch.arange(height, device=device, dtype=torch.float32) * stride + (stride - 1) / 2
+            x = torch.arange(width, device=device, dtype=torch.float32) * stride + (stride - 1) / 2
+            y, x = torch.meshgrid(y, x, indexing="ij")
+            levels.append(torch.stack((x - half, y - half, x + half, y + half), dim=-1).view(-1, 4))
+        return torch.cat(levels)
+
+
+def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """The deltas (..., 4) that lead from anchors (..., 4) to boxes (..., 4)."""
+    size = boxes[..., 2:] - boxes[..., :2] + 1
+    anchor_size = anchors[..., 2:] - anchors[..., :2] + 1
+    shift = (_centre(boxes) - _centre(anchors)) / anchor_size
+    return torch.cat((shift, (size / anchor_size).log()), dim=-1) * boxes.new_tensor(DELTA_WEIGHTS)
+
+
+def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """The boxes (..., 4) that deltas (..., 4) make of anchors (..., 4)."""
+    shift, log_size = (deltas / deltas.new_tensor(DELTA_WEIGHTS)).split(2, dim=-1)
+    anchor_size = anchors[..., 2:] - anchors[..., :2] + 1
+    centre = shift * anchor_size + _centre(anchors)
+    half = (log_size.clamp(max=MAX_LOG_SIZE).exp() * anchor_size - 1) / 2
+    return torch.cat((centre - half, centre + half), dim=-1)
+
+
+def _centre(boxes: Tensor) -> Tensor:
+    return (boxes[..., :2] + boxes[..., 2:]) / 2

@@ -1,0 +1,104 @@
+"""The architectures, as data: three published ones. Checkpoints (trained numbers for one of them) are rows of `weights.zoo`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
+
+from glip.errors import InputError
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class SwinConfig:
+    """Swin Transformer, four stages; each stage after the first doubles the channels."""
+
+    embed_dim: int
+    depths: tuple[int, int, int, int]
+    num_heads: tuple[int, int, int, int]
+    window_size: int
+    # Largest stochastic depth rate; it grows linearly over all blocks. Training only.
+    drop_path: float = 0.2
+
+    @property
+    def out_channels(self) -> tuple[int, int, int]:
+        """Channels of C3, C4, C5: what the neck reads."""
+        return (self.embed_dim * 2, self.embed_dim * 4, self.embed_dim * 8)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """BERT; the defaults are bert-base-uncased."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    max_positions: int = 512
+
+
+@dataclass(frozen=True)
+class GLIPConfig:
+    """One GLIP architecture."""
+
+    swin: SwinConfig
+    text: TextConfig = TextConfig()
+    # Channels of every pyramid map, in neck, fusion and head.
+    channels: int = 256
+    # Blocks of (fusion, text layer, DyHead block); without deep fusion each is a DyHead block alone.
+    num_fusion_blocks: int = 6
+    deep_fusion: bool = True
+    # Width and heads of the image-text attention.
+    fusion_dim: int = 2048
+    fusion_heads: int = 8
+
+    @property
+    def num_levels(self) -> int:
+        """P3 to P7."""
+        return 5
+
+
+GLIP_T = GLIPConfig(swin=SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), window_size=7))
+GLIP_T_A = replace(GLIP_T, deep_fusion=False)
+GLIP_L = replace(
+    GLIP_T,
+    num_fusion_blocks=8,
+    swin=SwinConfig(192, (2, 2, 18, 2), (6, 12, 24, 48), window_size=12, drop_path=0.4),
+)
+
+
+def config_to_dict(config: GLIPConfig) -> dict[str, Any]:
+    """The config as JSON can hold it."""
+    return asdict(config)
+
+
+def config_from_dict(values: Mapping[str, Any]) -> GLIPConfig:
+    """Reads what `config_to_dict` wrote.
+
+    Raises:
+        InputError: a field is missing, unknown or of the wrong kind; the message names it.
+    """
+    swin = _build(SwinConfig, values.get("swin"), "swin")
+    text = _build(TextConfig, values.get("text"), "text")
+    return _build(GLIPConfig, {**values, "swin": swin, "text": text}, "model")
+
+
+def _build(kind: type[Config], values: object, where: str) -> Config:
+    if not isinstance(values, Mapping):
+        raise InputError(f"The model's config has no section {where!r}; it was not written by `glip models convert`.")
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - known):
+        raise InputError(f"The model's config has an unknown field {unknown[0]!r} in {where!r}; known: {sorted(known)}.")
+    ready = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value = ready.get(field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if field.name in ready and not all(isinstance(n, (int, float, SwinConfig, TextConfig)) for n in numbers):
+            raise InputError(f"The model's config holds {value!r} as {where}.{field.name}; a number is needed.")
+    try:
+        return kind(**ready)
+    except TypeError as error:
+        raise InputError(f"The model's config lacks a field of {where!r}: {error}.") from error

@@ -1,0 +1,123 @@
+"""GLIP: the parts wired together. Tensors in, tensors out; no files, no words, no names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from timm.models.swin_transformer import WindowAttention, get_relative_position_index
+from torch import Tensor, nn
+from transformers.models.bert.modeling_bert import BertEmbeddings
+
+from glip.model.anchors import make_anchors
+from glip.model.backbone import Backbone
+from glip.model.config import GLIPConfig
+from glip.model.fpn import FPN
+from glip.model.fusion import FusionTower
+from glip.model.head import AlignHead
+from glip.model.text import TextEncoder, TextFeatures
+
+
+@dataclass(frozen=True)
+class RawOutputs:
+    """What the network says, before any choice is made. A counts the anchors of all levels, finest level first.
+
+    Attributes:
+        alignment: (B, A, T) logits of every anchor with every token.
+        deltas: (B, A, 4) from anchor to box, see `anchors.decode`.
+        centerness: (B, A) logits.
+        anchors: (A, 4) xyxy in pixels of the network input.
+        level_sizes: how many anchors each level has; they sum to A.
+    """
+
+    alignment: Tensor
+    deltas: Tensor
+    centerness: Tensor
+    anchors: Tensor
+    level_sizes: tuple[int, ...]
+
+
+class GLIP(nn.Module):
+    """Grounded language-image pre-training, a detector that reads its classes (CVPR 2022, arXiv:2112.03857)."""
+
+    # (at least T, D): what prompt tuning has learned to add to the text. Absent from published checkpoints.
+    prompt_offset: nn.Parameter | None
+
+    def __init__(
+        self, backbone: Backbone, neck: FPN, text_encoder: TextEncoder, fusion: FusionTower, head: AlignHead
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.text_encoder = text_encoder
+        self.fusion = fusion
+        self.head = head
+        self.register_parameter("prompt_offset", None)
+
+    def set_prompt_offset(self, offset: Tensor | None) -> None:
+        """Puts a tuned prompt of (at least T, D) before the tower, or takes it away. No other tensor changes."""
+        like = self.head.bias_text
+        self.prompt_offset = None if offset is None else nn.Parameter(offset.to(like.device, like.dtype))
+
+    def encode_image(self, pixels: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised pixels to P3 ... P7, each (B, C, h, w). Serves any number of prompts."""
+        return self.neck(self.backbone(pixels))
+
+    def encode_text(self, input_ids: Tensor, mask: Tensor | None = None) -> TextFeatures:
+        """(B, T) token ids to text features. Serves any number of pictures. `mask` is None if nothing is padded."""
+        text = self.text_encoder(input_ids, mask)
+        return text if self.prompt_offset is None else text.shifted(self.prompt_offset)
+
+    def ground(self, maps: Sequence[Tensor], text: TextFeatures) -> RawOutputs:
+        """Pyramid maps (B, C, h, w) and text of B prompts, or of one for the whole batch, to predictions."""
+        batch = maps[0].shape[0]
+        sizes_hw = [(x.shape[2], x.shape[3]) for x in maps]
+        maps, text = self.fusion(maps, text.expand(batch) if text.hidden.shape[0] != batch else text)
+        alignment, deltas, centerness = self.head(maps, text.hidden)
+        anchors = make_anchors(sizes_hw, alignment.device)
+        return RawOutputs(alignment, deltas, centerness, anchors, tuple(h * w for h, w in sizes_hw))
+
+    def forward(self, pixels: Tensor, input_ids: Tensor, mask: Tensor | None = None) -> RawOutputs:
+        """Pictures (B, 3, H, W) and prompts (B or 1, T) to predictions; the same in training and prediction."""
+        return self.ground(self.encode_image(pixels), self.encode_text(input_ids, mask))
+
+
+def build_glip(config: GLIPConfig, state: Mapping[str, Tensor] | None = None) -> GLIP:
+    """Makes the network.
+
+    Args:
+        config: the architecture.
+        state: every tensor of the network by name; taken over without a copy. None: fresh random weights.
+
+    Raises:
+        RuntimeError: a tensor is missing, unknown or of another shape (`weights` checks before it calls).
+    """
+    if state is None:
+        return _assemble(config)
+    with torch.device("meta"):
+        model = _assemble(config)
+    model.load_state_dict(state, strict=True, assign=True)
+    _fill_constants(model)
+    return model
+
+
+def _assemble(config: GLIPConfig) -> GLIP:
+    return GLIP(
+        backbone=Backbone(config.swin),
+        neck=FPN(config.swin.out_channels, config.channels),
+        text_encoder=TextEncoder(config.text),
+        fusion=FusionTower(config),
+        head=AlignHead(config.channels, config.text.hidden_size, config.num_levels),
+    )
+
+
+def _fill_constants(model: nn.Module) -> None:
+    """Computes the buffers that follow from the architecture, which no file holds and `meta` leaves empty."""
+    for module in model.modules():
+        if isinstance(module, WindowAttention):
+            module.relative_position_index = get_relative_position_index(*module.window_size)
+        elif isinstance(module, BertEmbeddings):
+            count = module.position_embeddings.num_embeddings
+            module.position_ids = torch.arange(count)[None]
+            module.token_type_ids = torch.zeros(1, count, dtype=torch.long)

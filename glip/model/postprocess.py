@@ -1,0 +1,137 @@
+"""Raw outputs + positive map → boxes, scores, phrase numbers. Source: SPEC 9.
+
+Boxes stay in the original's convention here: xyxy in pixels of the resized picture, both ends inside, clipped to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from glip.boxes import class_wise_nms, clip_boxes
+from glip.model.anchors import decode
+from glip.model.glip import RawOutputs
+
+Aggregate = Literal["mean", "max", "geometric"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which predictions become detections; the defaults are the published ones for COCO and ODinW."""
+
+    # A phrase's score must be above this to be a candidate, before centerness is multiplied in.
+    candidate_threshold: float = 0.05
+    # Best candidates kept per level, by phrase score times centerness.
+    pre_nms: int = 1000
+    # Overlap above which the worse box of a phrase goes; None keeps all candidates.
+    nms_iou: float | None = 0.6
+    # Best detections kept per picture (ties of the last one stay, as published); None keeps all. LVIS uses 300.
+    max_detections: int | None = 100
+    # How a phrase's score is made of its tokens' probabilities.
+    aggregate: Aggregate = "mean"
+    # Where a long class list runs in chunks: apply `max_detections` to each chunk (the published LVIS protocol) instead
+    # of once after all chunks are merged.
+    limit_per_chunk: bool = False
+
+
+PUBLISHED = Selection()
+
+
+class Found(NamedTuple):
+    """Detections of one picture as tensors: boxes (N, 4), scores (N,), labels (N,) phrase numbers from 0; best first."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def select(
+    outputs: RawOutputs, positive_map: Tensor, sizes_hw: list[tuple[int, int]], selection: Selection = PUBLISHED
+) -> list[Found]:
+    """Chooses the detections of every picture of a batch.
+
+    Args:
+        outputs: of B pictures.
+        positive_map: (P, T), non-zero where a token spells a phrase; no row is empty.
+        sizes_hw: per picture, height and width after resizing and before padding: where boxes are clipped.
+        selection: thresholds and limits.
+    """
+    scores = phrase_scores(outputs.alignment, positive_map, selection.aggregate)
+    centerness = outputs.centerness.sigmoid()
+    found = []
+    for picture, size_hw in enumerate(sizes_hw):
+        levels = zip(
+            scores[picture].split(outputs.level_sizes),
+            centerness[picture].split(outputs.level_sizes),
+            outputs.deltas[picture].split(outputs.level_sizes),
+            outputs.anchors.split(outputs.level_sizes),
+            strict=True,
+        )
+        candidates = merge([_candidates(*level, size_hw, selection) for level in levels])
+        kept = candidates if selection.nms_iou is None else suppress(candidates, selection.nms_iou)
+        found.append(limit(kept, selection.max_detections))
+    return found
+
+
+def phrase_scores(alignment: Tensor, positive_map: Tensor, aggregate: Aggregate) -> Tensor:
+    """(B, A, T) logits and (P, T) positive map to (B, A, P) probabilities of the phrases."""
+    probabilities = alignment.sigmoid()
+    if aggregate == "mean":
+        weights = (positive_map != 0).to(probabilities.dtype)
+        return probabilities @ (weights / weights.sum(1, keepdim=True)).t()
+    tokens = [probabilities[..., row.nonzero()[:, 0]] for row in positive_map]
+    if aggregate == "max":
+        return torch.stack([p.amax(-1) for p in tokens], dim=-1)
+    return torch.stack([p.prod(-1) ** (1 / p.shape[-1]) for p in tokens], dim=-1)
+
+
+def merge(parts: list[Found], label_offsets: list[int] | None = None) -> Found:
+    """Joins detections of several levels or chunks; chunk k's labels are shifted by `label_offsets[k]`."""
+    offsets = label_offsets or [0] * len(parts)
+    scores = torch.cat([part.scores for part in parts])
+    order = scores.argsort(descending=True, stable=True)
+    boxes = torch.cat([part.boxes for part in parts])
+    labels = torch.cat([part.labels + offset for part, offset in zip(parts, offsets, strict=True)])
+    return Found(boxes[order], scores[order], labels[order])
+
+
+def suppress(found: Found, iou_threshold: float) -> Found:
+    """Non-maximum suppression inside each phrase, with the original's widths (x2 - x1 + 1)."""
+    ends = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    keep = class_wise_nms(found.boxes + ends, found.scores, found.labels, iou_threshold)
+    return Found(*(values[keep] for values in found))
+
+
+def limit(found: Found, count: int | None) -> Found:
+    """The `count` best; more if the last of them ties with others, as published. `found` is sorted."""
+    if count is None or len(found.scores) <= count:
+        return found
+    keep = found.scores >= found.scores[count - 1]
+    return Found(*(values[keep] for values in found))
+
+
+def without_limits(selection: Selection) -> Selection:
+    """The selection for one chunk of several: everything it finds goes into the merge, which then limits once."""
+    return selection if selection.limit_per_chunk else replace(selection, max_detections=None)
+
+
+def _candidates(
+    scores: Tensor,
+    centerness: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    size_hw: tuple[int, int],
+    selection: Selection,
+) -> Found:
+    """The best anchor-phrase pairs of one level: scores (A, P), centerness (A,), deltas (A, 4), anchors (A, 4)."""
+    anchor, label = (scores > selection.candidate_threshold).nonzero(as_tuple=True)
+    ranked = scores[anchor, label] * centerness[anchor]
+    if len(ranked) > selection.pre_nms:
+        ranked, best = ranked.topk(selection.pre_nms)
+        anchor, label = anchor[best], label[best]
+    boxes = decode(deltas[anchor], anchors[anchor])
+    boxes = clip_boxes(boxes, (size_hw[0] - 1, size_hw[1] - 1))
+    return Found(boxes, ranked.sqrt(), label)

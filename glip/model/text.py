@@ -1,0 +1,81 @@
+"""The text encoder: transformers' BERT, as GLIP uses it. Source: SPEC 4. Knows token ids, not words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertLayer, BertModel
+
+from glip.model.config import TextConfig
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """A batch of encoded prompts.
+
+    Attributes:
+        hidden: (B, T, D) last layer of the encoder.
+        mask: (B, T) True at real tokens; None where all are real, which is the fast way: the original always pads
+            to 256 tokens and masks, and trimming changes nothing that is read later (PERF, section 2).
+    """
+
+    hidden: Tensor
+    mask: Tensor | None = None
+
+    def expand(self, batch: int) -> TextFeatures:
+        """One prompt for every picture of a batch."""
+        mask = None if self.mask is None else self.mask.expand(batch, -1)
+        return TextFeatures(self.hidden.expand(batch, -1, -1), mask)
+
+    def shifted(self, offset: Tensor) -> TextFeatures:
+        """Row j of (at least T, D) `offset` added to token j, padding included: what prompt tuning learns."""
+        return TextFeatures(self.hidden + offset[: self.hidden.shape[1]], self.mask)
+
+
+class TextEncoder(nn.Module):
+    """BERT without pooler; `hidden` is its last layer."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.bert = BertModel(bert_config(config), add_pooling_layer=False)
+
+    def forward(self, input_ids: Tensor, mask: Tensor | None = None) -> TextFeatures:
+        """Encodes prompts.
+
+        Args:
+            input_ids: (B, T) token ids, [CLS] and [SEP] included; T is at most 256 (longer prompts come in chunks).
+            mask: (B, T) True at real tokens, or None if there is no padding.
+        """
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        hidden = self.bert(
+            input_ids, attention_mask=mask, position_ids=positions, token_type_ids=torch.zeros_like(input_ids)
+        ).last_hidden_state
+        return TextFeatures(hidden, mask)
+
+
+class TextLayer(BertLayer):
+    """One more BERT layer, run on the text after every image-text attention."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__(bert_config(config))
+
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, T, D) to (B, T, D); `mask` (B, T) is True at real tokens, None if there is no padding."""
+        # The original clamps scores and outputs to +-50000 here; LayerNorm keeps both far below that.
+        return super().forward(hidden, None if mask is None else mask[:, None, None, :])
+
+
+def bert_config(config: TextConfig) -> BertConfig:
+    """transformers' view of a TextConfig."""
+    return BertConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=config.max_positions,
+        attn_implementation="sdpa",
+    )

@@ -1,0 +1,101 @@
+"""Deformable convolution against a literal, loop-by-loop reading of the published rule."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from glip.model.deform import deform_conv, deform_conv_plain, reread
+
+
+def literal(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """One output at a time, reading the offsets' memory with the output's strides."""
+    batch, channels, height, width = x.shape
+    out_h, out_w = -(-height // stride), -(-width // stride)
+    out = bias.view(1, -1, 1, 1).repeat(batch, 1, out_h, out_w)
+    for b in range(batch):
+        shifts, shares = offset[b].flatten(), mask[b].flatten()
+        for i in range(out_h):
+            for j in range(out_w):
+                for tap in range(9):
+                    at = (tap * out_h + i) * out_w + j
+                    dy = shifts[(2 * tap * out_h + i) * out_w + j]
+                    dx = shifts[((2 * tap + 1) * out_h + i) * out_w + j]
+                    y = float(i * stride - 1 + tap // 3 + dy)
+                    x_ = float(j * stride - 1 + tap % 3 + dx)
+                    out[b, :, i, j] += weight[:, :, tap // 3, tap % 3] @ bilinear(x[b], y, x_) * shares[at]
+    return out
+
+
+def bilinear(picture: Tensor, y: float, x: float) -> Tensor:
+    result = torch.zeros(picture.shape[0], dtype=picture.dtype)
+    for row in (math.floor(y), math.floor(y) + 1):
+        for column in (math.floor(x), math.floor(x) + 1):
+            if 0 <= row < picture.shape[1] and 0 <= column < picture.shape[2]:
+                result += picture[:, row, column] * (1 - abs(y - row)) * (1 - abs(x - column))
+    return result
+
+
+def make(
+    size_hw: tuple[int, int], stride: int, offset_hw: tuple[int, int] | None = None, spread: float = 2.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    height, width = offset_hw or (-(-size_hw[0] // stride), -(-size_hw[1] // stride))
+    return (
+        torch.randn(2, 4, *size_hw, dtype=torch.float64),
+        torch.randn(2, 18, height, width, dtype=torch.float64) * spread,
+        torch.rand(2, 9, height, width, dtype=torch.float64),
+        torch.randn(5, 4, 3, 3, dtype=torch.float64),
+        torch.randn(5, dtype=torch.float64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "stride", "offset_hw"),
+    [
+        ((5, 7), 1, None),
+        ((6, 9), 2, None),
+        ((7, 5), 2, None),
+        ((1, 1), 1, None),
+        ((3, 4), 1, (6, 8)),  # the level above: offsets of twice the size, re-read
+        ((3, 4), 1, (5, 7)),
+    ],
+)
+@pytest.mark.parametrize("spread", [0.0, 2.0, 50.0])
+def test_both_forms_equal_the_literal_kernel(
+    size_hw: tuple[int, int], stride: int, offset_hw: tuple[int, int] | None, spread: float
+) -> None:
+    x, offset, mask, weight, bias = make(size_hw, stride, offset_hw, spread)
+    expected = literal(x, offset, mask, weight, bias, stride)
+    out_hw = (expected.shape[2], expected.shape[3])
+    assert torch.allclose(deform_conv(x, offset, mask, weight, bias, stride), expected, atol=1e-10)
+    plain = deform_conv_plain(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
+    assert torch.allclose(plain, expected, atol=1e-10)
+
+
+def test_offsets_exactly_on_the_border_follow_the_strict_rule() -> None:
+    """A tap counts if -1 < y < height: at exactly -1 and at exactly the height it is nothing."""
+    x, offset, mask, weight, bias = make((4, 4), 1)
+    for whole in (-2.0, -1.0, 1.0, 2.0, 4.0):
+        offset = torch.full_like(offset, whole)
+        expected = deform_conv_plain(x, offset, mask, weight, bias, 1)
+        assert torch.allclose(deform_conv(x, offset, mask, weight, bias, 1), expected, atol=1e-10)
+
+
+def test_gradients_equal_torchvisions() -> None:
+    found = []
+    for form in (deform_conv, deform_conv_plain):
+        tensors = [t.requires_grad_() for t in make((5, 6), 1)]
+        loss = (form(*tensors, 1) ** 2).sum()  # type: ignore[arg-type]
+        found.append(torch.autograd.grad(loss, tensors))
+    for ours, plain in zip(*found, strict=True):
+        assert torch.allclose(ours, plain, atol=1e-8)
+
+
+def test_rereading_is_neither_a_crop_nor_a_resize() -> None:
+    values = torch.arange(2 * 4 * 4).view(1, 2, 4, 4)
+    assert reread(values, (2, 2)).flatten().tolist() == list(range(8))
+    assert reread(values, (4, 4)) is values
