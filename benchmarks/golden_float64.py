@@ -1,10 +1,10 @@
 """How much of the distance to the golden numbers is float32 rounding, theirs and ours.
 
-    python benchmarks/golden_float64.py T_astronaut_six T_astronaut_coco80 L_astronaut_coco80 L_astronaut_two
+    python -m benchmarks.golden_float64 T_astronaut_six T_astronaut_coco80 L_astronaut_coco80 L_astronaut_two
 
-Runs our model on golden cases in float32 and in float64 and prints, for each, the worst relative error of a head output,
-how many boxes are farther than 0.01 pixels from the golden ones, and the largest distance. Where float64 is as far as
-float32, the golden numbers' own rounding is the limit. Needs the folder of golden numbers (GLIP_PARITY, else
+Runs our model on golden cases in float32 and in float64 and prints, for each, the worst relative error of a head
+output, how many boxes are farther than 0.01 pixels from the golden ones, and the largest distance. Where float64 is
+as far as float32, the golden numbers' own rounding is the limit. Needs the folder of golden numbers (GLIP_PARITY, else
 ../shared/parity).
 """
 
@@ -16,16 +16,11 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from glip.model.config import GLIP_L, GLIP_T, GLIP_T_A
-from glip.model.glip import GLIP, build_glip
-from glip.weights.convert import to_native
+from glip.model.glip import GLIP
 from tests.golden.cases import Case, deviations, partners, run_stages
-from tests.golden.weights import make_state
+from tests.golden.models import golden_model
 
-ARCHITECTURES = {"A": GLIP_T_A, "B": GLIP_T, "T": GLIP_T, "L": GLIP_L}
+ROOT = Path(__file__).parent.parent
 HEAD = ("bbox_reg", "centerness", "token_logits")
 
 
@@ -45,10 +40,9 @@ def main(names: list[str]) -> None:
     print(f"{'case':28} {'computed':8} {'worst head output':26} {'>0.01':>5} {'largest':>9}  (boxes, pixels)")
     for name in names:
         case = Case.read(folder, name)
-        variant = case.meta["variant"]
-        model = build_glip(ARCHITECTURES[variant], to_native(make_state("T" if variant == "B" else variant)).state)
+        model = golden_model(case.meta["variant"])
         for dtype in (torch.float32, torch.float64):
-            print(measure(model.eval().to(dtype), case, dtype), flush=True)
+            print(measure(model.to(dtype), case, dtype), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glip.detections import Detections
 from glip.errors import InputError
-from glip.images import ImageBatch, ImageInput, as_image, collate, padded_hw, prepare
+from glip.images import ImageBatch, ImageInput, PreparedImage, as_image, collate, padded_hw, prepare
 from glip.model.glip import GLIP, build_glip
 from glip.model.postprocess import PUBLISHED, Found, Selection, limit, merge, select, without_limits
 from glip.model.text import TextFeatures
@@ -46,6 +46,7 @@ class Detector:
         sha256: str,
         device: str = "auto",
         precision: str = "fp32",
+        prompt_offset: Tensor | None = None,
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)
@@ -54,6 +55,8 @@ class Detector:
         self.precision = precision
         self.tokenizer = tokenizer
         self._model = model.eval().requires_grad_(False).to(self.device)
+        # (rows, D), the result of prompt tuning; a published checkpoint has none.
+        self._prompt_offset = None if prompt_offset is None else prompt_offset.to(self.device)
         self._encoded: OrderedDict[Prompt, tuple[TextFeatures, Tensor]] = OrderedDict()
 
     def predict(
@@ -120,9 +123,7 @@ class Detector:
         merged = [limit(merge(list(parts), offsets), count) for parts in zip(*chunks, strict=True)]
         return [_on_original(found, scale, names) for found, scale in zip(merged, batch.scales, strict=True)]
 
-    def _ground(
-        self, maps: list[Tensor], prompt: Prompt, batch: ImageBatch, selection: Selection
-    ) -> list[Found]:
+    def _ground(self, maps: list[Tensor], prompt: Prompt, batch: ImageBatch, selection: Selection) -> list[Found]:
         text, positive_map = self._encode(prompt)
         outputs = self._model.ground(maps, text)
         return select(outputs, positive_map, list(batch.sizes_hw), without_limits(selection))
@@ -132,6 +133,8 @@ class Detector:
         if prompt not in self._encoded:
             tokens = tokenize(prompt, self.tokenizer)
             text = self._model.encode_text(tokens.input_ids[None].to(self.device))
+            if self._prompt_offset is not None:
+                text = text.shifted(self._prompt_offset)
             self._encoded[prompt] = (text, tokens.positive_map.to(self.device))
             if len(self._encoded) > REMEMBERED_PROMPTS:
                 self._encoded.popitem(last=False)
@@ -177,9 +180,14 @@ def load_detector(
     # Before any download or load: these two answers cost nothing.
     check_precision(precision, choose_device(device))
     folder = open_model(str(name_or_path), offline=offline, on_download=on_download)
-    model = build_glip(folder.config, folder.state_dict())
     return Detector(
-        model, folder.tokenizer(), name=folder.name, sha256=folder.sha256, device=device, precision=precision
+        build_glip(folder.config, folder.state_dict()),
+        folder.tokenizer(),
+        name=folder.name,
+        sha256=folder.sha256,
+        device=device,
+        precision=precision,
+        prompt_offset=folder.prompt(),
     )
 
 
@@ -212,21 +220,18 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise InputError("Precision fp16 needs a GPU: CPUs have no fast fp16 arithmetic. Use --precision bf16 or fp32.")
 
 
-def _batches(
-    sources: Sequence[ImageInput], imgsz: int, batch_size: int
-) -> Iterator[tuple[list[int], ImageBatch]]:
+def _batches(sources: Sequence[ImageInput], imgsz: int, batch_size: int) -> Iterator[tuple[list[int], ImageBatch]]:
     """Prepared pictures in batches of equal padded size, each with the positions of its pictures in `sources`."""
-    waiting: dict[tuple[int, int], list[tuple[int, object]]] = {}
+    waiting: dict[tuple[int, int], dict[int, PreparedImage]] = {}
     for position, source in enumerate(sources):
         picture = prepare(as_image(source), imgsz)
-        group = waiting.setdefault(padded_hw(picture.resized_hw), [])
-        group.append((position, picture))
+        shape = padded_hw(picture.resized_hw)
+        group = waiting.setdefault(shape, {})
+        group[position] = picture
         if len(group) == batch_size:
-            yield [p for p, _ in group], collate([picture for _, picture in group])  # type: ignore[misc]
-            group.clear()
+            yield list(group), collate(list(waiting.pop(shape).values()))
     for group in waiting.values():
-        if group:
-            yield [p for p, _ in group], collate([picture for _, picture in group])  # type: ignore[misc]
+        yield list(group), collate(list(group.values()))
 
 
 def _on_original(found: Found, scale: tuple[float, float], names: tuple[str, ...]) -> Detections:

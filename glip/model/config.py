@@ -1,4 +1,7 @@
-"""The architectures, as data: three published ones. Checkpoints (trained numbers for one of them) are rows of `weights.zoo`."""
+"""The architectures, as data: three published ones.
+
+Checkpoints (trained numbers for one of them) are rows of `weights.zoo`.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,9 @@ def _build(kind: type[Config], values: object, where: str) -> Config:
         raise InputError(f"The model's config has no section {where!r}; it was not written by `glip models convert`.")
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - known):
-        raise InputError(f"The model's config has an unknown field {unknown[0]!r} in {where!r}; known: {sorted(known)}.")
+        raise InputError(
+            f"The model's config has an unknown field {unknown[0]!r} in {where!r}; known: {sorted(known)}."
+        )
     ready = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     for field in fields(kind):  # type: ignore[arg-type]
         value = ready.get(field.name)

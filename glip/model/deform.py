@@ -19,8 +19,8 @@ def deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: T
 
     Args:
         x: (B, D, H, W).
-        offset: (B, 18, h, w) shifts (dy, dx) of the nine taps, row-major. May be larger than the output: then its memory
-            is read with the output's strides, see `reread`.
+        offset: (B, 18, h, w) shifts (dy, dx) of the nine taps, row-major. May be larger than the output: then its
+            memory is read with the output's strides, see `reread`.
         mask: (B, 9, h, w) weight of each tap.
         weight: (O, D, 3, 3).
         bias: (O,).
@@ -76,7 +76,9 @@ def _deform_conv_bags(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, b
     return torch.stack(outputs)
 
 
-def _bilinear_neighbours(shifts: Tensor, weights: Tensor, size_hw: tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:
+def _bilinear_neighbours(
+    shifts: Tensor, weights: Tensor, size_hw: tuple[int, int], stride: int
+) -> tuple[Tensor, Tensor]:
     """The four cells that each tap of each output position blends, and their shares.
 
     Args:

@@ -24,6 +24,7 @@ class DeformConv(nn.Module):
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """(B, D, H, W) with offset (B, 18, h, w) and mask (B, 9, h, w) to (B, D, H/stride, W/stride)."""
+        assert self.conv.bias is not None
         return self.norm(deform_conv(x, offset, mask, self.conv.weight, self.conv.bias, self.conv.stride[0]))
 
 

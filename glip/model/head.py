@@ -37,8 +37,8 @@ class AlignHead(nn.Module):
             hidden: (B, T, D) text after the tower.
 
         Returns:
-            alignment (B, A, T) logits, deltas (B, A, 4), centerness (B, A) logits, all float32 or better. Columns of padding in the
-            text mean nothing; the caller does not read them.
+            alignment (B, A, T) logits, deltas (B, A, 4), centerness (B, A) logits, all float32 or better. Columns of
+            padding in the text mean nothing; the caller does not read them.
         """
         maps = [at_least_float32(x) for x in maps]
         # Half precision would cost scores: this last, small part always runs in float32.

@@ -41,7 +41,7 @@ PUBLISHED = Selection()
 
 
 class Found(NamedTuple):
-    """Detections of one picture as tensors: boxes (N, 4), scores (N,), labels (N,) phrase numbers from 0; best first."""
+    """Detections of one picture, best first: boxes (N, 4), scores (N,), labels (N,) that number phrases from 0."""
 
     boxes: Tensor
     scores: Tensor

@@ -1,8 +1,8 @@
 """The pseudo-random weights that the golden numbers were made with.
 
-Every tensor depends on its own name and shape only, so a bare clone can make them again: the generator is seeded with the
-first eight bytes of the name's SHA-256, and the normal numbers are brought to `centre + spread * normal` by the first rule
-whose pattern is found in the name. The weights mean nothing; the code that runs on them does.
+Every tensor depends on its own name and shape only, so a bare clone can make them again: the generator is seeded with
+the first eight bytes of the name's SHA-256, and the normal numbers are brought to `centre + spread * normal` by the
+first rule whose pattern is found in the name. The weights mean nothing; the code that runs on them does.
 """
 
 from __future__ import annotations

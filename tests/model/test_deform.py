@@ -13,7 +13,7 @@ from glip.model.deform import deform_conv, deform_conv_plain, reread
 
 def literal(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     """One output at a time, reading the offsets' memory with the output's strides."""
-    batch, channels, height, width = x.shape
+    batch, _, height, width = x.shape
     out_h, out_w = -(-height // stride), -(-width // stride)
     out = bias.view(1, -1, 1, 1).repeat(batch, 1, out_h, out_w)
     for b in range(batch):
@@ -89,7 +89,8 @@ def test_gradients_equal_torchvisions() -> None:
     found = []
     for form in (deform_conv, deform_conv_plain):
         tensors = [t.requires_grad_() for t in make((5, 6), 1)]
-        loss = (form(*tensors, 1) ** 2).sum()  # type: ignore[arg-type]
+        x, offset, mask, weight, bias = tensors
+        loss = (form(x, offset, mask, weight, bias, 1) ** 2).sum()
         found.append(torch.autograd.grad(loss, tensors))
     for ours, plain in zip(*found, strict=True):
         assert torch.allclose(ours, plain, atol=1e-8)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glip.model.glip import GLIP, build_glip
-from tests.model.conftest import TINY
+from tests.tiny import TINY
 
 IDS = torch.tensor([[1, 5, 9, 2]])
 

@@ -1,0 +1,394 @@
+"""Turns class names or captions into what the text encoder reads.
+
+Knows characters, phrases and tokens. Knows nothing of images, boxes or the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+from pathlib import Path
+
+import torch
+from tokenizers import Encoding, Tokenizer
+from torch import Tensor
+
+from glip.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+MAX_TOKENS = 256  # what the published text encoder reads at once, [CLS] and [SEP] included
+SEPARATOR = ". "  # between the names of a caption; the published captions have none after the last
+
+Span = tuple[int, int]
+
+# A full stop ends a name only before a space or the end, so that 'node.js' stays whole.
+_ENDS_OF_NAMES = re.compile(r"[,\n\r\v\f\x85\u2028\u2029]|\.+(?=\s|$)")
+
+
+def split_names(text: str) -> list[str]:
+    """The names in what a person typed, exactly as written but for spaces around them.
+
+    Args:
+        text: names separated by line breaks, commas or full stops ('person . dog .', 'bench. car'), or
+            '@names.txt': one name per line, taken whole, so that a name may hold '. ' or a comma;
+            empty lines and lines that start with '#' are skipped.
+
+    Raises:
+        InputError: there is no name, or the file cannot be read.
+    """
+    text = text.strip()
+    parts = _lines_of(text[1:].strip()) if text.startswith("@") else _ENDS_OF_NAMES.split(text)
+    names = [name for part in parts if (name := part.strip())]
+    if not names:
+        where = f"the file {text[1:].strip()!r}" if text.startswith("@") else f"the prompt {text!r}"
+        raise InputError(f"There is no name in {where}. Write names such as 'person . hard hat .', or @FILE.")
+    return names
+
+
+def _lines_of(path: str) -> list[str]:
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise InputError(f"The file of names {path!r} is not UTF-8 text. Save it as UTF-8.") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InputError(
+            f"The file of names {path!r} cannot be read: {reason}. "
+            "After '@' stands the path of a text file with one name per line."
+        ) from None
+    return [line for line in lines if not line.lstrip().startswith("#")]
+
+
+def clean_name(name: str) -> str:
+    """How the published captions spell a class name: no brackets, underscores as spaces.
+
+    Matches the original, odd ends included: 'bow_(weapon)' becomes 'bow ', and three spaces become two.
+    """
+    return re.sub(r"\(.*\)", "", name, flags=re.DOTALL).replace("_", " ").replace("  ", " ")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How one class stands in a caption: `prefix` + `text` + `suffix`, taken as they are; only `text` is looked for."""
+
+    text: str
+    prefix: str = ""
+    suffix: str = ""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text and the things to look for in it. Plain data: msgspec and json can carry it.
+
+    Attributes:
+        caption: what the text encoder reads.
+        phrases: (P) what each thing is called in the results.
+        spans: (P) for each phrase the character ranges [start, end) of `caption` that spell it.
+
+    Raises:
+        InputError: nothing to look for, or a range that is empty, blank or outside the caption.
+    """
+
+    caption: str
+    phrases: tuple[str, ...]
+    spans: tuple[tuple[Span, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.phrases:
+            raise InputError("There is nothing to look for: the prompt has no name. Give at least one.")
+        if len(self.phrases) != len(self.spans):
+            raise InputError(f"There are {len(self.phrases)} phrases, but spans of {len(self.spans)}.")
+        length = len(self.caption)
+        for phrase, spans in zip(self.phrases, self.spans, strict=True):
+            if not spans:
+                raise InputError(f"The phrase {phrase!r} has no span. Give its (start, end) in the caption.")
+            for start, end in spans:
+                if not 0 <= start < end <= length or not self.caption[start:end].strip():
+                    raise InputError(
+                        f"The span ({start}, {end}) of {phrase!r} cannot be used: the caption has {length} characters, "
+                        f"and 0 <= start < end <= {length} with more than spaces between them is needed."
+                    )
+        if not _is_text(self.caption):
+            raise InputError(f"The text {self.caption!r} is not valid Unicode. Write it in UTF-8.")
+
+    @classmethod
+    def from_names(cls, names: Sequence[str], wordings: Sequence[Wording] | None = None) -> Prompt:
+        """The published caption of a class list: cleaned names, joined by '. ', nothing after the last.
+
+        Args:
+            names: what the results call each class. A name may stand here twice; each has its own span.
+            wordings: how each class stands in the caption instead, one per name (the caption prompts of ODinW).
+
+        Raises:
+            InputError: no name, or one of which nothing is left in the caption.
+        """
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"Names must be a list of texts, not {names!r}. `split_names` makes one from a text.")
+        if wordings is not None and len(wordings) != len(names):
+            raise InputError(f"There are {len(names)} names but {len(wordings)} wordings. Give one per name.")
+        caption = ""
+        spans: list[tuple[Span, ...]] = []
+        for name, wording in zip(names, wordings or [Wording(clean_name(name)) for name in names], strict=True):
+            if not wording.text.strip():
+                raise InputError(
+                    f"Nothing is left of the name {name!r} in the caption, where brackets are dropped. "
+                    "Write a word outside of brackets."
+                )
+            caption += (SEPARATOR if spans else "") + wording.prefix
+            # Noted here, never searched for afterwards: a search finds 'car' in 'cart' too.
+            spans.append(((len(caption), len(caption) + len(wording.text)),))
+            caption += wording.text + wording.suffix
+        return cls(caption, tuple(names), tuple(spans))
+
+    @classmethod
+    def from_caption(
+        cls, caption: str, spans: Sequence[Sequence[Sequence[int]]], phrases: Sequence[str] | None = None
+    ) -> Prompt:
+        """A caption taken as it is, with the places of its phrases.
+
+        Args:
+            caption: any text.
+            spans: (P) for each phrase its character ranges: [[(0, 7)], [(12, 17), (20, 25)]].
+            phrases: (P) what the results call them; without it the texts of the ranges, joined by ' / '.
+
+        Raises:
+            InputError: a range cannot be used.
+        """
+        try:
+            ranges = tuple(tuple((start, end) for start, end in group) for group in spans)
+        except (TypeError, ValueError):
+            ranges = ()
+        if not all(type(place) is int for place in chain.from_iterable(chain.from_iterable(ranges))) or not ranges:
+            raise InputError(
+                "Spans must be one list of (start, end) pairs per phrase, such as [[(0, 7)], [(12, 17)]], "
+                f"not {spans!r}."
+            )
+        if phrases is None:
+            phrases = [" / ".join(caption[start:end] for start, end in group) for group in ranges]
+        return cls(caption, tuple(phrases), ranges)
+
+
+def _is_text(text: str) -> bool:
+    # Words of a command line that are not UTF-8 arrive with lone surrogates, which no tokenizer takes.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedPrompt:
+    """What the text encoder reads, and which of its tokens spell which phrase.
+
+    Attributes:
+        input_ids: (T,) int64, [CLS] and [SEP] included, no padding.
+        positive_map: (P, T) float32, 1 where a token spells a phrase, else 0.
+    """
+
+    input_ids: Tensor
+    positive_map: Tensor
+
+
+def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> TokenizedPrompt:
+    """Tokens of a prompt.
+
+    Args:
+        prompt: a caption of at most 256 tokens; `PromptSet.from_names` cuts longer lists.
+        tokenizer: the checkpoint's, padding and truncation switched off.
+
+    Raises:
+        InputError: too many tokens, or a phrase that no token spells.
+    """
+    encoding = tokenizer.encode(prompt.caption)
+    if len(encoding.ids) > MAX_TOKENS:
+        raise InputError(
+            f"The caption {_shortened(prompt.caption)!r} has {len(encoding.ids)} tokens, "
+            f"but the text encoder reads at most {MAX_TOKENS}. Shorten it."
+        )
+    input_ids = torch.tensor(encoding.ids, dtype=torch.int64)
+    positive_map = torch.zeros(len(prompt.phrases), len(input_ids))
+    unknown = tokenizer.token_to_id("[UNK]")
+    for phrase, spans, row in zip(prompt.phrases, prompt.spans, positive_map, strict=True):
+        for span in spans:
+            row[_tokens_of(encoding, span, len(prompt.caption))] = 1
+        if not row.any():
+            raise InputError(f"No token spells {phrase!r}, so it cannot be found. Write it in letters.")
+        if set(input_ids[row > 0].tolist()) == {unknown}:
+            _warn_of_unknown(phrase)
+    return TokenizedPrompt(input_ids, positive_map)
+
+
+def _tokens_of(encoding: Encoding, span: Span, length: int) -> slice:
+    """The tokens of a character range, as a slice; empty if there are none.
+
+    Matches the published rule: an end of the range that belongs to no token (a space) moves by up to two
+    characters. Where the published rule then gives up, the search goes on inside the range.
+    """
+    start, end = span
+    first = _first_token(encoding, chain(range(start, min(start + 3, length)), range(start + 3, end)))
+    last = _first_token(encoding, chain(range(end - 1, max(end - 4, -1), -1), range(end - 4, start - 1, -1)))
+    return slice(0) if first is None or last is None else slice(first, last + 1)
+
+
+def _first_token(encoding: Encoding, characters: Iterator[int]) -> int | None:
+    tokens = (encoding.char_to_token(character) for character in characters)
+    return next((token for token in tokens if token is not None), None)
+
+
+@lru_cache(maxsize=4096)  # once per phrase, not once per picture
+def _warn_of_unknown(phrase: str) -> None:
+    logger.warning(
+        "No word of %r is in the model's vocabulary: it reads [UNK], as for any other unknown word. "
+        "Describe the thing in other words.",
+        phrase,
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """What to look for in every picture: one class list, or a caption per picture. Plain data, as `Prompt` is.
+
+    Attributes:
+        chunks: the class list, in pieces that the text encoder can read; () if there are captions. Labels of a
+            piece count on from those of the pieces before it.
+        captions: pairs of file name and prompt; () if there is a class list.
+
+    Raises:
+        InputError: neither or both are given, or a file name stands twice.
+    """
+
+    chunks: tuple[Prompt, ...] = ()
+    captions: tuple[tuple[str, Prompt], ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.chunks) == bool(self.captions):
+            raise InputError("A prompt set needs either a class list or captions, and neither may be empty.")
+        if len(self._of_file) != len(self.captions):
+            raise InputError("A picture has more than one caption. Give one per file name.")
+
+    @cached_property
+    def _of_file(self) -> dict[str, Prompt]:
+        return dict(self.captions)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class list as given; with captions every phrase of all of them, each once, by first use."""
+        if self.chunks:
+            return tuple(chain.from_iterable(chunk.phrases for chunk in self.chunks))
+        return tuple(dict.fromkeys(chain.from_iterable(prompt.phrases for _, prompt in self.captions)))
+
+    def for_image(self, file_name: str) -> tuple[Prompt, ...]:
+        """The prompts to ask of one picture, in order.
+
+        Raises:
+            InputError: there are captions, but none of this picture.
+        """
+        if self.chunks:
+            return self.chunks
+        if file_name not in self._of_file:
+            raise InputError(f"There is no caption for the picture {file_name!r}.")
+        return (self._of_file[file_name],)
+
+    def plan(self, tokenizer: Tokenizer) -> list[tuple[Prompt, int]]:
+        """Every prompt of the set with its number of tokens."""
+        prompts = self.chunks or [prompt for _, prompt in self.captions]
+        return [(prompt, _count_tokens(prompt, tokenizer)) for prompt in prompts]
+
+    @classmethod
+    def from_names(
+        cls,
+        names: Sequence[str],
+        tokenizer: Tokenizer,
+        names_per_chunk: int | None = None,
+        wordings: Sequence[Wording] | None = None,
+    ) -> PromptSet:
+        """A class list, in as few prompts as its order allows: each takes names until 256 tokens are reached.
+
+        Args:
+            names: what to find.
+            tokenizer: counts the tokens, [CLS], [SEP] and separators included.
+            names_per_chunk: at most so many names in one prompt (40 is the published protocol for LVIS).
+            wordings: as for `Prompt.from_names`.
+
+        Raises:
+            InputError: no name, or one that cannot be looked for.
+        """
+        if names_per_chunk is not None and names_per_chunk < 1:
+            raise InputError(f"A prompt needs at least 1 name, not names_per_chunk={names_per_chunk}.")
+        Prompt.from_names(names, wordings)  # says what is wrong with the list as a whole
+        chunks = []
+        start = 0
+        while start < len(names):
+            chunk = _longest_prompt(names, wordings, start, tokenizer, names_per_chunk)
+            tokenize(chunk, tokenizer)  # a name that cannot be found is said now, not at the first picture
+            chunks.append(chunk)
+            start += len(chunk.phrases)
+        if len(chunks) > 1:
+            tokens = _count_tokens(Prompt.from_names(names, wordings), tokenizer)
+            logger.info(
+                "%d names (%d tokens) are asked in %d prompts of at most %d tokens each.",
+                len(names),
+                tokens,
+                len(chunks),
+                MAX_TOKENS,
+            )
+        return cls(tuple(chunks))
+
+    @classmethod
+    def from_captions(cls, captions: Mapping[str, Prompt]) -> PromptSet:
+        """A caption for each picture.
+
+        Args:
+            captions: prompts by the `name` of the picture's `ImageFile`.
+        """
+        return cls(captions=tuple(captions.items()))
+
+    @classmethod
+    def parse(cls, text: str, tokenizer: Tokenizer, names_per_chunk: int | None = None) -> PromptSet:
+        """A class list from what a person typed, see `split_names`; a name given twice is kept once."""
+        counts = Counter(split_names(text))
+        doubles = [name for name, count in counts.items() if count > 1]
+        if doubles:
+            logger.warning("Named more than once, kept once: %s", ", ".join(doubles))
+        return cls.from_names(list(counts), tokenizer, names_per_chunk)
+
+
+def _count_tokens(prompt: Prompt, tokenizer: Tokenizer) -> int:
+    return len(tokenizer.encode(prompt.caption).ids)
+
+
+def _longest_prompt(
+    names: Sequence[str],
+    wordings: Sequence[Wording] | None,
+    start: int,
+    tokenizer: Tokenizer,
+    names_per_chunk: int | None,
+) -> Prompt:
+    """The longest prompt of names from `start` on that the text encoder can read."""
+
+    def prompt_until(end: int) -> Prompt:
+        return Prompt.from_names(names[start:end], wordings[start:end] if wordings else None)
+
+    # A name and its separator are two tokens at least, so more names than this cannot fit.
+    most = min(names_per_chunk or MAX_TOKENS, MAX_TOKENS // 2, len(names) - start)
+    ends = range(start + 1, start + most + 1)
+    fitting = bisect_right(ends, MAX_TOKENS, key=lambda end: _count_tokens(prompt_until(end), tokenizer))
+    if not fitting:
+        alone = _count_tokens(prompt_until(start + 1), tokenizer) - 2
+        raise InputError(
+            f"The name {_shortened(names[start])!r} alone has {alone} tokens, "
+            f"but the text encoder reads at most {MAX_TOKENS - 2} of one name. Shorten it."
+        )
+    return prompt_until(start + fitting)
