@@ -5,7 +5,7 @@ same labels, boxes within 0.01 pixels of the resized picture, scores within 1e-4
 
 The goldens are float32 numbers themselves. Where a box comes from P6 or P7, whose anchors are up to 1024 pixels wide,
 an error of 1e-5 in a delta, theirs or ours, is 0.01 to 0.05 pixels. Computed in float64, our model differs from the
-goldens by up to 0.05 pixels there (`python -m benchmarks.golden_float64` prints both precisions). ROUNDING says how many
+goldens by up to 0.05 pixels there (`python -m benchmarks.golden_float64` prints both). ROUNDING says how many
 such boxes a picture may have.
 """
 

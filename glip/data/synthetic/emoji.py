@@ -1,0 +1,196 @@
+"""Named pictures from an emoji font: which characters, what they are called, how they look.
+
+Knows Unicode and the font. Knows nothing of scenes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from glip.data.synthetic.words import KINDS, SIZES, TEXTURES
+
+FONT_PATTERN = "NotoColorEmoji*.ttf"
+FONT_FOLDERS = (
+    "/usr/share/fonts",
+    "/usr/local/share/fonts",
+    "~/.local/share/fonts",
+    "~/.fonts",
+    "/Library/Fonts",
+    "~/Library/Fonts",
+    "C:/Windows/Fonts",
+)
+HOW_TO_GET_A_FONT = (
+    "No colour emoji font (NotoColorEmoji.ttf) is installed. Install one, on Debian and Ubuntu with "
+    "`apt-get install fonts-noto-color-emoji`, or give ready-made pictures with --sprites DIR."
+)
+STRIKE = 109  # the one size in the font, in points; its pictures are 136 × 128 pixels
+PICTURE_WH = (136, 128)
+
+# Emoji of Unicode 14 and before, so that every Python and every font since then gives the same names.
+_RANGES = (
+    (0x231A, 0x27BF),
+    (0x1F300, 0x1F5FF),
+    (0x1F600, 0x1F64F),
+    (0x1F680, 0x1F6FC),
+    (0x1F90C, 0x1F9FF),
+    (0x1FA70, 0x1FA74),
+    (0x1FA78, 0x1FA7C),
+    (0x1FA80, 0x1FA86),
+    (0x1FA90, 0x1FAAC),
+    (0x1FAB0, 0x1FABA),
+    (0x1FAC0, 0x1FAC5),
+    (0x1FAD0, 0x1FAD9),
+    (0x1FAE0, 0x1FAE7),
+    (0x1FAF0, 0x1FAF6),
+)
+# Characters without a picture of their own: media keys, zodiac and religious signs, suits, clock faces, writing on
+# coloured squares, signs of rooms and rules, letters and digits as keys.
+_NO_PICTURE = (
+    (0x23CF, 0x23EF),
+    (0x23F8, 0x24C2),
+    (0x2622, 0x2638),
+    (0x2640, 0x2653),
+    (0x2660, 0x267F),
+    (0x269B, 0x269B),
+    (0x26A7, 0x26AB),
+    (0x26CE, 0x26CE),
+    (0x2714, 0x2721),
+    (0x2733, 0x2734),
+    (0x2747, 0x2747),
+    (0x2753, 0x27BF),
+    (0x1F310, 0x1F318),
+    (0x1F3A6, 0x1F3A6),
+    (0x1F3E7, 0x1F3E7),
+    (0x1F3FB, 0x1F3FF),
+    (0x1F4A0, 0x1F4A0),
+    (0x1F4AF, 0x1F4AF),
+    (0x1F4B1, 0x1F4B2),
+    (0x1F4F3, 0x1F4F6),
+    (0x1F500, 0x1F507),
+    (0x1F515, 0x1F515),
+    (0x1F517, 0x1F524),
+    (0x1F52F, 0x1F530),
+    (0x1F532, 0x1F549),
+    (0x1F54E, 0x1F567),
+    (0x1F573, 0x1F573),
+    (0x1F595, 0x1F595),
+    (0x1F5DC, 0x1F5DC),
+    (0x1F5FE, 0x1F5FE),
+    (0x1F6AB, 0x1F6B1),
+    (0x1F6B3, 0x1F6B3),
+    (0x1F6B7, 0x1F6BC),
+    (0x1F6BE, 0x1F6BE),
+    (0x1F6C2, 0x1F6C5),
+    (0x1F6D0, 0x1F6D1),
+    (0x1F6D7, 0x1F6D7),
+    (0x1F7E0, 0x1F7F0),
+    (0x1F9B0, 0x1F9B3),
+)
+# A name with one of these words is of no use: it says how a sign is written, tells pictures apart by a direction
+# (scenes mirror and turn them), or could be taken for a drawn shape.
+_UNFIT_WORDS = (
+    "arrow", "button", "flag", "heart-shaped", "heavy", "index", "letter", "mark", "pointing", "symbol",
+    "left-facing", "leftwards", "right", "right-facing", "right-pointing", "rightwards",
+)  # fmt: skip
+_MOST_WORDS = 4
+_TWIN = 0.105  # root mean square difference of two pictures, of 1, below which they count as the same
+_FEATURE_SIDE = 16
+
+
+def find_font() -> Path | None:
+    """The emoji font of this system, or None: the first, by path, that holds pictures which can be drawn."""
+    for folder in FONT_FOLDERS:
+        for path in sorted(Path(folder).expanduser().rglob(FONT_PATTERN)):
+            try:
+                font = _open(path)
+            except OSError:  # no font, or one without pictures of this size
+                continue
+            if _draw(font, 0x1F600) is not None:
+                return path
+    return None
+
+
+def load_emoji(font_path: Path) -> dict[str, Image.Image]:
+    """Every emoji that is a thing with a name and a look of its own, some thousand, in the order of Unicode.
+
+    Returns:
+        Name to picture: RGBA, cut to what is visible.
+    """
+    font = _open(font_path)
+    pictures: dict[str, Image.Image] = {}
+    for code, name in emoji_names():
+        picture = None if name in pictures else _draw(font, code)
+        if picture is not None:
+            pictures[name] = picture
+    return _without_twins(pictures)
+
+
+def _open(path: Path) -> ImageFont.FreeTypeFont:
+    # By its bytes: given a path that it cannot read, Pillow takes any other font of that file name.
+    with path.open("rb") as file:
+        return ImageFont.truetype(file, STRIKE)
+
+
+def emoji_names() -> Iterator[tuple[int, str]]:
+    """Code point and name of the emoji that may be used, whether or not a font has them."""
+    for first, last in _RANGES:
+        for code in range(first, last + 1):
+            if any(start <= code <= end for start, end in _NO_PICTURE):
+                continue
+            name = _clean(unicodedata.name(chr(code), ""), code)
+            if name and _is_fit(name):
+                yield code, name
+
+
+def _clean(name: str, code: int) -> str:
+    """'BLACK SCISSORS' → 'scissors', 'LOWER LEFT CRAYON' → 'crayon', 'DOG FACE' → 'dog face'."""
+    name = re.sub(r"^(lower left|left|left-pointing) ", "", name.lower())
+    if code <= 0x27BF:  # here black and white mean filled and hollow
+        name = re.sub(r"^(black|white) ", "", name)
+    return re.sub(r"^(woman|man)s\b", r"\1's", name).removesuffix(" sign")
+
+
+def _is_fit(name: str) -> bool:
+    words = {*name.split(), *(word.removesuffix("s") for word in name.split())}
+    return len(name.split()) <= _MOST_WORDS and not words & {*KINDS, *SIZES, *TEXTURES, *_UNFIT_WORDS}
+
+
+def _draw(font: ImageFont.FreeTypeFont, code: int) -> Image.Image | None:
+    """The picture of one character, RGBA, cut to what is visible; None if the font has none."""
+    if not any(font.getbbox(chr(code), mode="RGBA")[2:]):
+        return None
+    picture = Image.new("RGBA", PICTURE_WH)
+    ImageDraw.Draw(picture).text((0, 0), chr(code), font=font, embedded_color=True)
+    visible = picture.getchannel("A").getbbox()
+    return picture.crop(visible) if visible else None
+
+
+def _without_twins(pictures: dict[str, Image.Image]) -> dict[str, Image.Image]:
+    """Leaves out every picture that looks like one before it."""
+    features = np.stack([_feature(picture) for picture in pictures.values()])
+    squares = (features**2).sum(axis=1)
+    # |a - b|² = |a|² + |b|² - 2ab: one product instead of a difference for each pair of pictures.
+    apart = (squares[:, None] + squares - 2 * features @ features.T) / features.shape[1]
+    kept: list[int] = []
+    for place in range(len(features)):
+        if not kept or apart[place, kept].min() >= _TWIN**2:
+            kept.append(place)
+    names = list(pictures)
+    return {names[place]: pictures[names[place]] for place in kept}
+
+
+def _feature(picture: Image.Image) -> NDArray[np.float32]:
+    """(1024) a picture in 16 × 16, colours times opacity and the opacity, each of 1."""
+    scale = _FEATURE_SIDE / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    small = picture.convert("RGBa").resize((width, height), Image.Resampling.BOX)
+    canvas = Image.new("RGBa", (_FEATURE_SIDE, _FEATURE_SIDE))
+    canvas.paste(small, ((_FEATURE_SIDE - width) // 2, (_FEATURE_SIDE - height) // 2))
+    return np.asarray(canvas, np.float32).ravel() / np.float32(255)

@@ -1,0 +1,132 @@
+"""Thirteen small detection sets of things that pre-training never sees, laid out as the ODinW benchmark is.
+
+OUT/{set}/train|valid|test/*.jpg
+OUT/{set}/train|valid|test/annotations_without_background.json
+OUT/{set}/train/fewshot_train_shot{k}_seed{s}.json, OUT/{set}/valid/fewshot_val_shot{k}_seed{s}.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from glip.data.coco import save_coco
+from glip.data.fewshot import SEEDS, SHOTS, draw_few_shot
+from glip.data.synthetic.cast import Cast, Look
+from glip.data.synthetic.emoji import HOW_TO_GET_A_FONT
+from glip.data.synthetic.folder import Advance, FolderSummary, as_coco, draw, refuse_to_overwrite
+from glip.data.synthetic.naming import Vocabulary
+from glip.data.synthetic.pool import SpritePool
+from glip.data.synthetic.scenes import SceneMaker
+from glip.data.synthetic.words import HELD_OUT_THEMES, SEEN_PAIRS, UNSEEN_PAIRS, Pair
+from glip.errors import InputError
+from glip.files import whole_folder
+
+ANNOTATIONS = "annotations_without_background.json"
+SIDE = 320  # pixels of a picture
+_SHARES = {"train": 0.5, "valid": 0.2, "test": 0.3}
+_SHORT = {"train": "train", "valid": "val", "test": "test"}  # what few-shot lists call the splits
+_STRANGERS = 0.25  # share of the objects that are of no class of the set
+
+
+@dataclass(frozen=True)
+class MiniSet:
+    """One set: its classes, and how its pictures differ from those of other sets."""
+
+    name: str
+    classes: tuple[str, ...]
+    look: Look
+    pairs: tuple[Pair, ...] = ()
+
+    def cast(self, split: str, pool: SpritePool) -> Cast:
+        """Its classes among strangers."""
+        strangers = pool.trained or SEEN_PAIRS
+        groups = ((1 - _STRANGERS, self.pairs or self.classes), (_STRANGERS, strangers))
+        return Cast(f"{self.name}/{split}", groups, Vocabulary(self.classes, self.pairs))
+
+
+def _emoji_set(name: str, look: Look) -> MiniSet:
+    return MiniSet(name, HELD_OUT_THEMES[name], look)
+
+
+_FEW = (1, 4)
+_PAIRS = tuple(UNSEEN_PAIRS[place] for place in (0, 6, 8))  # a red diamond, a green ring, a blue star
+MINI_ODINW = (
+    _emoji_set("Animals", Look(_FEW, (0.2, 0.6), ("noise", "strokes", "gradient"))),
+    _emoji_set("Aquarium", Look((2, 9), (0.1, 0.35), ("blobs", "gradient"))),
+    _emoji_set("Birds", Look((2, 10), (0.07, 0.2), ("gradient", "flat"), clutter=2)),
+    _emoji_set("Insects", Look(_FEW, (0.1, 0.3), ("strokes", "noise"))),
+    _emoji_set("Fruit", Look((2, 8), (0.15, 0.4), ("texture", "stripes", "flat"))),
+    _emoji_set("Vegetables", Look(_FEW, (0.15, 0.5), ("texture", "flat"), grey=True)),
+    _emoji_set("FastFood", Look(_FEW, (0.25, 0.7), ("blobs", "patches"))),
+    _emoji_set("Vehicles", Look((2, 8), (0.12, 0.45), ("patches", "stripes", "gradient"))),
+    _emoji_set("Aircraft", Look((1, 6), (0.07, 0.25), ("gradient", "noise"), clutter=2)),
+    _emoji_set("Instruments", Look(_FEW, (0.2, 0.5), ("blobs", "stripes"))),
+    _emoji_set("Sports", Look((2, 9), (0.1, 0.3), ("strokes", "flat", "patches"))),
+    _emoji_set("Tools", Look((2, 7), (0.15, 0.4), ("flat", "texture", "noise"), grey=True)),
+    MiniSet("Shapes", tuple(" ".join(pair) for pair in _PAIRS), Look((2, 9), (0.1, 0.4)), _PAIRS),
+)
+
+
+def write_mini_odinw(
+    out: Path,
+    pool: SpritePool,
+    pictures: int = 80,
+    seed: int = 0,
+    overwrite: bool = False,
+    sets: Sequence[MiniSet] = MINI_ODINW,
+    advance: Advance = lambda: None,
+) -> list[FolderSummary]:
+    """Writes the sets, all of them whole or none.
+
+    Args:
+        out: the folder that holds a folder for each set; must be empty or absent unless `overwrite`.
+        pool: pictures; those of no class appear as well, without a box.
+        pictures: in each set, all splits together.
+        seed: another seed gives other pictures of the same kind.
+        overwrite: what `out` holds is replaced once all is there.
+        sets: which.
+        advance: called after each picture.
+
+    Returns:
+        A summary of each set.
+
+    Raises:
+        InputError: `out` holds something, too few pictures are asked for, or those of some classes are not at hand.
+        JobFailed: the disk does not take it.
+    """
+    refuse_to_overwrite(out, overwrite)
+    missing = [name for item in sets if not item.pairs for name in item.classes if name not in pool.sprites]
+    if missing:
+        source = HOW_TO_GET_A_FONT if not pool.sprites else "Add them to the folder of --sprites."
+        raise InputError(
+            f"There is no picture of {', '.join(missing[:5])}{' and others' if missing[5:] else ''}. {source}"
+        )
+    if pictures < 10:
+        raise InputError(f"A set of {pictures} pictures cannot be split in three. At least 10 are needed.")
+    with whole_folder(out) as folder:
+        return [_write_set(folder, out, item, pool, pictures, seed, advance) for item in sets]
+
+
+def _write_set(
+    folder: Path, out: Path, item: MiniSet, pool: SpritePool, pictures: int, seed: int, advance: Advance
+) -> FolderSummary:
+    boxes = 0
+    for split, share in _SHARES.items():
+        here = folder / item.name / split
+        here.mkdir(parents=True)
+        maker = SceneMaker(pool, item.cast(split, pool), seed, item.look)
+        drawn = []
+        for picture in map(partial(draw, maker, here, (SIDE, SIDE), (SIDE, SIDE)), range(round(share * pictures))):
+            drawn.append(picture)
+            advance()
+        truth = as_coco(drawn, item.classes)
+        boxes += len(truth.annotations)
+        save_coco(here / ANNOTATIONS, truth)
+        for shots in SHOTS if split != "test" else ():
+            for draw_seed in SEEDS:
+                name = f"fewshot_{_SHORT[split]}_shot{shots}_seed{draw_seed}.json"
+                save_coco(here / name, draw_few_shot(truth, shots, draw_seed).dataset)
+    return FolderSummary(str(out / item.name), pictures, boxes, len(item.classes))

@@ -1,0 +1,27 @@
+"""Pictures: finds them, reads them upright, makes the tensors that the model takes.
+
+Knows files, formats and pixels. Knows nothing of prompts, boxes or the model.
+"""
+
+from __future__ import annotations
+
+from glip.images.batch import ImageBatch, PreparedImage, collate, padded_hw, prepare, resized_hw
+from glip.images.listing import IMAGE_SUFFIXES, ImageFile, list_images
+from glip.images.reading import MAX_PIXELS, ImageInput, UnreadableImage, as_image, read_image
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "ImageBatch",
+    "ImageFile",
+    "ImageInput",
+    "PreparedImage",
+    "UnreadableImage",
+    "as_image",
+    "collate",
+    "list_images",
+    "padded_hw",
+    "prepare",
+    "read_image",
+    "resized_hw",
+]

@@ -1,0 +1,202 @@
+"""Reads pictures: any file, PIL picture or array → an upright RGB picture, or the reason why not.
+
+Knows files and Pillow. Knows nothing of what the model wants.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import stat
+import threading
+import warnings
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
+
+from glip.errors import GlipError, InputError
+
+ImageInput: TypeAlias = str | Path | Image.Image | NDArray[Any]  # what `as_image` takes
+
+# Formats that say what they are in their first bytes: others (TGA, EPS) would make noise, or a call of
+# another program, out of damaged files. The names of the files do not count.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
+
+# Decoded, a pixel takes 4 bytes, and for a moment twice that: at most 3.2 GB for one picture.
+MAX_PIXELS = 400_000_000
+
+# What undoes each value of the EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_pillow_limit = threading.Lock()
+
+
+class UnreadableImage(GlipError):
+    """A picture that cannot be used.
+
+    Attributes:
+        path: the file.
+        reason: why, in one line without the path.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(path, reason)  # both, so that the exception survives the way back from another process
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The picture {str(self.path)!r} cannot be read: {self.reason}."
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """A picture as RGB, turned as its EXIF orientation says; the first frame of an animation.
+
+    Alpha is dropped; 16-bit grey keeps its upper 8 bits, as Pillow does with 16-bit colours.
+
+    Raises:
+        UnreadableImage: whatever the file holds, nothing else is raised.
+    """
+    _silence_pillow()
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
+            raise UnreadableImage(path, f"it is {kind}")
+        if not status.st_size:
+            raise UnreadableImage(path, "the file is empty")
+        with Path(path).open("rb") as file:
+            return _decode(file, path)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # on damaged data Pillow raises whatever its parsers stumble upon
+        raise UnreadableImage(path, _reason(error)) from error
+
+
+def _silence_pillow() -> None:
+    """What matters of Pillow's warnings and messages becomes a reason."""
+    # A filter, and one for each call since others may reset it: `warnings.catch_warnings` is not safe in threads.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    _silence_libtiff()
+
+
+@cache
+def _silence_libtiff() -> None:
+    # The C library writes a line to stderr for every damaged strip of a TIFF file. Where Pillow is built without
+    # it, or hides its functions, nothing can be done, and the lines do no harm.
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case FileNotFoundError():
+            return "it does not exist, or does not any more"
+        case PermissionError():
+            return "its permissions forbid it"
+        case UnidentifiedImageError():
+            return "it is no picture in a known format, or its beginning is damaged"
+        case MemoryError():
+            return "there is not enough memory for it"
+        case OSError(errno=int(number), strerror=str(text)) if number != errno.EINVAL:
+            # EINVAL comes from places outside the file that damaged data point to.
+            return f"the system says: {text}"
+        case _ if "truncated" in str(error).lower():
+            return "the file is cut short"
+        case _:
+            return "its data are damaged"
+
+
+def _decode(file: BinaryIO, path: str | Path) -> Image.Image:
+    image = _open(file)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        limit = MAX_PIXELS // 10**6
+        raise UnreadableImage(path, f"its {width} x {height} pixels are more than the {limit} million that are read")
+    image.load()
+    rgb = _to_rgb(image, path)
+    turn = _TURNS.get(_orientation(image))
+    upright = rgb if turn is None else rgb.transpose(turn)
+    upright.info.clear()  # or the next reader of the orientation would turn it again
+    return upright
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except Image.DecompressionBombError:
+        # Pillow's own limit lies below the size of today's largest phone pictures, and belongs to the whole
+        # process: it is lifted for the header only, and `MAX_PIXELS` is checked before any pixel is decoded.
+        with _pillow_limit:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                return Image.open(file, formats=_FORMATS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def _orientation(image: Image.Image) -> Any:
+    # After loading: Pillow turns TIFF pictures itself while it loads them, and takes the tag away.
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001 - damaged notes about a picture do not spoil the picture
+        return None
+
+
+def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    """A new RGB picture of the same pixels."""
+    if image.mode == "F":
+        raise UnreadableImage(path, "its pixels are floating point numbers of unknown range; save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image.convert("RGB")
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if low < 0 or high > 65535:
+        raise UnreadableImage(path, f"its grey values reach from {low} to {high}; save it with 8 or 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+
+
+def as_image(source: ImageInput) -> Image.Image:
+    """Any form of picture as an RGB picture.
+
+    Args:
+        source: a file (turned as its EXIF orientation says); a PIL picture or a uint8 array, taken as they lie:
+            (H, W, 3) RGB, (H, W, 4) RGBA (alpha is dropped) or (H, W) grey. OpenCV's BGR arrays need `[..., ::-1]`.
+
+    Raises:
+        UnreadableImage: the file, or the data behind the PIL picture, cannot be read.
+        InputError: anything else.
+    """
+    if isinstance(source, str | Path):
+        return read_image(source)
+    if isinstance(source, np.ndarray):
+        shape_fits = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))
+        if source.dtype != np.uint8 or not shape_fits or not source.size:
+            raise InputError(
+                f"A picture as an array must be uint8 and (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, "
+                f"not {source.dtype} and {source.shape}."
+            )
+        return Image.fromarray(source).convert("RGB")
+    if not isinstance(source, Image.Image) or not source.width or not source.height:
+        raise InputError(f"A picture must be a path, a PIL picture or an array, not {source!r}.")
+    name = getattr(source, "filename", "") or "(a PIL picture)"
+    _silence_pillow()
+    try:
+        return _to_rgb(source, name)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # a PIL picture may be decoded only now; see `read_image`
+        raise UnreadableImage(name, _reason(error)) from error

@@ -1,0 +1,84 @@
+"""What a job asks of each picture: one class list, or a caption of its own.
+
+names, or the phrases of a class file  → one prompt set for all pictures
+a file of captions                     → a prompt for each picture, and why some have none
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from glip.images import ImageFile
+from glip.labeling.captions import ask, read_captions
+from glip.labeling.phrases import Chunker, phrase_finder
+from glip.prompts import Prompt, PromptSet
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class CaptionSource:
+    """Where captions come from, and what is looked for in them.
+
+    Attributes:
+        source: a .csv or .jsonl file, or `sidecar`: a text file beside each picture.
+        chunker: finds the noun phrases of captions that come without phrases.
+        phrases: look for these only, where a caption has them.
+    """
+
+    source: str
+    chunker: Chunker = "auto"
+    phrases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the pictures of a job.
+
+    Attributes:
+        prompts: the class list, or a caption per picture.
+        unasked: names of pictures of which nothing can be asked, with the reason.
+    """
+
+    prompts: PromptSet
+    unasked: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def by_caption(self) -> bool:
+        """Whether each picture has its own prompt."""
+        return not self.prompts.chunks
+
+    def of(self, name: str) -> tuple[Prompt, ...] | str:
+        """The prompts of one picture, or the reason why there are none."""
+        return self.unasked[name] if name in self.unasked else self.prompts.for_image(name)
+
+    def mark(self, name: str) -> str:
+        """Changes when a picture's own question does; empty where all pictures are asked the same."""
+        if not self.by_caption:
+            return ""
+        return "-" + hashlib.sha256(repr(self.of(name)).encode(errors="replace")).hexdigest()[:16]
+
+
+def what_to_ask(
+    names: Sequence[str], captions: CaptionSource | None, listing: Sequence[ImageFile], tokenizer: Tokenizer
+) -> Asked:
+    """Brings the words of a job, its pictures and the checkpoint's tokenizer together.
+
+    Args:
+        names: the class list; not used where there are captions.
+        captions: None for a class list.
+        listing: the pictures of the job.
+        tokenizer: the checkpoint's.
+
+    Raises:
+        InputError: names or captions that cannot be used.
+    """
+    if captions is None:
+        return Asked(PromptSet.from_names(names, tokenizer))
+    find = phrase_finder(captions.chunker, captions.phrases)
+    asked = ask(read_captions(captions.source, listing), tokenizer, find)
+    return Asked(asked.prompt_set(), asked.unasked)

@@ -1,0 +1,323 @@
+"""The class file: which prompts stand for which class, with thresholds, COCO ids and negatives.
+
+    person:
+      prompts: [person, pedestrian]    # several prompts, one class
+      conf: 0.4
+      id: 1                            # category id in COCO files
+      negative: [mannequin]            # a box that looks more like this is no person
+    dog: a small dog                   # one prompt
+    cat:                               # the name is the prompt
+
+A plain list of names, or of single `name: ...` entries, is accepted too. Knows YAML and words; knows nothing of boxes,
+tokens or the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Never
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from glip.errors import InputError
+
+FIELDS = ("prompts", "conf", "id", "negative")
+# A class file is written by hand; whatever is larger is another file by mistake.
+MAX_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class ClassFile:
+    """Classes and the phrases that are looked for on their behalf; plain data, so that it fits into JSON.
+
+    Attributes:
+        names: of the classes, in the order of the file.
+        phrases: everything to look for, in the order of the caption: the classes' prompts, then the negatives.
+        class_of: per phrase, the class it stands for; None for a phrase that is only a negative, or unused.
+        negative_of: per phrase, the classes whose boxes it may claim.
+        conf: per class, its threshold, or None for the common one.
+        ids: per class, its COCO category id, positive and unique.
+    """
+
+    names: tuple[str, ...]
+    phrases: tuple[str, ...]
+    class_of: tuple[int | None, ...]
+    negative_of: tuple[tuple[int, ...], ...]
+    conf: tuple[float | None, ...]
+    ids: tuple[int, ...]
+
+    @classmethod
+    def from_phrases(cls, phrases: Sequence[str]) -> ClassFile:
+        """Every phrase is a class; a phrase that stands twice in the prompt is one class."""
+        names = tuple(dict.fromkeys(phrases))
+        place = {name: index for index, name in enumerate(names)}
+        return cls(
+            names=names,
+            phrases=tuple(phrases),
+            class_of=tuple(place[phrase] for phrase in phrases),
+            negative_of=((),) * len(phrases),
+            conf=(None,) * len(names),
+            ids=tuple(range(1, len(names) + 1)),
+        )
+
+    def for_phrases(self, recorded: Sequence[str]) -> ClassFile:
+        """The same classes for phrases in another order, as an earlier run looked for them.
+
+        Args:
+            recorded: the phrases of that run; those that this file does not name belong to no class.
+
+        Raises:
+            InputError: this file names a phrase that was not looked for.
+        """
+        mine = {comparable(phrase): index for index, phrase in enumerate(self.phrases)}
+        missing = sorted(set(mine) - {comparable(phrase) for phrase in recorded}, key=lambda key: mine[key])
+        if missing:
+            raise InputError(
+                f"The class file asks for {self.phrases[mine[missing[0]]]!r}, which was not looked for when these "
+                f"pictures were labelled ({len(missing)} such in all). Label again with `glip label --classes`, or "
+                f"take it out of the file."
+            )
+        places = [mine.get(comparable(phrase)) for phrase in recorded]
+        return ClassFile(
+            names=self.names,
+            phrases=tuple(recorded),
+            class_of=tuple(None if place is None else self.class_of[place] for place in places),
+            negative_of=tuple(() if place is None else self.negative_of[place] for place in places),
+            conf=self.conf,
+            ids=self.ids,
+        )
+
+
+def comparable(phrase: str) -> str:
+    """What two phrases have in common if the model cannot tell them apart: it reads lower case, and spaces as one."""
+    return " ".join(phrase.lower().split())
+
+
+def load_class_file(path: str | Path) -> ClassFile:
+    """Reads and checks a class file.
+
+    Raises:
+        InputError: it cannot be read or used; the message names file, line and what is accepted there.
+    """
+    path = Path(path)
+    return _Reader(path).classes(_compose(path))
+
+
+def _compose(path: Path) -> Node | None:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(
+                f"The class file {path} is larger than {MAX_BYTES // 10**6} MB, which no list of classes is."
+            )
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"Cannot read the class file {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The class file {path} is not UTF-8 text (byte {error.start}).") from error
+    try:
+        return _Loader(text).get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: this is not YAML: {error.problem or error.context}.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: this is not YAML: {error}.") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply for a class file.") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without anchors: a class file needs none, and a few lines of them can stand for billions of names."""
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.MarkedYAMLError(
+                problem="anchors (&) and aliases (*) are not accepted", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One class as it stands in the file, with the place of each thing for messages."""
+
+    name: str
+    node: Node
+    prompts: tuple[tuple[str, Node], ...]
+    negative: tuple[tuple[str, Node], ...] = ()
+    conf: float | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    path: Path
+
+    def fail(self, node: Node, message: str) -> Never:
+        raise InputError(f"{self.path}, line {node.start_mark.line + 1}: {message}")
+
+    def classes(self, root: Node | None) -> ClassFile:
+        if root is None or not root.value:
+            raise InputError(f"The class file {self.path} is empty. Write one class name per line, each after a dash.")
+        if not isinstance(root, SequenceNode | MappingNode):
+            self.fail(root, f"expected a list of names or `name: ...` entries, found {_show(root)}.")
+        entries = [self.entry(*pair) for pair in self.pairs(root)]
+        self.check_names(entries)
+        return self.assemble(entries)
+
+    def pairs(self, root: Node) -> list[tuple[Node, Node | None]]:
+        """Every class as (its name, what is said of it)."""
+        if isinstance(root, MappingNode):
+            return list(root.value)
+        pairs: list[tuple[Node, Node | None]] = []
+        for item in root.value:
+            if isinstance(item, MappingNode) and len(item.value) == 1:
+                pairs.extend(item.value)
+            elif isinstance(item, MappingNode):
+                self.fail(item, "an entry of a list names one class; indent what belongs to it below its name.")
+            else:
+                pairs.append((item, None))
+        return pairs
+
+    def entry(self, name_node: Node, node: Node | None) -> _Entry:
+        name = self.text(name_node, "a class name")
+        if node is None or _is_null(node):
+            return _Entry(name, name_node, ((name, name_node),))
+        if not isinstance(node, MappingNode):
+            return _Entry(name, name_node, self.phrases(node, f"prompts of {name!r}"))
+        fields = self.fields(name, node)
+        prompts = fields.get("prompts")
+        negative = fields.get("negative")
+        return _Entry(
+            name=name,
+            node=name_node,
+            prompts=((name, name_node),) if prompts is None else self.phrases(prompts, f"prompts of {name!r}"),
+            negative=() if negative is None else self.phrases(negative, f"negatives of {name!r}"),
+            conf=self.conf(fields["conf"]) if "conf" in fields else None,
+            id=self.id(fields["id"]) if "id" in fields else None,
+        )
+
+    def fields(self, name: str, node: MappingNode) -> dict[str, Node]:
+        fields: dict[str, Node] = {}
+        for key_node, value in node.value:
+            key = self.text(key_node, "a field name")
+            if key not in FIELDS:
+                close = get_close_matches(key, FIELDS, n=1)
+                hint = f" Did you mean `{close[0]}`?" if close else ""
+                self.fail(key_node, f"{name!r} has no field {key!r}.{hint} Accepted: {', '.join(FIELDS)}.")
+            if key in fields:
+                self.fail(key_node, f"{name!r} has `{key}` twice.")
+            fields[key] = value
+        return fields
+
+    def text(self, node: Node, what: str) -> str:
+        if not isinstance(node, ScalarNode):
+            self.fail(node, f"expected {what}, found {_show(node)}.")
+        if node.tag != "tag:yaml.org,2002:str":
+            # YAML reads a bare no, on, 7 or null as something else than the word.
+            self.fail(node, f"expected {what}, found {_show(node)}; put it in quotes if the word is meant.")
+        if not node.value.strip():
+            self.fail(node, f"expected {what}, found nothing.")
+        if not node.value.isprintable():
+            self.fail(node, f"{what} must be one line without control characters, not {node.value!r}.")
+        return node.value.strip()
+
+    def phrases(self, node: Node, what: str) -> tuple[tuple[str, Node], ...]:
+        if isinstance(node, MappingNode):
+            self.fail(node, f"{what}: expected a phrase or a list of phrases, found {_show(node)}.")
+        nodes = node.value if isinstance(node, SequenceNode) else [node]
+        if not nodes:
+            self.fail(node, f"{what}: the list is empty.")
+        return tuple((self.text(item, f"a phrase ({what})"), item) for item in nodes)
+
+    def conf(self, node: Node) -> float:
+        value = _number(node)
+        if value is None or not 0 <= value <= 1:
+            self.fail(node, f"`conf` is a score between 0 and 1, not {_show(node)}.")
+        return value
+
+    def id(self, node: Node) -> int:
+        value = _number(node)
+        if value is None or node.tag != "tag:yaml.org,2002:int" or not 0 < value < 2**31:
+            self.fail(node, f"`id` is a whole number from 1, not {_show(node)}.")
+        return int(value)
+
+    def check_names(self, entries: Sequence[_Entry]) -> None:
+        names: dict[str, Node] = {}
+        ids: dict[int, str] = {}
+        for entry in entries:
+            if entry.name in names:
+                self.fail(
+                    entry.node, f"class {entry.name!r} stands in line {names[entry.name].start_mark.line + 1} already."
+                )
+            names[entry.name] = entry.node
+            if entry.id is not None and entry.id in ids:
+                self.fail(entry.node, f"id {entry.id} of {entry.name!r} is that of {ids[entry.id]!r} already.")
+            if entry.id is not None:
+                ids[entry.id] = entry.name
+
+    def assemble(self, entries: Sequence[_Entry]) -> ClassFile:
+        spelling: dict[str, str] = {}
+        owner: dict[str, int] = {}
+        claims: dict[str, list[int]] = {}
+        for index, entry in enumerate(entries):
+            for phrase, node in entry.prompts:
+                key = comparable(phrase)
+                if key in owner:
+                    self.fail(node, f"{phrase!r} is a prompt of {entries[owner[key]].name!r} already.")
+                spelling[key], owner[key] = phrase, index
+        for index, entry in enumerate(entries):
+            for phrase, node in entry.negative:
+                key = comparable(phrase)
+                if owner.get(key) == index:
+                    self.fail(node, f"{phrase!r} is both a prompt and a negative of {entry.name!r}.")
+                if index in claims.setdefault(key, []):
+                    self.fail(node, f"{phrase!r} is a negative of {entry.name!r} already.")
+                spelling.setdefault(key, phrase)
+                claims[key].append(index)
+        return ClassFile(
+            names=tuple(entry.name for entry in entries),
+            phrases=tuple(spelling.values()),
+            class_of=tuple(owner.get(key) for key in spelling),
+            negative_of=tuple(tuple(claims.get(key, ())) for key in spelling),
+            conf=tuple(entry.conf for entry in entries),
+            ids=_fill([entry.id for entry in entries]),
+        )
+
+
+def _fill(ids: Sequence[int | None]) -> tuple[int, ...]:
+    """Gives every class without an id the smallest one that is free."""
+    taken = {number for number in ids if number is not None}
+    free = (number for number in range(1, len(ids) + len(taken) + 1) if number not in taken)
+    return tuple(next(free) if number is None else number for number in ids)
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _number(node: Node) -> float | None:
+    """The finite number that a scalar stands for, None for everything else."""
+    if not isinstance(node, ScalarNode) or node.tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+        return None
+    try:
+        value = float(node.value)
+    except ValueError:  # YAML also knows 0x10 and 1:30; nobody means them here
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _show(node: Node) -> str:
+    if isinstance(node, MappingNode):
+        return "`name: value` lines"
+    if isinstance(node, SequenceNode):
+        return "a list"
+    kind = {"null": "nothing", "bool": "yes/no", "int": "a number", "float": "a number", "timestamp": "a date"}
+    what = kind.get(node.tag.rsplit(":", 1)[-1])
+    return f"`{node.value}`" + (f" ({what})" if what else "")

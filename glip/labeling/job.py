@@ -1,0 +1,320 @@
+"""The labelling job: many pictures and one question → an annotation file.
+
+    list the pictures → take the folder → is the question the same? → plan shards → label → write the outputs
+
+The folder is all the state there is, so the same call goes on wherever an earlier one ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol, get_args
+
+import msgspec
+
+from glip.engine import Engine, LocalEngine
+from glip.errors import InputError, JobFailed
+from glip.images import ImageFile, list_images, resized_hw
+from glip.labeling.asking import CaptionSource, what_to_ask
+from glip.labeling.classes import ClassFile
+from glip.labeling.lock import only_run
+from glip.labeling.outputs import write_outputs
+from glip.labeling.question import answer_only, describe_run
+from glip.labeling.records import Record, RecordKind
+from glip.labeling.selection import DEFAULT_CONF
+from glip.labeling.shards import find_labelled, plan_shards, remove_leftovers, write_listing
+from glip.labeling.tiles import Tiling
+from glip.labeling.worker import LabelSettings, LabelWorker, PictureDetector
+from glip.model.postprocess import PUBLISHED
+
+RECORDED_DETECTIONS = 300  # more than the 100 published, so that `glip export --max-det` has a choice
+GPU_BATCH = 8
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """Everything that a run of `glip label` is told.
+
+    Attributes:
+        sources: folders, pictures, globs and list files.
+        names: what to find: class names, or every phrase of the class file; () where there are captions.
+        model: name of a checkpoint, a model folder or a file.
+        out: the folder that everything is written into.
+        floor: least score that is recorded.
+        conf: least score that the annotation file shows.
+        device: auto, cpu, mps, cuda or cuda:N.
+        precision: fp32, bf16 or fp16.
+        batch: most pictures that run together; None: 8 on a GPU, else 1.
+        imgsz: short side in pixels that pictures are resized to.
+        limit: only the first so many pictures; None: all.
+        record: what is recorded: `detections`, or `candidates` before NMS.
+        overwrite: forget what the folder holds.
+        preview: so many pictures are drawn with their boxes.
+        shard_size: pictures in one file of records, the most that a crash can cost; None: eight batches, at least 16.
+        offline: never touch the network.
+        classes: which of the names stand for which class; None: every name is a class.
+        captions: each picture is asked for the phrases of its own caption instead.
+        tiling: pictures are looked at in tiles as well.
+        report: write report.html.
+    """
+
+    sources: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    model: str = "glip-t"
+    out: Path = Path("labels")
+    floor: float = 0.05
+    conf: float = DEFAULT_CONF
+    device: str = "auto"
+    precision: str = "fp32"
+    batch: int | None = None
+    imgsz: int = 800
+    limit: int | None = None
+    record: RecordKind = "detections"
+    overwrite: bool = False
+    preview: int = 0
+    shard_size: int | None = None
+    offline: bool = False
+    classes: ClassFile | None = None
+    captions: CaptionSource | None = None
+    tiling: Tiling | None = None
+    report: bool = False
+
+    def __post_init__(self) -> None:
+        for option, value in (("floor", self.floor), ("conf", self.conf)):
+            if not 0 <= value <= 1:
+                raise InputError(f"--{option} is {value}; it must lie between 0 and 1.")
+        if self.conf < self.floor:
+            raise InputError(
+                f"--conf {self.conf} is below --floor {self.floor}, the least score that is recorded. "
+                f"Give a --floor of {self.conf} or less."
+            )
+        if self.record not in get_args(RecordKind):
+            raise InputError(f"--record is {self.record!r}; accepted are {' and '.join(get_args(RecordKind))}.")
+        for option, number, least in (
+            ("batch", self.batch, 1),
+            ("limit", self.limit, 1),
+            ("preview", self.preview, 0),
+            ("shard-size", self.shard_size, 1),
+        ):
+            if number is not None and number < least:
+                raise InputError(f"--{option} is {number}; it must be {least} or more.")
+        if bool(self.names) == (self.captions is not None):
+            raise InputError("Give names to find (--prompt or --classes), or --captions: one of them.")
+        if self.tiling is not None and self.record == "candidates":
+            raise InputError(
+                "--tile and --record candidates exclude each other: what several tiles see of one object is merged "
+                "before it is recorded. Leave one of them out."
+            )
+        resized_hw((1, 1), self.imgsz)  # refuses a size that no picture could be resized to
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as plain values that JSON can carry."""
+        return msgspec.to_builtins(self, enc_hook=_printable)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> LabelJob:
+        """The job that `to_json` was called on.
+
+        Raises:
+            InputError: a field is missing, unknown in type, or out of range.
+        """
+        try:
+            return msgspec.convert(values, cls, dec_hook=lambda kind, value: kind(value))
+        except msgspec.ValidationError as error:
+            raise InputError(f"These are not the settings of a labelling job: {error}.") from error
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What a run did.
+
+    Attributes:
+        out: the output folder.
+        pictures: that the command is about.
+        labelled: of these, in this run (failed ones included).
+        earlier: of these, by earlier runs.
+        failed: pictures of the command that could not be labelled, by any run; `errors.jsonl` says why. Of an
+            interrupted run: in this run.
+        boxes: per class, in the annotation file; empty if the run was interrupted.
+        files: what was written beside the records.
+        seconds: spent on labelling.
+        interrupted: the run was asked to stop before all pictures were labelled.
+    """
+
+    out: Path
+    pictures: int
+    labelled: int
+    earlier: int
+    failed: int
+    boxes: dict[str, int]
+    files: tuple[Path, ...]
+    seconds: float
+    interrupted: bool
+
+    @property
+    def pictures_per_second(self) -> float:
+        """The rate of this run; 0 if it found everything done."""
+        return self.labelled / self.seconds if self.labelled else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as plain values that JSON can carry."""
+        return {**msgspec.to_builtins(self, enc_hook=_printable), "pictures_per_second": self.pictures_per_second}
+
+
+class Watcher(Protocol):
+    """Follows a job, and may end it."""
+
+    def labelling(self, todo: int, earlier: int) -> AbstractContextManager[object]:
+        """Entered while pictures are labelled: `todo` of them, after `earlier` ones by earlier runs."""
+        ...
+
+    def labelled(self, record: Record) -> None:
+        """A picture is labelled, or has failed."""
+        ...
+
+    def stop(self) -> bool:
+        """Asked now and then; once True, what is in work is finished and written, and the job ends."""
+        ...
+
+
+class _NoWatcher:
+    def labelling(self, todo: int, earlier: int) -> AbstractContextManager[object]:
+        logger.debug("%d pictures to label, %d labelled before", todo, earlier)
+        return nullcontext()
+
+    def labelled(self, record: Record) -> None:
+        logger.debug("%s: %s", record.file_name, record.error or f"{len(record.scores)} boxes")
+
+    def stop(self) -> bool:
+        return False
+
+
+def label(
+    job: LabelJob,
+    *,
+    load: Callable[[LabelJob], PictureDetector] | None = None,
+    engine: Engine | None = None,
+    watcher: Watcher | None = None,
+) -> LabelSummary:
+    """Labels the pictures of a job that are not labelled yet, and writes the outputs about all of them.
+
+    Args:
+        job: what to do.
+        load: opens the model; without it, `glip.detector.load_detector`.
+        engine: where to work; without it, here.
+        watcher: follows the job.
+
+    Raises:
+        InputError: no pictures, a changed question, another run in the folder, an option that cannot be used.
+        JobFailed: the disk or the network failed. What was finished before is kept.
+    """
+    listing = list_pictures(job)
+    try:
+        job.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobFailed(f"Cannot make the folder {job.out}: {error.strerror}. Choose another with --out.") from error
+    with only_run(job.out):
+        detector = (load or load_model)(job)
+        return _label(job, listing, detector, engine or LocalEngine(), watcher or _NoWatcher())
+
+
+def load_model(job: LabelJob, on_download: Callable[[str, int, int | None], None] | None = None) -> PictureDetector:
+    """Opens the job's checkpoint; see `load_detector`."""
+    from glip.detector import load_detector
+
+    return load_detector(
+        job.model, device=job.device, precision=job.precision, offline=job.offline, on_download=on_download
+    )
+
+
+def list_pictures(job: LabelJob) -> list[ImageFile]:
+    """All pictures of the sources, in natural order of names, without those that earlier runs wrote.
+
+    Raises:
+        InputError: there are none.
+    """
+    out = job.out.resolve()
+    inside = any(_absolute(source).is_relative_to(out) for source in job.sources)
+    # Who labels the output folder itself means its pictures, but never the previews.
+    own = out / "preview" if inside else out
+    folders: dict[Path, Path] = {}
+
+    def is_own(picture: ImageFile) -> bool:
+        parent = picture.path.parent
+        if parent not in folders:
+            folders[parent] = parent.resolve()
+        return folders[parent].is_relative_to(own)
+
+    listing = [picture for picture in list_images(job.sources) if not is_own(picture)]
+    if not listing:
+        raise InputError(f"There are no pictures in {', '.join(job.sources)}.")
+    return listing
+
+
+def _label(
+    job: LabelJob, everything: Sequence[ImageFile], detector: PictureDetector, engine: Engine, watcher: Watcher
+) -> LabelSummary:
+    """The job, in a folder that is ours."""
+    settings = settings_of(job, detector, everything)
+    # Whoever reads run.json later, elsewhere, still finds the pictures.
+    noted = replace(job, sources=tuple(_printable(_absolute(source)) for source in job.sources))
+    answer_only(job.out, describe_run(settings, detector, job.model, job.record, noted.to_json()), anew=job.overwrite)
+    remove_leftovers(job.out)
+    labelled, unlisted = find_labelled(job.out, everything, settings.asked.mark)
+    if unlisted:
+        logger.warning(
+            "%d pictures labelled before are not among the sources now: the outputs leave them out.", unlisted
+        )
+    listing, labelled = everything[: job.limit], labelled[: job.limit]
+    write_listing(job.out, listing)
+    shards = plan_shards(job.out, listing, labelled, job.shard_size or max(16, 8 * settings.batch))
+
+    earlier, now, failed, started = sum(labelled), 0, 0, monotonic()
+    with watcher.labelling(len(listing) - earlier, earlier):
+        for done in engine.map(lambda: LabelWorker(detector, settings, watcher.labelled, watcher.stop), shards):
+            now, failed = now + done.pictures, failed + done.failed
+            if watcher.stop():
+                break
+    seconds = monotonic() - started
+    if earlier + now < len(listing):
+        return LabelSummary(job.out, len(listing), now, earlier, failed, {}, (), seconds, interrupted=True)
+    outputs = write_outputs(job.out, listing, job.conf, job.preview, report=job.report)
+    return LabelSummary(
+        *(job.out, len(listing), now, earlier, outputs.failed, outputs.boxes, outputs.files, seconds),
+        interrupted=False,
+    )
+
+
+def settings_of(job: LabelJob, detector: PictureDetector, listing: Sequence[ImageFile]) -> LabelSettings:
+    """What the job means for this detector and these pictures."""
+    threshold = min(job.floor, PUBLISHED.candidate_threshold)
+    if job.record == "candidates":
+        selection = replace(PUBLISHED, candidate_threshold=threshold, nms_iou=None, max_detections=None)
+    else:
+        selection = replace(PUBLISHED, candidate_threshold=threshold, max_detections=RECORDED_DETECTIONS)
+    return LabelSettings(
+        out=job.out,
+        asked=what_to_ask(job.names, job.captions, listing, detector.tokenizer),
+        selection=selection,
+        floor=job.floor,
+        imgsz=job.imgsz,
+        # A caption is hardly ever shared: pictures would only wait for company.
+        batch=1 if job.captions else job.batch or (GPU_BATCH if detector.device.type == "cuda" else 1),
+        tiling=job.tiling,
+    )
+
+
+def _absolute(source: str) -> Path:
+    return Path(source).expanduser().resolve()
+
+
+def _printable(path: Path) -> str:
+    """A path as text; its bytes that are none are spelt out, since JSON takes nothing else."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,130 @@
+"""Plans the work as shards, and puts their records on disk.
+
+A shard is a fixed list of pictures that becomes one file, `records/SSSSSS-IIIIII.jsonl`: series S, shard I.
+Pictures are in natural order within a shard, and from shard to shard of a series, so that reading them back is a
+merge of a few sorted streams. A later series outranks an earlier one. Which pictures are done is read from the records
+themselves: there is no progress file that could disagree with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from glip.files import PART_SUFFIX, whole_file
+from glip.images import ImageFile
+from glip.labeling.records import (
+    LISTING_FILE,
+    RECORDS_FOLDER,
+    Head,
+    Record,
+    encode,
+    natural_order,
+    read_all,
+    series_of,
+    shard_files,
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Pictures that are labelled together and written as one file."""
+
+    series: int
+    index: int
+    pictures: tuple[ImageFile, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file in the records folder."""
+        return f"{self.series:06d}-{self.index:06d}.jsonl"
+
+
+def stamp(path: Path) -> str:
+    """Size and modification time: what tells that a picture's file was changed after it was labelled."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def find_labelled(
+    folder: Path, listing: Sequence[ImageFile], mark: Callable[[str], str] = lambda name: ""
+) -> tuple[list[bool], int]:
+    """Looks up which pictures have a record that still holds.
+
+    Args:
+        folder: the output folder.
+        listing: in natural order of names.
+        mark: what follows the stamp of a picture's file in its record: see `Asked.mark`.
+
+    Returns:
+        Whether each picture is labelled and its file unchanged since; and how many recorded pictures the
+        listing no longer holds.
+    """
+    labelled = [False] * len(listing)
+    position = unlisted = 0
+    for head in read_all(folder, Head):
+        order = natural_order(head.file_name)
+        while position < len(listing) and natural_order(listing[position].name) < order:
+            position += 1
+        if position == len(listing) or listing[position].name != head.file_name:
+            unlisted += 1
+        else:
+            labelled[position] = _holds(head, listing[position].path, mark(head.file_name))
+    return labelled, unlisted
+
+
+def _holds(head: Head, path: Path, mark: str) -> bool:
+    try:
+        return head.stamp == stamp(path) + mark
+    except OSError:  # gone since it was listed: labelling it again records that
+        return False
+
+
+def plan_shards(folder: Path, listing: Sequence[ImageFile], labelled: Sequence[bool], shard_size: int) -> list[Shard]:
+    """Divides what is not labelled yet into shards.
+
+    The listing is cut every `shard_size` pictures, and a piece with nothing done is a shard as it is: after
+    an interruption the same pictures meet in the same batches, and give the same numbers to the last digit.
+    Single pictures missing from other pieces (added, changed, failed for want of memory) are gathered
+    into shards of their own, in a second series.
+    """
+    whole: list[tuple[ImageFile, ...]] = []
+    gathered: list[ImageFile] = []
+    for start in range(0, len(listing), shard_size):
+        piece = listing[start : start + shard_size]
+        missing = [picture for picture, done in zip(piece, labelled[start:], strict=False) if not done]
+        if len(missing) == len(piece):
+            whole.append(tuple(missing))
+        else:
+            gathered += missing
+    single = [tuple(gathered[start : start + shard_size]) for start in range(0, len(gathered), shard_size)]
+    series = max(map(series_of, shard_files(folder)), default=0) + 1
+    return [
+        Shard(series + later, index, pictures)
+        for later, pieces in enumerate((whole, single))
+        for index, pictures in enumerate(pieces)
+    ]
+
+
+def write_shard(folder: Path, shard: Shard, records: Iterable[Record]) -> None:
+    """Writes the records of a shard, or of the part of it that was finished; nothing if there are none."""
+    ordered = sorted(records, key=lambda record: natural_order(record.file_name))
+    if ordered:
+        with whole_file(folder / RECORDS_FOLDER / shard.file_name) as file:
+            file.writelines(map(encode, ordered))
+
+
+def write_listing(folder: Path, listing: Iterable[ImageFile]) -> None:
+    """Notes which pictures the outputs are about."""
+    with whole_file(folder / RECORDS_FOLDER / LISTING_FILE) as file:
+        file.writelines(msgspec.json.encode(picture.name) + b"\n" for picture in listing)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed run was writing when it ended."""
+    for place in (folder, folder / RECORDS_FOLDER):
+        for path in place.glob(f"*{PART_SUFFIX}"):
+            path.unlink()

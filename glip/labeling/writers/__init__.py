@@ -1,0 +1,22 @@
+"""The formats: each takes pictures with their chosen boxes, one by one, and writes its files whole or not at all."""
+
+from glip.labeling.writers.coco import write_coco, write_results
+from glip.labeling.writers.cvat import write_cvat
+from glip.labeling.writers.grounding import write_grounding
+from glip.labeling.writers.labelstudio import write_labelstudio
+from glip.labeling.writers.picture import OpenFormat
+from glip.labeling.writers.table import write_csv
+from glip.labeling.writers.voc import write_voc
+from glip.labeling.writers.yolo import write_yolo
+
+# What each is called in the output folder, a file or a folder of many, and what writes it.
+FORMATS: dict[str, tuple[str, OpenFormat]] = {
+    "coco": ("annotations.coco.json", write_coco),
+    "coco-results": ("results.coco.json", write_results),
+    "yolo": ("yolo", write_yolo),
+    "voc": ("voc", write_voc),
+    "labelstudio": ("labelstudio", write_labelstudio),
+    "cvat": ("annotations.cvat.xml", write_cvat),
+    "csv": ("annotations.csv", write_csv),
+    "grounding": ("grounding.json", write_grounding),
+}

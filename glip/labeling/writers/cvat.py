@@ -1,0 +1,57 @@
+"""CVAT for images 1.1: one XML file to upload into a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from glip.files import whole_file
+from glip.labeling.writers.picture import AddPicture, Facts, Picture
+from glip.labeling.writers.xml import attribute, text
+
+
+@contextmanager
+def write_cvat(path: Path, facts: Facts) -> Iterator[AddPicture]:
+    """Boxes in pixels, cut at the picture's edge, with `score` as a text attribute.
+
+    CVAT finds a picture by its name, which must be the same in the task, sub-folders included. A label of the task
+    without an attribute called `score` drops that one and keeps the box.
+    """
+    with whole_file(path) as file:
+        file.write(_head(facts.names).encode())
+
+        def add(picture: Picture) -> None:
+            file.write("".join(_image(picture, facts.names)).encode())
+
+        yield add
+        file.write(b"</annotations>\n")
+
+
+def _head(names: tuple[str, ...]) -> str:
+    labels = "".join(
+        f"        <label><name>{text(name)}</name><attributes><attribute><name>score</name><mutable>False</mutable>"
+        "<input_type>text</input_type><default_value></default_value><values></values></attribute></attributes></label>\n"
+        for name in names
+    )
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
+        "  <meta>\n    <task>\n      <name>glip</name>\n      <mode>annotation</mode>\n"
+        f"      <labels>\n{labels}      </labels>\n    </task>\n  </meta>\n"
+    )
+
+
+def _image(picture: Picture, names: tuple[str, ...]) -> Iterator[str]:
+    # CVAT counts frames from 0.
+    yield (
+        f'  <image id="{picture.id - 1}" name={attribute(picture.file_name)} '
+        f'width="{picture.width}" height="{picture.height}">\n'
+    )
+    boxes, places = picture.visible_boxes()
+    for place, (x1, y1, x2, y2) in zip(places, boxes.tolist(), strict=True):
+        yield (
+            f'    <box label={attribute(names[picture.found.labels[place]])} source="auto" occluded="0" '
+            f'xtl="{x1:.3f}" ytl="{y1:.3f}" xbr="{x2:.3f}" ybr="{y2:.3f}" z_order="0">'
+            f'<attribute name="score">{picture.found.scores[place]!s}</attribute></box>\n'
+        )
+    yield "  </image>\n"

@@ -1,0 +1,262 @@
+"""From a name, a folder or a file to a model folder; and from any layout to any other."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from glip.errors import InputError, JobFailed
+from glip.weights.cache import Fetching, fetched, model_path, model_paths
+from glip.weights.convert import Conversion, from_native, some, to_native, unwrap
+from glip.weights.download import OnDownload, hash_file
+from glip.weights.folder import ModelFolder, check_target, load_model_folder, save_model_folder, verify_model_folder
+from glip.weights.names import Layout
+from glip.weights.statefile import STATE_SUFFIXES, read_state_file, write_state_file
+from glip.weights.tokenizer import read_vocabulary
+from glip.weights.zoo import BERT_VOCABULARY, ZOO, Checkpoint, UnknownCheckpoint, architecture_name, find
+
+logger = logging.getLogger(__name__)
+
+
+def open_model(
+    name_or_path: str | Path,
+    *,
+    tokenizer: Path | None = None,
+    offline: bool = False,
+    on_download: OnDownload | None = None,
+) -> ModelFolder:
+    """Finds a model.
+
+    Args:
+        name_or_path: a name of `glip models list` (fetched and converted on first use), a model folder, or a checkpoint
+            file of any layout (converted on first use). A folder that is called like a checkpoint needs a `./`.
+        tokenizer: vocabulary of a checkpoint file, see `read_vocabulary`; None: one beside the file, else BERT's.
+        offline: fetch nothing.
+        on_download: told of the progress.
+
+    Raises:
+        InputError: there is no such model, or it is damaged.
+        JobFailed: it could not be fetched.
+    """
+    fetching = Fetching(offline, on_download)
+    if str(name_or_path) in ZOO:
+        return _pull(ZOO[str(name_or_path)], fetching)
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return load_model_folder(path)
+    if path.is_file():
+        return _converted(path, tokenizer, fetching)
+    raise UnknownCheckpoint(str(name_or_path))
+
+
+def pull(name: str, *, offline: bool = False, on_download: OnDownload | None = None) -> ModelFolder:
+    """Fetches a published checkpoint and converts it, unless it is in the cache.
+
+    Raises:
+        UnknownCheckpoint: no checkpoint has that name.
+        JobFailed: it could not be fetched, or is not what was published.
+    """
+    return _pull(find(name), Fetching(offline, on_download))
+
+
+def _pull(row: Checkpoint, fetching: Fetching) -> ModelFolder:
+    folder = model_path(row.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{row.name}.lock")):
+        if not folder.is_dir():
+            what = f"The checkpoint {row.name} ({row.file_name})"
+            file, digest = fetched(what, row.url, row.file_name, row.hash_head, fetching)
+            conversion, notes = read_checkpoint(file)
+            if (conversion.layout, conversion.config) != (row.layout, row.config):
+                found = f"{architecture_name(conversion.config)} in the layout {conversion.layout}"
+                raise JobFailed(f"{row.url} holds {found}; {row.architecture} in {row.layout} was published.")
+            origin = _origin(conversion, notes, row.file_name, digest) | {"checkpoint": row.name, "url": row.url}
+            _save(folder, conversion, _vocabulary(None, None, fetching), origin)
+            # The folder holds all of it, and hashes.json knows the file should it ever be needed again.
+            del conversion
+            file.unlink()
+        try:
+            return load_model_folder(folder, row.name)
+        except InputError as error:
+            raise InputError(f"{error} It is in the cache: delete {folder} to fetch it anew.") from error
+
+
+def _converted(path: Path, tokenizer: Path | None, fetching: Fetching) -> ModelFolder:
+    """A checkpoint file as a model folder; kept in the cache as long as the file stays as it is."""
+    status = path.stat()
+    identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{tokenizer and tokenizer.resolve()}"
+    folder = model_path(f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not folder.is_dir():
+            logger.info("Converting %s, once, into %s.", path, folder)
+            convert_checkpoint(path, folder, tokenizer=tokenizer, fetching=fetching)
+        return load_model_folder(folder, path.stem)
+
+
+def read_checkpoint(path: Path, *, ema: bool = False) -> tuple[Conversion, list[str]]:
+    """Reads a model folder or a checkpoint file of any layout.
+
+    Returns:
+        The checkpoint in native names, and sentences about what was left aside.
+
+    Raises:
+        InputError: it is no GLIP checkpoint, or not a whole one.
+    """
+    if path.is_dir():
+        return _from_folder(load_model_folder(path)), []
+    content = read_state_file(path)
+    try:
+        state, notes = unwrap(content, ema=ema)
+        return to_native(state), notes
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def convert_checkpoint(
+    source: Path,
+    out: Path,
+    *,
+    to: Layout = "native",
+    tokenizer: Path | None = None,
+    ema: bool = False,
+    overwrite: bool = False,
+    fetching: Fetching | None = None,
+) -> dict[str, Any]:
+    """Writes a checkpoint in another layout.
+
+    Args:
+        source: a model folder, or a checkpoint file of any layout.
+        out: a folder for `native`, else a `.pth` or `.safetensors` file.
+        to: the layout to write.
+        tokenizer: the vocabulary of a native folder, see `read_vocabulary`; None: that of the source, one beside it,
+            or BERT's, which is fetched.
+        ema: take the averaged weights of a training checkpoint.
+        overwrite: replace what is at `out`.
+        fetching: how to get the vocabulary if it is not on this machine.
+
+    Returns:
+        What was done, as JSON: `describe` of the source, and the names of tensors that were made anew.
+
+    Raises:
+        InputError: the source cannot be read, or `out` is taken or of the wrong kind.
+        JobFailed: it could not be written, or no vocabulary could be fetched.
+    """
+    if (out.suffix in STATE_SUFFIXES) == (to == "native"):
+        wanted = "a folder" if to == "native" else "a file that ends with .pth or .safetensors"
+        raise InputError(f"{out} cannot hold the layout {to}; give {wanted} as --out.")
+    check_target(out, overwrite=overwrite)
+    conversion, notes = read_checkpoint(source, ema=ema)
+    made: tuple[str, ...] = ()
+    if to == "native":
+        beside = source if source.is_dir() else source.resolve().parent
+        if source.is_dir():
+            origin = load_model_folder(source).source.get("origin", {})
+        else:
+            origin = _origin(conversion, notes, source.name, hash_file(source)) | {"ema": ema}
+        _save(out, conversion, _vocabulary(tokenizer, beside, fetching or Fetching()), origin, overwrite=overwrite)
+    else:
+        state, made = from_native(conversion, to)
+        # The original's files keep the weights under "model", with "module." before each name; mmdet's keep them bare.
+        wrapped = {"model": {f"module.{name}": value for name, value in state.items()}}
+        write_state_file(out, wrapped if to == "microsoft" and out.suffix != ".safetensors" else state)
+    return describe(conversion, notes) | {"to": to, "out": str(out), "made": list(made)}
+
+
+def inspect_checkpoint(path: Path, *, ema: bool = False) -> dict[str, Any]:
+    """What a model folder or checkpoint file holds, as JSON; `problem` says why it cannot be used, or is None."""
+    if path.is_dir():
+        folder = load_model_folder(path)
+        facts = {"sha256": folder.sha256, "origin": folder.source.get("origin")}
+        return describe(_from_folder(folder), []) | facts
+    content = read_state_file(path)
+    try:
+        state, notes = unwrap(content, ema=ema)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    facts = {"sha256": hash_file(path), "origin": None}
+    try:
+        return describe(to_native(state), notes) | facts
+    except InputError as error:
+        counts = {"tensors": len(state), "parameters": sum(value.numel() for value in state.values())}
+        return counts | {"notes": notes, "names": some(state, limit=8), "problem": str(error)} | facts
+
+
+def describe(conversion: Conversion, notes: list[str]) -> dict[str, Any]:
+    """A checkpoint in numbers and names, as JSON."""
+    return {
+        "layout": conversion.layout,
+        "architecture": architecture_name(conversion.config),
+        "tensors": len(conversion.state),
+        "parameters": sum(value.numel() for value in conversion.state.values()),
+        "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in conversion.state.values()}),
+        "prompt": None if conversion.prompt is None else list(conversion.prompt.shape),
+        "constants": list(conversion.constants),
+        "unused": list(conversion.unused),
+        "notes": notes,
+        "problem": None,
+    }
+
+
+def verify(name_or_path: str | None = None) -> dict[str, list[str]]:
+    """Reads every byte of one model folder, or of all in the cache, and compares it with what was written.
+
+    Returns:
+        Folder to what is wrong with it, a sentence each; an empty list where all is well.
+
+    Raises:
+        InputError: the named one is not on this machine.
+    """
+    if name_or_path is None:
+        folders = model_paths()
+    else:
+        folders = [model_path(name_or_path) if name_or_path in ZOO else Path(name_or_path).expanduser()]
+        if not folders[0].is_dir():
+            raise InputError(f"{folders[0]} is not on this machine, so there is nothing to verify.")
+    return {str(folder): verify_model_folder(folder) for folder in folders}
+
+
+def _from_folder(folder: ModelFolder) -> Conversion:
+    return Conversion(folder.config, folder.state_dict(), "native", folder.prompt())
+
+
+def _save(
+    out: Path, conversion: Conversion, vocabulary: list[str], origin: dict[str, Any], *, overwrite: bool = False
+) -> None:
+    save_model_folder(
+        out,
+        conversion.config,
+        conversion.state,
+        vocabulary,
+        origin=origin,
+        prompt=conversion.prompt,
+        overwrite=overwrite,
+    )
+
+
+def _origin(conversion: Conversion, notes: list[str], file_name: str, digest: str) -> dict[str, Any]:
+    return {
+        "file": file_name,
+        "sha256": digest,
+        "layout": conversion.layout,
+        "constants": list(conversion.constants),
+        "unused": list(conversion.unused),
+        "notes": notes,
+    }
+
+
+def _vocabulary(given: Path | None, beside: Path | None, fetching: Fetching) -> list[str]:
+    """The word pieces: those given, those in or beside the source, else BERT's from the cache or the hub."""
+    if given is not None:
+        return read_vocabulary(given.expanduser())
+    for folder in () if beside is None else (beside, beside / "bert-base-uncased"):
+        if any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
+            return read_vocabulary(folder)
+    bert = BERT_VOCABULARY
+    what = "BERT's vocabulary (a vocab.txt beside the file, or --tokenizer, would do)"
+    file, _ = fetched(what, bert.url, bert.file_name, bert.sha256, fetching)
+    return read_vocabulary(file)

@@ -1,0 +1,324 @@
+"""One file from the web: whole and checked, or not at all. A broken transfer goes on where it stopped.
+
+Knows HTTP and hashes. Knows nothing of checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ipaddress
+import json
+import logging
+import os
+import re
+import shutil
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from email.message import Message
+from pathlib import Path
+from typing import IO, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from filelock import FileLock, Timeout
+
+from glip.errors import JobFailed
+
+logger = logging.getLogger(__name__)
+
+# Told the URL, the bytes that are here and the bytes there will be (None: the server does not say). The first call
+# comes before any byte does.
+OnDownload = Callable[[str, int, int | None], None]
+
+ATTEMPTS = 5
+DELAY_S = 1.0
+TIMEOUT_S = 60.0
+_CHUNK = 1 << 20
+_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+
+
+class Unreachable(JobFailed):
+    """The host could not be reached at all: no network, a wrong name, a closed port."""
+
+
+class _TransferError(Exception):
+    """A transfer that may work when it is tried again."""
+
+
+@dataclass
+class _Transfer:
+    """What is known of a file that is on its way; kept beside its bytes, so that a later process can go on."""
+
+    url: str
+    total: int | None = None
+    # ETag or date of the file: proves, when going on, that it is still the same one.
+    validator: str | None = None
+    # What the server promises, see `_describe`.
+    sha256: str | None = None
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    published_hash: str | None = None,
+    first_hash: str | None = None,
+    on_download: OnDownload | None = None,
+) -> str:
+    """Fetches a file, unless it is there.
+
+    Args:
+        url: http or https.
+        target: where the file appears once it is whole and every check has passed.
+        published_hash: how its sha256 begins. What the server itself promises is checked, too.
+        first_hash: its sha256 when it was fetched for the first time.
+        on_download: told of the progress.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        Unreachable: there is no way to the host.
+        JobFailed: it could not be fetched, or is not the file that was expected.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _disk_error(target.parent, error) from error
+    with _alone(target):
+        if target.is_file():
+            found = hash_file(target)
+            if found.startswith(published_hash or "") and found.startswith(first_hash or ""):
+                return found
+            logger.warning("%s is damaged; fetching it anew.", target)
+        part = target.with_name(target.name + ".part")
+        promised = _persist(url, part, on_download or (lambda *_: None))
+        found = hash_file(part)
+        expected = {"published": published_hash, "of the first download": first_hash, "the server promises": promised}
+        for which, wanted in expected.items():
+            if wanted and not found.startswith(wanted):
+                _discard(part)
+                raise JobFailed(
+                    f"{url} is not the file that was expected: its sha256 begins with {found[:16]}, the one {which} "
+                    f"with {wanted[:16]}. Nothing was kept. Try again; if it stays so, do not trust that host."
+                )
+        part.replace(target)
+        _discard(part)
+    return found
+
+
+def _alone(target: Path) -> AbstractContextManager[object]:
+    """Holds the file for one process and thread; the others wait and then find it there."""
+    lock = FileLock(target.with_name(target.name + ".lock"))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another process is fetching %s; waiting for it.", target.name)
+        return lock.acquire()
+
+
+def _persist(url: str, part: Path, on_download: OnDownload) -> str | None:
+    """Fetches into `part`, trying again while that helps; returns the sha256 the server promises, if it does."""
+    failures, furthest = 0, _size(part)
+    while True:
+        try:
+            return _attempt(url, part, on_download)
+        except (_TransferError, Unreachable) as error:
+            # A network that was there a moment ago may come back; for one that never was there is nothing to wait for.
+            if isinstance(error, Unreachable) and failures == 0:
+                raise
+            size = _size(part)
+            failures = 1 if size > furthest else failures + 1
+            furthest = max(furthest, size)
+            if failures >= ATTEMPTS:
+                kept = f" {size} bytes are kept; the same command goes on from there." if size else ""
+                raise JobFailed(f"{url} could not be fetched: {error}.{kept}") from error
+            logger.info("%s; trying again.", error)
+            time.sleep(DELAY_S * 2 ** (failures - 1))
+
+
+def _attempt(url: str, part: Path, on_download: OnDownload) -> str | None:
+    before = _remembered(part, url)
+    have = _size(part) if before.validator else 0
+    if have and have == before.total:
+        on_download(url, have, before.total)
+        return before.sha256
+    response, redirects = _open(url, have, before.validator)
+    with response:
+        now = _describe(url, response, redirects.promises)
+        resumed = response.status == 206
+        if resumed and not _continues(response, have, before, now):
+            _discard(part)
+            raise _TransferError(f"{urlsplit(url).hostname} sent another part of the file than was asked for")
+        if resumed:
+            now.validator = before.validator
+        else:
+            # A server that knows no ranges, or has a newer file, sends all of it: start over.
+            have = 0
+            _discard(part)
+        _announce(now, have, part)
+        on_download(url, have, now.total)
+        try:
+            _memory(part).write_text(json.dumps(asdict(now)), encoding="utf-8")
+            with part.open("ab") as file:
+                _copy(response, file, now, have, on_download)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _disk_error(part, error) from error
+    if now.total not in (None, _size(part)):
+        raise _TransferError(f"{urlsplit(url).hostname} sent {_size(part)} of {now.total} bytes")
+    return now.sha256
+
+
+def _announce(transfer: _Transfer, have: int, part: Path) -> None:
+    """Says what will be fetched, and whether it fits."""
+    size = f"{transfer.total / 1e6:.1f} MB" if transfer.total else "size not told"
+    logger.info("Fetching %s (%s%s).", transfer.url, size, ", going on where it stopped" if have else "")
+    if transfer.total is not None and shutil.disk_usage(part.parent).free < transfer.total - have:
+        raise JobFailed(f"There is no room for {transfer.total} bytes in {part.parent}; free some, or set GLIP_HOME.")
+
+
+def _copy(response: Any, file: IO[bytes], transfer: _Transfer, have: int, on_download: OnDownload) -> None:
+    while True:
+        try:
+            chunk = response.read(_CHUNK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _TransferError(
+                f"the transfer broke off after {have} bytes ({error or type(error).__name__})"
+            ) from error
+        if not chunk:
+            return
+        file.write(chunk)
+        have += len(chunk)
+        on_download(transfer.url, have, transfer.total)
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects that stay on the web and do not give up encryption; keeps what the hub says on the way.
+
+    The hub answers with a redirect to a store, and promises size and hash of the file in that answer's headers only.
+    """
+
+    def __init__(self) -> None:
+        self.promises: dict[str, str] = {}
+
+    def note(self, headers: Message) -> None:
+        """Keeps the promises of one answer."""
+        self.promises |= {name: headers[name] for name in ("X-Linked-ETag", "X-Linked-Size") if headers.get(name)}
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        """Called by urllib for each redirect."""
+        self.note(headers)
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        _check_scheme(newurl)
+        if (old.scheme, new.scheme) == ("https", "http") and not _is_loopback(new.hostname or ""):
+            raise JobFailed(f"{req.full_url} redirects to {newurl}, without encryption; that is not followed.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(url: str, have: int, validator: str | None) -> tuple[Any, _Redirects]:
+    """Asks for the file, from byte `have` on if it is still the one that `validator` names."""
+    _check_scheme(url)
+    redirects = _Redirects()
+    # Compression would make the length, and with it the place to go on from, another one.
+    headers = {"User-Agent": "glip", "Accept-Encoding": "identity"}
+    if have and validator:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    try:
+        response = build_opener(redirects).open(Request(url, headers=headers), timeout=TIMEOUT_S)  # noqa: S310
+    except HTTPError as error:
+        text = f"{urlsplit(error.url or url).hostname} answered {error.code} {error.reason}"
+        if error.code in _TRY_AGAIN:
+            raise _TransferError(text) from error
+        raise JobFailed(f"{url} could not be fetched: {text}.") from error
+    except (TimeoutError, ConnectionResetError, http.client.HTTPException) as error:
+        raise _TransferError(f"{urlsplit(url).hostname} did not answer ({error or type(error).__name__})") from error
+    except URLError as error:
+        if isinstance(error.reason, (TimeoutError, ConnectionResetError)):
+            raise _TransferError(f"{urlsplit(url).hostname} did not answer ({error.reason})") from error
+        if isinstance(error.reason, ssl.SSLError):
+            raise JobFailed(f"{url} could not be fetched: no trusted connection ({error.reason}).") from error
+        raise Unreachable(f"{urlsplit(url).hostname} could not be reached ({error.reason})") from error
+    redirects.note(response.headers)
+    return response, redirects
+
+
+def _describe(url: str, response: Any, promises: dict[str, str]) -> _Transfer:
+    """Reads the headers of the answer, and the promises made on the way to it.
+
+    Raises:
+        JobFailed: the promised size is not the one that is sent.
+    """
+    headers = response.headers
+    if response.status == 206:
+        length = (headers.get("Content-Range") or "").rpartition("/")[2]
+    else:
+        length = headers.get("Content-Length") or ""
+    total = int(length) if length.isdigit() else None
+    promised = promises.get("X-Linked-Size", "")
+    if promised.isdigit():
+        if total not in (None, int(promised)):
+            raise JobFailed(f"{url} should have {promised} bytes, but {total} are sent; nothing was fetched.")
+        total = int(promised)
+    etag = headers.get("ETag") or ""
+    validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
+    sha256 = re.fullmatch(r'"?([0-9a-f]{64})"?', promises.get("X-Linked-ETag", ""))
+    return _Transfer(url, total, validator, sha256[1] if sha256 else None)
+
+
+def _continues(response: Any, have: int, before: _Transfer, now: _Transfer) -> bool:
+    """Whether a part of a file is the rest of the one that is here."""
+    is_same = now.total == before.total and now.validator in (None, before.validator)
+    return is_same and str(response.headers.get("Content-Range")).startswith(f"bytes {have}-")
+
+
+def _check_scheme(url: str) -> None:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise JobFailed(f"{url} is no web address (http or https); it is not fetched.")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _memory(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _remembered(part: Path, url: str) -> _Transfer:
+    """What an earlier attempt wrote down; nothing if it was for another URL or is unreadable."""
+    try:
+        known = _Transfer(**json.loads(_memory(part).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return _Transfer(url)
+    return known if known.url == url else _Transfer(url)
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _memory(part).unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _disk_error(path: Path, error: OSError) -> JobFailed:
+    return JobFailed(f"{path} could not be written: {error.strerror or error}. Free some space, or set GLIP_HOME.")

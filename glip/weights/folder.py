@@ -1,0 +1,241 @@
+"""A model folder: all that prediction needs, loadable without a network.
+
+    config.json            the architecture
+    model.safetensors      the tensors, in native names
+    prompt.safetensors     the result of prompt tuning, if there is one
+    tokenizer.json         the word pieces, with vocab.txt and tokenizer_config.json for other programs
+    source.json            where the folder came from, and the hash of every file above
+
+Equal weights give equal files, byte by byte, whatever layout they came in; only source.json tells them apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from glip.errors import InputError
+from glip.files import whole_folder
+from glip.model.config import GLIPConfig, config_from_dict, config_to_dict
+from glip.weights.convert import State, check_prompt, check_shapes
+from glip.weights.download import hash_file
+from glip.weights.statefile import save_tensors
+from glip.weights.tokenizer import TOKENIZER_FILES, load_tokenizer, save_tokenizer
+
+FORMAT = 1
+MODEL_FILE = "model.safetensors"
+PROMPT_FILE = "prompt.safetensors"
+_NEEDED = ("config.json", MODEL_FILE, "tokenizer.json")
+_WORD_EMBEDDINGS = "text_encoder.bert.embeddings.word_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A checked model folder; `load_model_folder` makes it. Tensors are read when they are asked for.
+
+    Attributes:
+        path: the folder.
+        name: the checkpoint's name in the zoo, or the folder's own.
+        config: the architecture.
+        source: what source.json says; empty if there is none.
+    """
+
+    path: Path
+    name: str
+    config: GLIPConfig
+    source: Mapping[str, Any]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of model.safetensors.
+
+        Raises:
+            InputError: the file is not the one that was written here.
+        """
+        file = self.path / MODEL_FILE
+        record = self.source.get("files", {}).get(MODEL_FILE, {})
+        status = file.stat()
+        # Reading a gigabyte takes seconds: a file of the same size and time is taken for unchanged; `verify` reads all.
+        if (status.st_size, status.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")):
+            return str(record["sha256"])
+        found = hash_file(file)
+        if found != record.get("sha256", found):
+            raise InputError(
+                f"{file} is not what was written there (its sha256 begins with {found[:8]}, source.json says "
+                f"{record['sha256'][:8]}): make the folder again, or delete source.json if the change is meant."
+            )
+        return found
+
+    def state_dict(self) -> State:
+        """Names to tensors, as `build_glip` takes them."""
+        return _read(self.path / MODEL_FILE)
+
+    def prompt(self) -> Tensor | None:
+        """(T, D) result of prompt tuning; None if the checkpoint has none."""
+        file = self.path / PROMPT_FILE
+        return _read(file)["prompt"] if file.is_file() else None
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; nothing is padded or cut."""
+        return load_tokenizer(self.path)
+
+
+def load_model_folder(path: Path, name: str | None = None) -> ModelFolder:
+    """Opens a model folder and checks that its parts fit together: files, config, names, shapes, vocabulary.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    if not path.is_dir():
+        raise InputError(f"There is no folder {path}.")
+    if missing := [file for file in _NEEDED if not (path / file).is_file()]:
+        inside = sorted(file.name for file in path.iterdir() if file.suffix in (".pth", ".pt"))
+        hint = f"give the file {inside[0]} itself" if inside else "make one with `glip models convert`"
+        raise InputError(f"{path} is no whole model folder: it lacks {', '.join(missing)}; {hint}.")
+    config = _read_config(path / "config.json")
+    try:
+        shapes = _shapes(path / MODEL_FILE)
+        check_shapes(shapes, config)
+        if (path / PROMPT_FILE).is_file():
+            check_prompt(_shapes(path / PROMPT_FILE).get("prompt", ()), config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    check_vocabulary(load_tokenizer(path).get_vocab_size(), shapes[_WORD_EMBEDDINGS][0])
+    return ModelFolder(path, name or path.resolve().name, config, _read_json(path / "source.json", default={}))
+
+
+def save_model_folder(
+    out: Path,
+    config: GLIPConfig,
+    state: State,
+    vocabulary: Sequence[str],
+    *,
+    origin: Mapping[str, Any],
+    prompt: Tensor | None = None,
+    overwrite: bool = False,
+) -> ModelFolder:
+    """Writes a model folder, whole or not at all.
+
+    Args:
+        out: the folder to make; its parents are made, too.
+        config: the architecture.
+        state: native names to tensors.
+        vocabulary: word pieces in the order of their ids.
+        origin: where the weights came from, as JSON; goes to source.json.
+        prompt: (T, D) result of prompt tuning.
+        overwrite: replace a model folder that is there.
+
+    Raises:
+        InputError: `out` is taken, or vocabulary and weights do not fit.
+        JobFailed: it could not be written.
+    """
+    check_target(out, overwrite=overwrite)
+    check_vocabulary(len(vocabulary), state[_WORD_EMBEDDINGS].shape[0])
+    if prompt is not None:
+        check_prompt(tuple(prompt.shape), config)
+    with whole_folder(out) as part:
+        _write_json(part / "config.json", {"format": FORMAT, "model": config_to_dict(config)})
+        save_tensors(part / MODEL_FILE, state)
+        if prompt is not None:
+            save_tensors(part / PROMPT_FILE, {"prompt": prompt})
+        save_tokenizer(part, vocabulary)
+        _write_json(part / "source.json", {"origin": origin, "files": _records(part)})
+    return load_model_folder(out)
+
+
+def verify_model_folder(path: Path) -> list[str]:
+    """Reads every byte of a model folder and compares it with source.json.
+
+    Returns:
+        What is wrong, a sentence each; empty if all is well.
+    """
+    records: Mapping[str, Mapping[str, Any]] = _read_json(path / "source.json", default={}).get("files", {})
+    if not records:
+        return [f"{path} has no record (source.json) to compare with"]
+    problems = []
+    for name, record in records.items():
+        file = path / name
+        if not file.is_file():
+            problems.append(f"{file} is missing")
+        elif (found := hash_file(file)) != record["sha256"]:
+            problems.append(f"{file} has changed: sha256 {found[:12]}… instead of {record['sha256'][:12]}…")
+    return problems
+
+
+def check_target(out: Path, *, overwrite: bool) -> None:
+    """Refuses a place that is taken; even with `overwrite` no folder is replaced that is not a model folder."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise InputError(f"{out} is there already; choose another --out, or add --overwrite.")
+    if out.is_dir() and not (out / MODEL_FILE).is_file():
+        raise InputError(f"{out} is a folder with other things in it; it is not replaced. Choose another --out.")
+
+
+def check_vocabulary(pieces: int, rows: int) -> None:
+    """Refuses a vocabulary that cannot be the one of the weights."""
+    if pieces != rows:
+        raise InputError(
+            f"The vocabulary has {pieces} word pieces, the weights have {rows} word embeddings: they do not belong "
+            "together. The published checkpoints need that of bert-base-uncased (30522); give it with --tokenizer."
+        )
+
+
+def _records(folder: Path) -> dict[str, dict[str, Any]]:
+    names = [name for name in ("config.json", MODEL_FILE, PROMPT_FILE, *TOKENIZER_FILES) if (folder / name).is_file()]
+    status = {name: (folder / name).stat() for name in names}
+    return {
+        name: {"sha256": hash_file(folder / name), "size": status[name].st_size, "mtime_ns": status[name].st_mtime_ns}
+        for name in names
+    }
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a .safetensors file, from its header; its length is checked, too."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path.name} is cut off or damaged ({error}); make the folder again.") from error
+
+
+def _read(path: Path) -> State:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is cut off or damaged ({error}); make the folder again.") from error
+
+
+def _read_config(path: Path) -> GLIPConfig:
+    content = _read_json(path)
+    if content.get("format") != FORMAT or not isinstance(content.get("model"), Mapping):
+        raise InputError(f"{path} is of format {content.get('format')!r}, this program reads {FORMAT}; convert again.")
+    try:
+        return config_from_dict(content["model"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
+    if default is not None and not path.is_file():
+        return default
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); make the folder again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged: it holds no JSON object; make the folder again.")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

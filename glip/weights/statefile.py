@@ -1,0 +1,125 @@
+"""Checkpoint files, read without running what is in them, and written whole or not at all.
+
+A `.pth` file is a pickle, which can hold code. Here only tensors and plain Python values are ever built from it.
+Knows nothing of GLIP's tensors.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from glip.errors import InputError
+from glip.files import whole_file
+
+STATE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+
+# Training programs leave counters and logs of these packages beside the weights. They are replaced by `_Inert`: their
+# own code is neither needed nor run. What any other package put there is refused.
+_LOG_PACKAGES = ("mmengine", "mmdet", "mmcv", "numpy")
+_LOG_NAMES = ("_codecs.encode", "argparse.Namespace")
+
+
+class _Inert:
+    """Stands for an object of a training log: takes anything, does nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __setitem__(self, _: object, __: object) -> None:
+        pass
+
+
+def read_state_file(path: Path) -> object:
+    """Reads a `.pth` or `.safetensors` file; tensors stay on disk until they are used, where the format allows it.
+
+    Returns:
+        What the file holds: plain values, dicts, lists and tensors.
+
+    Raises:
+        InputError: the file is absent, damaged, of another kind, or a pickle that holds code.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return _load_pickle(path)
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a whole .safetensors file ({error}); fetch or make it again.") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(_why_refused(path, str(error))) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, TypeError, KeyError, UnicodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a whole PyTorch file ({reason}); fetch or make it again.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _load_pickle(path: Path) -> object:
+    is_zip = zipfile.is_zipfile(path)
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
+    if is_zip:
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        if foreign := [name for name in unsafe if not _is_log(name)]:
+            raise pickle.UnpicklingError(f"GLOBAL {foreign[0]}")
+        stand_ins = [(_Inert, name) for name in unsafe]
+    with torch.serialization.safe_globals(stand_ins):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip or None)
+
+
+def _is_log(name: str) -> bool:
+    return name.partition(".")[0] in _LOG_PACKAGES or name in _LOG_NAMES
+
+
+def _why_refused(path: Path, message: str) -> str:
+    if found := re.search(r"GLOBAL (\S+)", message):
+        return (
+            f"{path} is a pickle that holds code ({found[1]}); it was not run and the file was not read. "
+            "Only tensors and plain values are accepted: save the state dict alone, best as .safetensors."
+        )
+    head = path.open("rb").read(64)
+    if head.startswith(b"version https://git-lfs"):
+        return f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it comes from."
+    reason = message.strip().splitlines()[-1]
+    return f"{path} is not a PyTorch checkpoint, or a damaged one ({reason}). Accepted: .pth, .pt, .safetensors."
+
+
+def write_state_file(path: Path, content: Mapping[str, object]) -> None:
+    """Writes a `.pth` (any content) or `.safetensors` file (names to tensors only); the suffix decides.
+
+    Raises:
+        JobFailed: the disk is full or refuses; no half file is left under `path`.
+    """
+    with whole_file(path) as file:
+        if path.suffix == ".safetensors":
+            save_tensors(Path(file.name), {name: value for name, value in content.items() if isinstance(value, Tensor)})
+            return
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes safetensors; equal tensors give equal bytes."""
+    try:
+        # Order and metadata are fixed, so that the file depends on nothing but the tensors.
+        save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error

@@ -1,0 +1,104 @@
+"""The word pieces a checkpoint was trained with: a vocabulary, and the tokenizer made of it.
+
+One vocabulary gives one tokenizer, whatever file it comes from: BERT's, lower case, with [CLS] and [SEP] around.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordPiece
+
+from glip.errors import InputError
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_LONGEST_WORD = 100
+_MAX_TOKENS = 512
+
+
+def read_vocabulary(source: Path) -> list[str]:
+    """Reads word pieces, in the order of their ids.
+
+    Args:
+        source: a `vocab.txt` (one piece a line), a `tokenizer.json`, or a folder that holds one of them.
+
+    Raises:
+        InputError: there is none, or it is not a lower-case BERT vocabulary.
+    """
+    if source.is_dir():
+        found = next((source / name for name in ("vocab.txt", "tokenizer.json") if (source / name).is_file()), None)
+        if found is None:
+            raise InputError(f"The folder {source} holds no vocab.txt and no tokenizer.json.")
+        source = found
+    try:
+        text = source.read_text(encoding="utf-8")
+        vocabulary = _from_json(text, source) if source.suffix == ".json" else text.rstrip("\n").split("\n")
+    except OSError as error:
+        raise InputError(f"The vocabulary {source} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{source} is no vocabulary; a vocab.txt or tokenizer.json is needed ({error}).") from error
+    if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
+        raise InputError(f"The vocabulary {source} lacks {', '.join(missing)}; that of bert-base-uncased is needed.")
+    if len(set(vocabulary)) < len(vocabulary):
+        double = next(piece for number, piece in enumerate(vocabulary) if piece in vocabulary[:number])
+        raise InputError(f"The vocabulary {source} holds {double!r} twice; the ids after it would be wrong.")
+    return vocabulary
+
+
+def _from_json(text: str, source: Path) -> list[str]:
+    content = json.loads(text)
+    if content["model"].get("type") != "WordPiece" or not (content.get("normalizer") or {}).get("lowercase"):
+        raise InputError(f"The tokenizer {source} is not BERT's lower-case one (WordPiece); use bert-base-uncased's.")
+    ids: dict[str, int] = content["model"]["vocab"]
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise InputError(f"The tokenizer {source} skips ids, so its word pieces cannot be put in a row.")
+    return sorted(ids, key=ids.__getitem__)
+
+
+def letter_vocabulary() -> list[str]:
+    """A vocabulary that spells every word letter by letter: for models that must work before anything is fetched."""
+    characters = string.ascii_lowercase + string.digits
+    return [*SPECIAL_TOKENS, *string.punctuation, *characters, *(f"##{character}" for character in characters)]
+
+
+def build_tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
+    """Makes BERT's lower-case tokenizer; nothing is padded or cut."""
+    ids = {piece: number for number, piece in enumerate(vocabulary)}
+    tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD))  # noqa: S106
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    return tokenizer
+
+
+def save_tokenizer(folder: Path, vocabulary: Sequence[str]) -> None:
+    """Writes the three files that this program, and transformers' AutoTokenizer, load it from."""
+    (folder / "tokenizer.json").write_text(build_tokenizer(vocabulary).to_str(pretty=True), encoding="utf-8")
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8", newline="\n")
+    settings = {"do_lower_case": True, "model_max_length": _MAX_TOKENS, "tokenizer_class": "BertTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Reads the tokenizer of a model folder.
+
+    Raises:
+        InputError: the file is absent or damaged.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise InputError(f"The model folder {folder} lacks tokenizer.json; convert the checkpoint again.")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the package raises nothing more precise
+        raise InputError(f"{path} is damaged ({error}); convert the checkpoint again.") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -1,0 +1,183 @@
+"""The published checkpoints: a row each. What was published, by whom, and with which numbers; nothing is measured here.
+
+The files are hosted by others (OpenMMLab; the GLIP authors on the Hugging Face hub), under their licences.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from glip.errors import InputError
+from glip.model.config import GLIP_L, GLIP_T, GLIP_T_A, GLIPConfig
+from glip.weights.names import Layout
+
+ARCHITECTURES: Mapping[str, GLIPConfig] = {"glip-t-a": GLIP_T_A, "glip-t": GLIP_T, "glip-l": GLIP_L}
+DEFAULT = "glip-t"
+
+_OPENMMLAB = "https://download.openmmlab.com"
+_HUB = "https://huggingface.co"
+# Where each host's files are fetched from instead, if the variable is set.
+_MIRRORS = {_OPENMMLAB: "GLIP_MIRROR", _HUB: "HF_ENDPOINT"}
+
+_MMDET_README = "mmdetection configs/glip/README.md, commit 3f355fc"
+_GLIP_README = "microsoft/GLIP README.md, commit 24ec0dd"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One published file. None: not published, or not known for this very file.
+
+    Attributes:
+        name: what the command line calls it.
+        architecture: a key of `ARCHITECTURES`.
+        layout: how its tensors are named.
+        path: the file's URL, without the host.
+        host: the host of the URL.
+        pretraining: data it was trained on, in the publisher's words.
+        finetuned: data it was fine-tuned on afterwards.
+        coco_ap: box AP on COCO val2017; zero-shot unless fine-tuned on COCO.
+        lvis_ap: fixed AP on LVIS minival, zero-shot.
+        lvis_apr: the same over rare classes.
+        source: where the numbers stand.
+    """
+
+    name: str
+    architecture: str
+    layout: Layout
+    host: str
+    path: str
+    pretraining: str
+    source: str
+    finetuned: str | None = None
+    coco_ap: float | None = None
+    lvis_ap: float | None = None
+    lvis_apr: float | None = None
+
+    @property
+    def config(self) -> GLIPConfig:
+        """The architecture."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the URL."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def hash_head(self) -> str | None:
+        """The first eight digits of the file's sha256, which OpenMMLab writes into its file names."""
+        return self.file_name.removesuffix(".pth")[-8:] if self.host == _OPENMMLAB else None
+
+    @property
+    def url(self) -> str:
+        """Where to fetch it: GLIP_MIRROR or HF_ENDPOINT replace the host."""
+        return mirrored(self.host) + self.path
+
+
+def mirrored(host: str) -> str:
+    """The host, or what its environment variable puts in its place."""
+    return os.environ.get(_MIRRORS[host], "").rstrip("/") or host
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A published list of word pieces."""
+
+    file_name: str
+    path: str
+    sha256: str
+
+    @property
+    def url(self) -> str:
+        """Where to fetch it; HF_ENDPOINT replaces the host."""
+        return mirrored(_HUB) + self.path
+
+
+# Every published checkpoint was trained with these word pieces.
+BERT_VOCABULARY = Vocabulary(
+    "bert-base-uncased-vocab.txt",
+    "/google-bert/bert-base-uncased/resolve/main/vocab.txt",
+    "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+)
+
+_O365 = "O365"
+_GOLDG = "O365,GoldG"
+_CC_SBU = "O365,GoldG,CC3M,SBU"
+_LARGE = "FourODs,GoldG,CC3M+12M,SBU"
+
+
+def _mmdet(name: str, architecture: str, file: str, data: str, coco: float, lvis: float, rare: float) -> Checkpoint:
+    path = f"/mmdetection/v3.0/glip/{file}.pth"
+    return Checkpoint(
+        name, architecture, "mmdet", _OPENMMLAB, path, data, _MMDET_README, coco_ap=coco, lvis_ap=lvis, lvis_apr=rare
+    )
+
+
+def _mmdet_coco(name: str, architecture: str, swin: str, stamp: str, data: str, coco: float) -> Checkpoint:
+    run = f"glip_atss_swin-{swin}_fpn_dyhead_16xb2_ms-2x_funtune_coco"
+    path = f"/mmdetection/v3.0/glip/{run}/{run}_{stamp}.pth"
+    return Checkpoint(
+        name, architecture, "mmdet", _OPENMMLAB, path, data, _MMDET_README, finetuned="COCO", coco_ap=coco
+    )
+
+
+def _original(
+    name: str, architecture: str, file: str, data: str, coco: float | None = None, rare: float | None = None
+) -> Checkpoint:
+    path = f"/GLIPModel/GLIP/resolve/main/{file}.pth"
+    return Checkpoint(name, architecture, "microsoft", _HUB, path, data, _GLIP_README, coco_ap=coco, lvis_apr=rare)
+
+
+_ROWS = (
+    _mmdet("glip-t-a", "glip-t-a", "glip_tiny_a_mmdet-b3654169", _O365, 43.0, 20.2, 12.1),
+    _mmdet("glip-t-b", "glip-t", "glip_tiny_b_mmdet-6dfbd102", _O365, 44.9, 19.3, 8.6),
+    _mmdet("glip-t-c", "glip-t", "glip_tiny_c_mmdet-2fc427dd", _GOLDG, 46.7, 25.2, 14.4),
+    _mmdet("glip-t", "glip-t", "glip_tiny_mmdet-c24ce662", _CC_SBU, 46.6, 26.7, 18.1),
+    _mmdet("glip-l", "glip-l", "glip_l_mmdet-abfe026b", _LARGE, 51.3, 36.1, 27.9),
+    _mmdet_coco("glip-t-a-coco", "glip-t-a", "t_a", "20230914_180419-e6addd96", _O365, 53.3),
+    _mmdet_coco("glip-t-b-coco", "glip-t", "t_b", "20230916_163538-650323ba", _O365, 54.1),
+    _mmdet_coco("glip-t-c-coco", "glip-t", "t_c", "20230914_182935-4ba3fc3b", _GOLDG, 55.2),
+    _mmdet_coco("glip-t-coco", "glip-t", "t", "20230914_224410-ba97be24", _CC_SBU, 55.4),
+    _mmdet_coco("glip-l-coco", "glip-l", "l", "20230910_100800-e9be4274", _LARGE, 59.4),
+    _original("glip-t-a-original", "glip-t-a", "glip_a_tiny_o365", _O365, 42.9),
+    _original("glip-t-b-original", "glip-t", "glip_tiny_model_o365", _O365, 44.9),
+    _original("glip-t-c-original", "glip-t", "glip_tiny_model_o365_goldg", _GOLDG, 46.7, 14.3),
+    _original("glip-t-original", "glip-t", "glip_tiny_model_o365_goldg_cc_sbu", _CC_SBU, 46.6, 17.6),
+    _original("glip-l-original", "glip-l", "glip_large_model", _LARGE, 51.4, 29.3),
+    # The step of the same training that was best on LVIS.
+    _original("glip-t-c-original-lvisbest", "glip-t", "glip_tiny_model_o365_goldg_lvisbest", _GOLDG, rare=17.7),
+    _original("glip-t-original-lvisbest", "glip-t", "glip_tiny_model_o365_goldg_cc_sbu_lvisbest", _CC_SBU, rare=20.1),
+    _original("glip-l-original-lvisbest", "glip-l", "glip_large_model_lvisbest", _LARGE, rare=30.1),
+)
+
+ZOO: Mapping[str, Checkpoint] = {row.name: row for row in _ROWS}
+
+
+class UnknownCheckpoint(InputError):
+    """A name that is neither in the zoo nor on the disk."""
+
+    def __init__(self, name: str) -> None:
+        close = get_close_matches(name, ZOO, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        super().__init__(
+            f"No checkpoint is called {name!r}, and no model folder or file is there.{hint} See `glip models list`."
+        )
+
+
+def find(name: str) -> Checkpoint:
+    """The row of a name.
+
+    Raises:
+        UnknownCheckpoint: there is none.
+    """
+    if name not in ZOO:
+        raise UnknownCheckpoint(name)
+    return ZOO[name]
+
+
+def architecture_name(config: GLIPConfig) -> str:
+    """The published architecture that a config is, or "custom"."""
+    return next((name for name, known in ARCHITECTURES.items() if known == config), "custom")

@@ -1,0 +1,39 @@
+"""What to look for, from the words of the command line: names, a known benchmark's names, or a class file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glip.errors import InputError
+
+if TYPE_CHECKING:
+    from glip.labeling.classes import ClassFile
+
+
+def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[str, ...], ClassFile | None]:
+    """The phrases to look for, and what they mean if they are more than names.
+
+    Args:
+        prompt: 'person . dog .', '@names.txt', or '@coco' and other benchmarks, whose category ids are kept.
+        classes: a class file.
+
+    Raises:
+        InputError: both or neither are given, or one cannot be used.
+    """
+    from glip.data.catalog import find_in_prompt
+    from glip.labeling.classes import ClassFile, load_class_file
+    from glip.prompts import split_names
+
+    if (prompt is None) == (classes is None):
+        raise InputError("Say what to find with --prompt 'person . dog .' or with --classes FILE: one of them.")
+    if classes is not None:
+        read = load_class_file(classes)
+        return read.phrases, read
+    assert prompt is not None
+    benchmark = find_in_prompt(prompt)
+    if benchmark is not None:
+        names = tuple(benchmark.wanted)
+        return names, replace(ClassFile.from_phrases(names), ids=tuple(benchmark.wanted.values()))
+    return tuple(dict.fromkeys(split_names(prompt))), None

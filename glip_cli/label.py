@@ -1,0 +1,212 @@
+"""`glip label`: pictures and a prompt become an annotation file."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glip.errors import InputError
+from glip_cli.classes import names_and_classes
+from glip_cli.models import download_shown
+from glip_cli.options import DeviceOption, JsonOption, ModelOption, PrecisionOption
+from glip_cli.output import Progress, print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from glip.labeling.job import LabelSummary
+    from glip.labeling.plan import LabelPlan
+    from glip.labeling.records import Record
+    from glip.labeling.worker import PictureDetector
+
+INTERRUPTED = 130
+MOST_CLASSES_SHOWN = 40
+
+
+def label(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE…", help="Folders, pictures, patterns, or .txt lists of pictures.")
+    ],
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt", "-p", help="What to find: 'person . hard hat .', @FILE with a name a line, or @coco, @lvis, …"
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", "-c", help="Class file (YAML): several prompts a class, thresholds, ids, negatives."),
+    ] = None,
+    captions: Annotated[
+        str | None,
+        typer.Option("--captions", help="Ground each picture's own caption: a .csv or .jsonl file, or 'sidecar'."),
+    ] = None,
+    phrases: Annotated[
+        list[str] | None, typer.Option("--phrase", help="With --captions: look for this phrase only; may be repeated.")
+    ] = None,
+    chunker: Annotated[
+        str, typer.Option("--chunker", help="With --captions, finds noun phrases: auto, spacy or textblob.")
+    ] = "auto",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, exactly this one.")] = Path(
+        "labels"
+    ),
+    model: ModelOption = "glip-t",
+    conf: Annotated[float, typer.Option("--conf", help="Least score in the annotation file.")] = 0.3,
+    floor: Annotated[float, typer.Option("--floor", help="Least score that is recorded for `glip export`.")] = 0.05,
+    record: Annotated[
+        str, typer.Option("--record", help="What to record: detections, or candidates before suppression (large).")
+    ] = "detections",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Most pictures that run together. [default: 8 on a GPU, else 1]")
+    ] = None,
+    imgsz: Annotated[int, typer.Option("--imgsz", help="Short side in pixels that pictures are resized to.")] = 800,
+    tile: Annotated[
+        int | None, typer.Option("--tile", help="Look at tiles of so many pixels as well, for small objects.")
+    ] = None,
+    overlap: Annotated[float, typer.Option("--overlap", help="Least overlap of tiles, as a part of their side.")] = 0.2,
+    tile_merge: Annotated[
+        str, typer.Option("--tile-merge", help="Merge what several tiles see by nms, or wbf (weighted box fusion).")
+    ] = "nms",
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many pictures.")] = None,
+    preview: Annotated[int, typer.Option("--preview", help="Draw so many pictures with their boxes.")] = 0,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, to look through.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show captions, tokens, pictures and the time it may take; write nothing.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; forget what --out holds.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    shard_size: Annotated[int | None, typer.Option("--shard-size", hidden=True)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Label pictures. The same command again goes on where it stopped, and picks up new pictures."""
+    from glip.labeling.asking import CaptionSource
+    from glip.labeling.job import LabelJob, load_model
+    from glip.labeling.job import label as run
+    from glip.labeling.plan import plan_label
+    from glip.labeling.tiles import Tiling
+
+    def load(job: LabelJob) -> PictureDetector:
+        with download_shown() as on_download:
+            return load_model(job, on_download)
+
+    if captions is not None and (prompt or classes):
+        raise InputError("--captions asks each picture for its own phrases; leave out --prompt and --classes.")
+    names, meaning = ((), None) if captions is not None else names_and_classes(prompt, classes)
+    job = LabelJob(
+        sources=tuple(sources),
+        names=names,
+        model=model,
+        out=out,
+        floor=floor,
+        conf=conf,
+        device=device,
+        precision=precision,
+        batch=batch,
+        imgsz=imgsz,
+        limit=limit,
+        record=record,  # type: ignore[arg-type]  # LabelJob says which words it accepts
+        overwrite=overwrite,
+        preview=preview,
+        shard_size=shard_size,
+        offline=offline,
+        classes=meaning,
+        captions=None if captions is None else CaptionSource(captions, chunker, tuple(phrases or ())),  # type: ignore[arg-type]
+        tiling=None if tile is None else Tiling(tile, overlap, tile_merge),  # type: ignore[arg-type]
+        report=report,
+    )
+    if dry_run:
+        _show_plan(plan_label(job, load), as_json)
+        return
+    _show(run(job, load=load, watcher=_Terminal()), as_json)
+
+
+class _Terminal:
+    """Shows a job's progress on stderr, and ends it in good order at the first Ctrl-C."""
+
+    def __init__(self) -> None:
+        self._asked = Event()
+        self._bar: Progress | None = None
+
+    @contextmanager
+    def labelling(self, todo: int, earlier: int) -> Iterator[None]:
+        if earlier:
+            say(f"{earlier} of {earlier + todo} pictures are labelled already.")
+        before = signal.getsignal(signal.SIGINT)
+        # Only instead of Python's own handler: whoever has the signal ignored (nohup) means it.
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            with progress("Labelling", todo) as self._bar:
+                yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def labelled(self, record: Record) -> None:
+        assert self._bar is not None
+        self._bar.advance()
+        if record.error is not None:
+            self._bar.fail()
+
+    def stop(self) -> bool:
+        return self._asked.is_set()
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        say("Finishing what is in work. Ctrl-C again stops at once, and costs these pictures only.")
+
+
+def _show_plan(plan: LabelPlan, as_json: bool) -> None:
+    if as_json:
+        print_json(plan.to_json())
+        return
+    for number, prompt in enumerate(plan.prompts, start=1):
+        typer.echo(f"caption {number}: {len(prompt.names)} names, {prompt.tokens} tokens")
+        typer.echo(f"  {prompt.caption}")
+    if plan.captions:
+        shown = f", the first {len(plan.prompts)} shown" if plan.captions > len(plan.prompts) else ""
+        typer.echo(f"{plan.captions} pictures have a caption{shown}; {plan.unasked} have none that can be asked")
+    views = f", {plan.views:.1f} views each" if plan.views > 1 else ""
+    typer.echo(f"{plan.pictures} pictures{views}")
+    if plan.seconds is None or plan.seconds_per_picture is None:
+        typer.echo("time: unknown, none of the pictures that were tried could be read")
+    else:
+        rate = f"{plan.seconds_per_picture:.2f} seconds a picture, tried just now"
+        typer.echo(f"time: about {timedelta(seconds=round(plan.seconds))} here ({rate})")
+
+
+def _show(summary: LabelSummary, as_json: bool) -> None:
+    if as_json:
+        print_json(summary.to_json())
+    elif not summary.interrupted:
+        _print(summary)
+    if summary.interrupted:
+        done = summary.earlier + summary.labelled
+        say(f"Stopped: {done} of {summary.pictures} pictures are done. The same command without --overwrite goes on.")
+        raise typer.Exit(INTERRUPTED)
+    if summary.failed:
+        why = summary.out / "errors.jsonl"
+        say(f"{summary.failed} of {summary.pictures} pictures could not be labelled; {why} says why.")
+        raise typer.Exit(1)
+
+
+def _print(summary: LabelSummary) -> None:
+    typer.echo(
+        f"{summary.pictures} pictures: {summary.labelled} labelled now ({summary.pictures_per_second:.2f} a second), "
+        f"{summary.earlier} before, {summary.failed} failed"
+    )
+    ranked = sorted(summary.boxes.items(), key=lambda item: -item[1])
+    print_table(("class", "boxes"), ranked[:MOST_CLASSES_SHOWN])
+    if len(ranked) > MOST_CLASSES_SHOWN:
+        rest = ranked[MOST_CLASSES_SHOWN:]
+        typer.echo(f"… and {sum(count for _, count in rest)} boxes of {len(rest)} more classes")
+    for file in summary.to_json()["files"]:
+        typer.echo(file)

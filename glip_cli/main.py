@@ -1,0 +1,69 @@
+"""The table of commands, and the one place that shows errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from glip.errors import GlipError
+from glip_cli import data, models
+from glip_cli.export import export
+from glip_cli.label import label
+from glip_cli.output import say
+
+app = typer.Typer(
+    name="glip",
+    help="Label pictures with anything that can be named.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("label")(label)
+app.command("export")(export)
+app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"glip {version('glip')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what is done in more detail.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Label pictures with anything that can be named."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("glip").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits with the code of ARCHITECTURE's table: 0, 1, 2 or 130.
+
+    Args:
+        arguments: the words after `glip`; those of the process if None.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except GlipError as error:
+        say(f"error: {error}")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        say("Interrupted. The same command goes on where it stopped.")
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    run()

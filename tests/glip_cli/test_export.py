@@ -1,0 +1,167 @@
+"""`glip export`: what its words mean, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from glip.errors import InputError
+from glip.labeling.selection import DEFAULT_CONF
+from glip_cli.export import parse_class_conf
+from tests.conftest import CommandResult
+from tests.labeling.runs import RECORDS, write_run
+
+Glip = Callable[..., CommandResult]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "labels", RECORDS)
+
+
+def scores(path: Path) -> list[float]:
+    return [round(row["score"], 2) for row in json.loads(path.read_text())["annotations"]]
+
+
+def test_without_options_the_coco_file_of_the_folder_is_written_anew(glip: Glip, run: Path) -> None:
+    result = glip("export", run)
+    assert result.code == 0
+    assert scores(run / "annotations.coco.json") == [0.45, 0.9, 0.7, 0.5, 0.31, 0.8, 0.61]
+    assert "5 pictures (1 without boxes, 1 unreadable ones left out), 7 boxes" in result.stdout
+    assert str(run / "annotations.coco.json") in result.stdout
+
+
+def test_every_option_reaches_the_files(glip: Glip, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = "--conf .4 --class-conf person=.95,dog=.46 --nms agnostic --iou .5 --max-det 1 -f coco,yolo"
+    assert glip("export", run, "--out", out, *words.split()).code == 0
+    assert scores(out / "annotations.coco.json") == [0.7, 0.8]
+    info = json.loads((out / "annotations.coco.json").read_text())["info"]["glip"]
+    assert {key: info[key] for key in ("conf", "class_conf", "nms", "iou", "max_det")} == {
+        "conf": 0.4,
+        "class_conf": {"person": 0.95, "dog": 0.46},
+        "nms": "agnostic",
+        "iou": 0.5,
+        "max_det": 1,
+    }
+    assert (out / "yolo" / "data.yaml").is_file()
+    assert not (run / "annotations.coco.json").exists()
+
+
+def test_a_class_file_is_applied(glip: Glip, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text("animal: {prompts: [dog, person], id: 9}\n")
+    assert glip("export", run, "--classes", tmp_path / "classes.yaml").code == 0
+    content = json.loads((run / "annotations.coco.json").read_text())
+    assert content["categories"] == [{"id": 9, "name": "animal"}]
+
+
+def test_json_goes_to_stdout_alone(glip: Glip, run: Path) -> None:
+    result = glip("export", run, "--json", "-f", "csv,coco")
+    assert result.json == {
+        "pictures": 5,
+        "empty": 1,
+        "unreadable": 1,
+        "unlabelled": 0,
+        "boxes": 7,
+        "per_class": {"person": 3, "dog": 3, "traffic light": 1},
+        "files": [str(run / "annotations.csv"), str(run / "annotations.coco.json")],
+    }
+
+
+def test_a_report_shows_the_pictures_where_they_are_now(glip: Glip, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    Image.new("RGB", (640, 480)).save(tmp_path / "moved" / "a.jpg")
+    result = glip("export", run, "--report", "--pictures", tmp_path / "moved", "--json")
+    assert result.code == 0
+    assert result.json["files"][-1] == str(run / "report.html")
+    assert (run / "report.html").read_text().count("data:image/jpeg;base64,") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--class-conf", "persn=.5"), "'persn', which is no class of these labels. Did you mean 'person'?"),
+        (("--class-conf", "person"), "'person', which has no `=score`"),
+        (("--class-conf", "person=high"), "'high' is no score"),
+        (("--conf", "0.01"), "glip label --floor 0.01"),
+        (("--iou", "0.7"), "glip label --record candidates"),
+        (("--max-det", "500"), "glip label --record candidates"),
+        (("--nms", "soft"), "--nms is class, agnostic or none, not 'soft'"),
+        (("-f", "coco,yol"), "no format 'yol'. Did you mean 'yolo'?"),
+        (("--classes", "nowhere.yaml"), "Cannot read the class file nowhere.yaml"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_ends_with_2(
+    glip: Glip, run: Path, words: tuple[str, str], message: str
+) -> None:
+    result = glip("export", run, *words)
+    assert result.code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (run / "annotations.coco.json").exists()
+
+
+def test_an_unfinished_run_is_exported_as_far_as_it_went_and_said_so(glip: Glip, run: Path) -> None:
+    listing = run / "records" / "listing.txt"
+    listing.write_text(listing.read_text() + '"zzz.jpg"\n"zzzz.jpg"\n')
+    assert "2 pictures are not labelled yet" in glip("export", run).stderr
+
+
+def test_a_folder_without_labels_is_refused(glip: Glip, tmp_path: Path) -> None:
+    result = glip("export", tmp_path)
+    assert result.code == 2
+    assert "there is no run.json" in result.stderr
+
+
+def test_an_output_folder_that_cannot_be_made_ends_with_1(glip: Glip, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = glip("export", run, "--out", tmp_path / "file" / "sub")
+    assert result.code == 1
+    assert "Choose another with --out" in result.stderr
+
+
+def test_two_exports_into_one_folder_at_once_are_refused(glip: Glip, run: Path) -> None:
+    from glip.labeling.lock import only_run
+
+    with only_run(run):
+        result = glip("export", run)
+    assert result.code == 2
+    assert "Another run is writing into" in result.stderr
+
+
+def test_the_help_names_the_threshold_that_is_used(glip: Glip) -> None:
+    assert f"[default: ({DEFAULT_CONF})]" in " ".join(glip("export", "--help").stdout.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("options", "thresholds"),
+    [
+        ([], {}),
+        (["person=.5,dog=.3"], {"person": 0.5, "dog": 0.3}),
+        (["person=.5", " dog = .3 "], {"person": 0.5, "dog": 0.3}),
+        (["hard hat, red=.4,dog=1"], {"hard hat, red": 0.4, "dog": 1.0}),
+        (["a=b=.2"], {"a=b": 0.2}),
+    ],
+)
+def test_thresholds_of_classes_are_read_from_words(options: list[str], thresholds: dict[str, float]) -> None:
+    assert parse_class_conf(options) == thresholds
+
+
+@pytest.mark.parametrize("option", ["person", "person=.5,dog", "person=", "person=.5,=.3x"])
+def test_words_that_are_no_thresholds_are_refused(option: str) -> None:
+    with pytest.raises(InputError, match="--class-conf"):
+        parse_class_conf([option])
+
+
+def test_exporting_from_the_command_line_loads_no_torch(run: Path) -> None:
+    script = (
+        "import sys; from glip_cli.main import app;"
+        f"app(['export', {str(run)!r}], standalone_mode=False); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

@@ -1,0 +1,198 @@
+"""`glip label` at the terminal: words in, a summary out, exit codes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from glip.errors import InputError
+from glip.labeling import job as job_module
+from glip.labeling.job import LabelJob
+from glip.labeling.records import read_run
+from glip_cli import label as label_module
+from tests.conftest import CommandResult
+from tests.labeling.fake import FakeDetector, make_pictures
+
+Command = Callable[..., CommandResult]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of ten pictures; models are not loaded."""
+    monkeypatch.setattr(job_module, "load_model", lambda job, on_download: FakeDetector())
+    monkeypatch.chdir(tmp_path)
+    make_pictures(tmp_path / "in", 10)
+    return tmp_path / "in"
+
+
+def test_a_summary_goes_to_stdout_and_talk_to_stderr(pictures: Path, glip: Command) -> None:
+    done = glip("label", pictures, "--prompt", "person . dog .", "--out", "out", "--imgsz", 32, "--conf", 0.05)
+    assert done.code == 0
+    boxes = json.loads(Path("out/annotations.coco.json").read_text())["annotations"]
+    names = {1: "person", 2: "dog"}
+    counts = {name: sum(names[box["category_id"]] == name for box in boxes) for name in names.values()}
+    assert done.stdout.startswith("10 pictures: 10 labelled now (")
+    assert " a second), 0 before, 0 failed\n" in done.stdout
+    for name, count in counts.items():
+        assert [name, str(count)] in [line.split() for line in done.stdout.splitlines()]
+    assert done.stdout.endswith("out/annotations.coco.json\nout/errors.jsonl\nout/report.html\n")
+    assert "Labelling" in done.stderr
+    assert "10/10" in done.stderr
+
+
+def test_results_go_to_labels_unless_told_otherwise(pictures: Path, glip: Command) -> None:
+    assert glip("label", pictures, "-p", "dog", "--imgsz", 32).code == 0
+    assert Path("labels/annotations.coco.json").is_file()
+
+
+def test_json_is_all_there_is_on_stdout(pictures: Path, glip: Command) -> None:
+    done = glip("label", pictures, "-p", "person . dog .", "-o", "out", "--imgsz", 32, "--json")
+    assert done.code == 0
+    assert done.json["pictures"] == 10
+    assert list(done.json["boxes"]) == ["person", "dog"]
+    assert done.json["files"] == ["out/annotations.coco.json", "out/errors.jsonl"]
+    assert done.json["pictures_per_second"] > 0
+
+
+def test_the_same_command_again_says_that_all_is_done(pictures: Path, glip: Command) -> None:
+    words = ("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32)
+    glip(*words)
+    done = glip(*words)
+    assert done.code == 0
+    assert done.stdout.startswith("10 pictures: 0 labelled now (0.00 a second), 10 before, 0 failed\n")
+    assert "10 of 10 pictures are labelled already." in done.stderr
+
+
+def test_failed_pictures_make_exit_code_1_and_are_pointed_at(pictures: Path, glip: Command) -> None:
+    (pictures / "broken.jpg").write_bytes(b"no")
+    done = glip("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32)
+    assert done.code == 1
+    assert "1 of 11 pictures could not be labelled; out/errors.jsonl says why." in done.stderr
+    assert "1 failed" in done.stdout
+    assert Path("out/annotations.coco.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("in", "-p", " . "), "There is no name in the prompt"),
+        (("nowhere", "-p", "dog"), "There is no file or folder 'nowhere'"),
+        (("in", "-p", "dog", "--floor", "2"), "--floor is 2.0; it must lie between 0 and 1"),
+        (("in", "-p", "dog", "--record", "boxes"), "--record is 'boxes'"),
+        (("in", "-p", "dog", "--imgsz", "7"), "imgsz must be a whole number from 32"),
+        (("in", "-p", "dog", "--shards", "7"), "No such option"),
+        (("in",), "Missing option"),
+    ],
+)
+def test_what_cannot_be_used_is_exit_code_2_and_a_sentence(
+    pictures: Path, glip: Command, words: tuple[str, ...], message: str
+) -> None:
+    done = glip("label", *words)
+    assert done.code == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert not Path("labels/run.json").exists()
+
+
+def test_another_question_is_refused_and_overwrite_asks_it(pictures: Path, glip: Command) -> None:
+    glip("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32)
+    other = ("label", pictures, "-p", "cat", "-o", "out", "--imgsz", 32)
+    done = glip(*other)
+    assert done.code == 2
+    assert "error: out holds labels of another question: names (--prompt) was ['dog'] and is now ['cat']" in done.stderr
+    assert glip(*other, "--overwrite").code == 0
+    assert read_run(Path("out")).names == ("cat",)
+
+
+def test_every_option_reaches_the_job(pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[LabelJob] = []
+
+    def load(job: LabelJob, on_download: object) -> FakeDetector:
+        asked.append(job)
+        raise InputError("that is all")
+
+    monkeypatch.setattr(job_module, "load_model", load)
+    options = "--model m --floor 0.1 --conf 0.4 --device cuda:1 --precision bf16 --batch 3 --imgsz 64 --limit 5"
+    more = "--record candidates --overwrite --preview 2 --shard-size 9 --offline"
+    done = glip("label", pictures, "other.txt", "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
+    assert "no file or folder 'other.txt'" in done.stderr
+    glip("label", pictures, "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
+    assert asked == [
+        LabelJob(
+            sources=(str(pictures),),
+            names=("a", "b"),
+            model="m",
+            out=Path("x/y"),
+            floor=0.1,
+            conf=0.4,
+            device="cuda:1",
+            precision="bf16",
+            batch=3,
+            imgsz=64,
+            limit=5,
+            record="candidates",
+            overwrite=True,
+            preview=2,
+            shard_size=9,
+            offline=True,
+        )
+    ]
+
+
+def test_the_command_and_the_job_have_the_same_defaults() -> None:
+    of_command = {name: p.default for name, p in inspect.signature(label_module.label).parameters.items()}
+    of_job = {field.name: field.default for field in fields(LabelJob) if field.name not in ("sources", "names")}
+    assert {name: of_command[name] for name in of_job} == of_job
+
+
+def test_a_long_class_list_shows_its_most_frequent_classes(pictures: Path, glip: Command) -> None:
+    names = [f"thing{number}" for number in range(60)]
+    done = glip("label", pictures, "-p", ", ".join(names), "-o", "out", "--imgsz", 32, "--conf", 0.05)
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("thing")]
+    counts = [int(count) for _, count in rows]
+    assert len(rows) == 40
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 0
+    assert "of 20 more classes" in done.stdout
+
+
+def test_previews_are_drawn_on_request(pictures: Path, glip: Command) -> None:
+    done = glip("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32, "--conf", 0.05, "--preview", 2)
+    assert done.code == 0
+    assert len(list(Path("out/preview").glob("*.jpg"))) == 2
+    assert "out/preview/001-" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names that are not text")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_folders_whose_names_are_no_text_are_labelled_all_the_same(
+    pictures: Path, glip: Command, more: tuple[str, ...]
+) -> None:
+    odd = Path(os.fsdecode(b"caf\xe9"))
+    pictures.rename(odd)
+    done = glip("label", odd, "-p", "dog", "-o", odd / "out", "--imgsz", 32, "--preview", 1, *more)
+    assert done.code == 0
+    assert ("caf\\\\xe9" if more else "caf\\xe9") in done.stdout
+    assert len(json.loads((odd / "out" / "annotations.coco.json").read_text())["images"]) == 10
+
+
+def test_a_model_that_has_to_be_fetched_shows_its_progress(
+    pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(job: LabelJob, on_download: Callable[[str, int, int | None], None]) -> FakeDetector:
+        for done in range(0, 101, 50):
+            on_download("http://somewhere/weights.pth", done * 10**6, None)
+        return FakeDetector()
+
+    monkeypatch.setattr(job_module, "load_model", load)
+    done = glip("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32)
+    assert done.code == 0
+    assert "weights.pth" in done.stderr
+    assert "10/10" in done.stderr

@@ -1,0 +1,83 @@
+"""Makes folders as a labelling run leaves them, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from glip.detections import Detections
+from glip.labeling.records import RECORDS_FOLDER, RUN_FILE, CaptionPlan, Record, RunInfo, encode, natural_order
+
+NAMES = ("person", "dog", "traffic light")
+
+
+def a_record(
+    file_name: str,
+    boxes: Sequence[Sequence[float]] = (),
+    scores: Sequence[float] = (),
+    labels: Sequence[int] = (),
+    size_hw: tuple[int, int] = (480, 640),
+) -> Record:
+    """A labelled picture; scores best first, as the detector gives them."""
+    found = Detections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(labels, np.int64), NAMES * 30
+    )
+    return Record.of(found, file_name=file_name, stamp="1-1", size_hw=size_hw)
+
+
+def broken(file_name: str, why: str = "it is empty") -> Record:
+    """A picture that could not be read."""
+    return Record(file_name, "1-1", error=why)
+
+
+def a_run(**changes: Any) -> RunInfo:
+    """What run.json says after the published post-processing."""
+    fields: dict[str, Any] = {
+        "model_sha256": "ab" * 32,
+        "names": NAMES,
+        "captions": (CaptionPlan(". ".join(NAMES), NAMES),),
+        "floor": 0.05,
+        "imgsz": 800,
+        "nms_iou": 0.6,
+        "max_detections": 300,
+        "record": "detections",
+        "precision": "fp32",
+        "model": "glip-t",
+        "device": "cpu",
+        "created": "2020-01-01T00:00:00+00:00",
+        "versions": {"glip": "1.2.3"},
+        "job": {},
+    }
+    return RunInfo(**(fields | changes))
+
+
+def write_run(folder: Path, records: Iterable[Record], **changes: Any) -> Path:
+    """The folder of a run with these records; gives the folder back."""
+    place = folder / RECORDS_FOLDER
+    place.mkdir(parents=True)
+    run = a_run(**({"captions": ()} | changes if "names" in changes else changes))
+    (folder / RUN_FILE).write_bytes(msgspec.json.encode(run))
+    ordered = sorted(records, key=lambda record: natural_order(record.file_name))
+    (place / "listing.txt").write_bytes(b"".join(msgspec.json.encode(record.file_name) + b"\n" for record in ordered))
+    (place / "000001-000000.jsonl").write_bytes(b"".join(map(encode, ordered)))
+    return folder
+
+
+# Overlapping finds, an empty picture, sub-folders, a stem that stands twice, letters and signs that need care.
+RECORDS = (
+    a_record(
+        "a.jpg",
+        [[10.25, 20.5, 110.75, 220.125], [12, 22, 108, 215], [300, 100, 400.1, 250.7], [305, 100, 400, 250]],
+        [0.9, 0.7, 0.5, 0.31],
+        [0, 1, 1, 0],
+    ),
+    a_record("sub/a.jpg", [[-3.5, -2, 650, 490]], [0.8], [2]),
+    a_record("sub/empty.png"),
+    a_record('ünï "quoted", & <b>.jpg', [[0, 0, 640, 480], [1, 1, 2, 2]], [0.61, 0.2], [0, 1]),
+    a_record("=cmd.jpg", [[5, 5, 50, 50]], [0.45], [1], size_hw=(100, 60)),
+    broken("zz/broken.jpg"),
+)

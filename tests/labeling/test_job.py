@@ -1,0 +1,313 @@
+"""The labelling job from sources to annotation file, with a detector that needs no model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glip.errors import InputError, JobFailed
+from glip.images import list_images
+from glip.labeling.job import LabelJob, LabelSummary, label
+from glip.labeling.records import Record, read_all, read_records, read_run
+from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_pictures
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> LabelJob:
+    make_pictures(tmp_path / "in", 10)
+    return LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32, shard_size=4)
+
+
+def run(job: LabelJob, detector: FakeDetector | None = None) -> LabelSummary:
+    return label(job, load=lambda _: detector or FakeDetector())
+
+
+def coco(out: Path) -> Any:
+    return json.loads((out / "annotations.coco.json").read_text())
+
+
+def test_a_folder_becomes_an_annotation_file_records_and_a_note_of_the_question(job: LabelJob) -> None:
+    summary = run(job)
+    written = coco(job.out)
+    assert [image["file_name"] for image in written["images"]] == [f"p{i}.png" for i in range(10)]
+    records = list(read_records(job.out))
+    strong = [(r.file_name, np.float32(score)) for r in records for score in r.scores if score >= job.conf]
+    names = {image["id"]: image["file_name"] for image in written["images"]}
+    assert [(names[a["image_id"]], np.float32(a["score"])) for a in written["annotations"]] == strong
+    assert 0 < len(strong) < sum(len(record.scores) for record in records)
+    assert (job.out / "errors.jsonl").read_bytes() == b""
+    assert sorted(path.name for path in job.out.iterdir()) == [
+        ".lock",
+        "annotations.coco.json",
+        "errors.jsonl",
+        "records",
+        "run.json",
+    ]
+    assert summary.pictures == summary.labelled == 10
+    assert (summary.earlier, summary.failed, summary.interrupted) == (0, 0, False)
+    assert sum(summary.boxes.values()) == len(strong)
+    assert list(summary.boxes) == list(NAMES)
+    assert summary.files == (job.out / "annotations.coco.json", job.out / "errors.jsonl")
+    assert summary.pictures_per_second > 0
+
+
+def test_run_json_says_what_was_asked_and_of_whom(job: LabelJob) -> None:
+    run(replace(job, floor=0.1))
+    info = read_run(job.out)
+    assert info.names == NAMES
+    assert [(plan.caption, plan.phrases) for plan in info.captions] == [("person. dog. car", NAMES)]
+    assert (info.model, info.model_sha256, info.device, info.precision) == ("glip-t", "f" * 64, "cpu", "fp32")
+    assert (info.floor, info.imgsz, info.record, info.nms_iou, info.max_detections) == (0.1, 32, "detections", 0.6, 300)
+    assert {"python", "glip", "torch"} <= set(info.versions)
+    assert LabelJob.from_json(info.job) == replace(job, floor=0.1)
+
+
+def test_run_json_leads_to_the_pictures_from_anywhere(
+    job: LabelJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(replace(job, sources=("in", "in/p*.png")))
+    monkeypatch.chdir("/")
+    listed = list_images(read_run(job.out).job["sources"])
+    assert [picture.name for picture in listed] == [record.file_name for record in read_records(job.out)]
+
+
+def test_failed_pictures_are_listed_with_their_reason_and_the_others_are_labelled(
+    job: LabelJob, tmp_path: Path
+) -> None:
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8 no")
+    (tmp_path / "in" / "empty.jpg").write_bytes(b"")
+    summary = run(job)
+    errors = [json.loads(line) for line in (job.out / "errors.jsonl").read_text().splitlines()]
+    assert [error["file_name"] for error in errors] == ["broken.jpg", "empty.jpg"]
+    assert all(error["error"] for error in errors)
+    assert (summary.pictures, summary.failed) == (12, 2)
+    assert len(coco(job.out)["images"]) == 10
+    assert run(job).failed == 2
+
+
+def test_candidates_are_recorded_before_suppression(job: LabelJob) -> None:
+    asked = []
+
+    class Listening(FakeDetector):
+        def detect(self, batch: Any, prompts: Any, selection: Any) -> Any:
+            asked.append((selection.nms_iou, selection.max_detections, selection.candidate_threshold))
+            return super().detect(batch, prompts, selection)
+
+    run(replace(job, record="candidates"), Listening())
+    assert set(asked) == {(None, None, 0.05)}
+    assert read_run(job.out).record == "candidates"
+    assert read_run(job.out).nms_iou is None
+
+
+@pytest.mark.parametrize(("floor", "threshold"), [(0.05, 0.05), (0.01, 0.01), (0.2, 0.05), (0.0, 0.0)])
+def test_a_lower_floor_lowers_what_the_detector_leaves_a_higher_one_does_not_raise_it(
+    job: LabelJob, floor: float, threshold: float
+) -> None:
+    asked = []
+
+    class Listening(FakeDetector):
+        def detect(self, batch: Any, prompts: Any, selection: Any) -> Any:
+            asked.append(selection.candidate_threshold)
+            return super().detect(batch, prompts, selection)
+
+    run(replace(job, floor=floor), Listening())
+    assert set(asked) == {threshold}
+
+
+def test_a_gpu_gets_batches_of_eight_unless_told_otherwise(job: LabelJob, tmp_path: Path) -> None:
+    import torch
+
+    make_pictures(tmp_path / "in", 60)
+    detector = FakeDetector(device=torch.device("cuda"))
+    run(replace(job, shard_size=None), detector)
+    assert max(detector.batches) == 8
+    assert len(list((job.out / "records").glob("*.jsonl"))) == 1  # 60 pictures fit one shard of 64
+    alone = FakeDetector()
+    run(replace(job, shard_size=None, out=tmp_path / "alone"), alone)
+    assert max(alone.batches) == 1
+    assert len(list((tmp_path / "alone" / "records").glob("*.jsonl"))) == 4  # shards of 16
+
+
+def test_pictures_are_labelled_and_written_in_natural_order(tmp_path: Path, job: LabelJob) -> None:
+    make_pictures(tmp_path / "in", 3, first=9)
+    run(replace(job, limit=11))
+    assert [image["file_name"] for image in coco(job.out)["images"]] == [f"p{i}.png" for i in range(11)]
+
+
+def test_names_are_relative_to_their_source_with_slashes(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in" / "a" / "b", 2)
+    make_pictures(tmp_path / "in" / "c", 1)
+    run(LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32))
+    names = [image["file_name"] for image in coco(tmp_path / "out")["images"]]
+    assert names == ["a/b/p0.png", "a/b/p1.png", "c/p0.png"]
+
+
+def test_pictures_in_the_output_folder_are_no_sources(tmp_path: Path, job: LabelJob) -> None:
+    inside = replace(job, out=tmp_path / "in" / "labels", preview=3, conf=0.05)
+    assert len(run(inside).files) == 5
+    assert (inside.out / "preview").is_dir()
+    make_pictures(inside.out / "other", 2)
+    assert run(inside).pictures == 10
+
+
+def test_who_labels_the_output_folder_itself_gets_its_pictures_but_not_the_previews(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 4)
+    here = LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "in", imgsz=32, preview=2, conf=0.05)
+    assert run(here).pictures == 4
+    assert len(list((tmp_path / "in" / "preview").iterdir())) == 2
+    assert run(here).pictures == 4
+
+
+def test_an_output_folder_reached_through_a_link_is_recognised(tmp_path: Path, job: LabelJob) -> None:
+    (tmp_path / "in" / "labels").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in" / "labels")
+    linked = replace(job, out=tmp_path / "link")
+    make_pictures(linked.out, 2, first=50)
+    assert run(linked).pictures == 10
+
+
+def test_no_pictures_is_said(tmp_path: Path, job: LabelJob) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputError, match="no picture"):
+        run(replace(job, sources=(str(tmp_path / "nothing"),)))
+    make_pictures(job.out / "preview", 2)
+    with pytest.raises(InputError, match="There are no pictures in"):
+        run(replace(job, sources=(str(job.out),)))
+
+
+@given(
+    floor=st.floats(0, 0.3),
+    conf=st.floats(0.3, 1),
+    batch=st.none() | st.integers(1),
+    limit=st.none() | st.integers(1),
+    names=st.lists(st.text(), min_size=1).map(tuple),
+    out=st.sampled_from([Path("labels"), Path("/a b/é")]),
+)
+def test_a_job_goes_to_json_and_back(**values: Any) -> None:
+    job = LabelJob(("a", "b/*.jpg"), record="candidates", **values)
+    assert LabelJob.from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"sources": ["a"], "names": "a"}, {"sources": ["a"], "names": ["a"], "record": "all"}]
+)
+def test_json_that_is_no_job_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="not the settings of a labelling job"):
+        LabelJob.from_json(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"floor": -0.1}, "--floor is -0.1; it must lie between 0 and 1"),
+        ({"conf": 1.5}, "--conf is 1.5; it must lie between 0 and 1"),
+        ({"conf": float("nan")}, "--conf is nan"),
+        ({"conf": 0.04}, "--conf 0.04 is below --floor 0.05.*Give a --floor of 0.04 or less"),
+        ({"record": "boxes"}, "--record is 'boxes'; accepted are detections and candidates"),
+        ({"batch": 0}, "--batch is 0; it must be 1 or more"),
+        ({"limit": 0}, "--limit is 0"),
+        ({"preview": -1}, "--preview is -1; it must be 0 or more"),
+        ({"shard_size": 0}, "--shard-size is 0"),
+        ({"imgsz": 31}, "imgsz must be a whole number from 32"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(job: LabelJob, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(job, **change)
+
+
+def test_an_output_folder_that_cannot_be_is_said(tmp_path: Path, job: LabelJob) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(JobFailed, match="Choose another with --out"):
+        run(replace(job, out=tmp_path / "file" / "out"))
+
+
+def test_a_watcher_follows_the_job(job: LabelJob) -> None:
+    seen: list[object] = []
+
+    class Watching:
+        def labelling(self, todo: int, earlier: int) -> Watching:
+            seen.append((todo, earlier))
+            return self
+
+        def __enter__(self) -> None:
+            seen.append("begin")
+
+        def __exit__(self, *_: object) -> None:
+            seen.append("end")
+
+        def labelled(self, record: Record) -> None:
+            seen.append(record.file_name)
+
+        def stop(self) -> bool:
+            return len(seen) >= 8
+
+    summary = label(job, load=lambda _: FakeDetector(), watcher=Watching())
+    assert seen == [(10, 0), "begin", *(f"p{i}.png" for i in range(6)), "end"]
+    assert summary.interrupted
+    assert (summary.labelled, summary.earlier, summary.pictures) == (6, 0, 10)
+    assert not (job.out / "annotations.coco.json").exists()
+    seen.clear()
+    label(job, load=lambda _: FakeDetector(), watcher=Watching())
+    assert seen == [(4, 6), "begin", "p8.png", "p9.png", "p6.png", "p7.png", "end"]  # whole shards first
+
+
+def test_a_stop_with_the_last_picture_is_no_interruption(job: LabelJob) -> None:
+    class Late:
+        count = 0
+
+        def labelling(self, todo: int, earlier: int) -> Any:
+            from contextlib import nullcontext
+
+            return nullcontext()
+
+        def labelled(self, record: Record) -> None:
+            self.count += 1
+
+        def stop(self) -> bool:
+            return self.count == 10
+
+    assert not label(job, load=lambda _: FakeDetector(), watcher=Late()).interrupted
+    assert (job.out / "annotations.coco.json").exists()
+
+
+def test_a_summary_goes_to_json(job: LabelJob) -> None:
+    summary = run(job)
+    values = json.loads(json.dumps(summary.to_json()))
+    assert values["out"] == str(job.out)
+    assert values["pictures"] == 10
+    assert values["boxes"] == summary.boxes
+    assert values["pictures_per_second"] == summary.pictures_per_second
+
+
+def test_without_a_watcher_a_job_is_told_in_the_log(job: LabelJob, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "glip"):
+        run(job)
+    messages = [record.getMessage() for record in caplog.records]
+    assert "10 pictures to label, 0 labelled before" in messages
+    assert any(message.startswith("p3.png: ") for message in messages)
+
+
+def test_nothing_that_differs_between_two_runs_enters_the_final_files(job: LabelJob, tmp_path: Path) -> None:
+    run(job)
+    other = replace(job, out=tmp_path / "other", shard_size=3, batch=2)
+    run(other)
+    assert final_bytes(other.out) == final_bytes(job.out)
+
+
+def test_the_records_hold_every_picture_once(job: LabelJob) -> None:
+    run(job)
+    shards = sorted(path.name for path in (job.out / "records").glob("*.jsonl"))
+    assert shards == ["000001-000000.jsonl", "000001-000001.jsonl", "000001-000002.jsonl"]
+    lines = [line for name in shards for line in (job.out / "records" / name).read_text().splitlines()]
+    assert [json.loads(line)["file_name"] for line in lines] == [f"p{i}.png" for i in range(10)]
+    assert len(list(read_all(job.out, Record))) == 10

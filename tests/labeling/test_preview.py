@@ -1,0 +1,110 @@
+"""Previews: which pictures are drawn, and what can be seen on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glip.detections import Detections
+from glip.labeling.preview import LONG_SIDE, draw, font_for, write_previews
+
+
+def boxes(*rows: tuple[float, float, float, float], names: tuple[str, ...] = ("dog",)) -> Detections:
+    count = len(rows)
+    return Detections(
+        np.array(rows, np.float32).reshape(-1, 4), np.full(count, 0.5, np.float32), np.zeros(count, np.int64), names
+    )
+
+
+def drawn(picture: Image.Image, found: Detections) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(draw(picture, found))).convert("RGB")).astype(int)
+
+
+def test_boxes_and_names_are_drawn_where_they_belong() -> None:
+    picture = Image.new("RGB", (200, 160), (90, 90, 90))
+    seen = np.abs(drawn(picture, boxes((60, 80, 140, 140))) - 90).sum(axis=2)
+    assert seen[138:143, 90:110].max() > 100  # lower edge
+    assert seen[90:130, 70:130].max() < 60  # inside
+    assert seen[64:80, 60:110].max() > 100  # the name above the upper left corner
+    assert seen[:50].max() < 30
+    assert seen[:, 150:].max() < 30
+
+
+def test_boxes_follow_a_picture_that_is_made_smaller() -> None:
+    picture = Image.new("RGB", (4 * LONG_SIDE, 2 * LONG_SIDE), (90, 90, 90))
+    seen = np.abs(drawn(picture, boxes((2 * LONG_SIDE, LONG_SIDE, 4 * LONG_SIDE - 8, 2 * LONG_SIDE - 8))) - 90)
+    assert seen.shape == (LONG_SIDE // 2, LONG_SIDE, 3)
+    assert seen[300:700, LONG_SIDE // 2 - 2 : LONG_SIDE // 2 + 3].max() > 60
+    assert seen[:200].max() < 30
+
+
+@pytest.mark.parametrize("name", ["hard hat", "собака", "Mädchen", "σκύλος"])
+def test_names_in_other_alphabets_are_drawn_with_their_own_letters(name: str) -> None:
+    # A font without the letter draws the same empty box for every one of them.
+    from PIL import ImageFont
+
+    font = ImageFont.truetype(font_for(name), 30)
+    shapes = {bytes(font.getmask(letter)) for letter in set(name) - {" "}}
+    assert len(shapes) == len(set(name) - {" "})
+    missing = bytes(font.getmask("\uffff"))
+    assert missing not in shapes
+    assert drawn(Image.new("RGB", (300, 200)), boxes((50, 50, 200, 150), names=(name,))).any()
+
+
+def test_a_name_that_no_font_has_is_still_drawn() -> None:
+    assert drawn(Image.new("RGB", (300, 200)), boxes((50, 50, 200, 150), names=("\U0001f9ea\ue123",))).any()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict[str, Path]:
+    paths = {f"a/p{number}.png": tmp_path / f"p{number}.png" for number in range(20)}
+    for path in paths.values():
+        Image.new("RGB", (60, 50)).save(path)
+    return paths
+
+
+def found_in(paths: dict[str, Path], *with_boxes: int) -> Iterator[tuple[str, Detections]]:
+    for number, name in enumerate(paths):
+        yield name, boxes((5, 5, 40, 40)) if number in with_boxes else boxes()
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, [1]), (2, [1, 17]), (3, [1, 9, 17]), (5, [1, 5, 9, 13, 17]), (50, [1, 3, 5, 7, 9, 11, 13, 15, 17])],
+)
+def test_previews_are_spread_evenly_over_pictures_that_have_boxes(
+    tmp_path: Path, pictures: dict[str, Path], count: int, expected: list[int]
+) -> None:
+    odd = range(1, 18, 2)
+    written = write_previews(tmp_path / "out", lambda: found_in(pictures, *odd), pictures, count)
+    assert [path.name for path in written] == [f"{i:03d}-p{number}.jpg" for i, number in enumerate(expected, start=1)]
+    assert all(Image.open(path).size == (60, 50) for path in written)
+
+
+def test_no_boxes_anywhere_make_no_previews(tmp_path: Path, pictures: dict[str, Path]) -> None:
+    assert write_previews(tmp_path / "out", lambda: found_in(pictures), pictures, 4) == []
+
+
+def test_earlier_previews_are_replaced(tmp_path: Path, pictures: dict[str, Path]) -> None:
+    write_previews(tmp_path / "out", lambda: found_in(pictures, *range(9)), pictures, 9)
+    write_previews(tmp_path / "out", lambda: found_in(pictures, 3), pictures, 9)
+    assert [path.name for path in (tmp_path / "out" / "preview").iterdir()] == ["001-p3.jpg"]
+
+
+def test_equal_names_in_different_folders_do_not_meet(tmp_path: Path) -> None:
+    paths = {"a/x.png": tmp_path / "a.png", "b/x.png": tmp_path / "b.png"}
+    for path in paths.values():
+        Image.new("RGB", (60, 50)).save(path)
+    written = write_previews(tmp_path / "out", lambda: found_in(paths, 0, 1), paths, 2)
+    assert len(set(written)) == 2
+
+
+def test_a_picture_that_cannot_be_read_any_more_is_left_out(tmp_path: Path, pictures: dict[str, Path]) -> None:
+    pictures["a/p2.png"].write_bytes(b"gone")
+    written = write_previews(tmp_path / "out", lambda: found_in(pictures, 1, 2, 3), pictures, 3)
+    assert [path.name for path in written] == ["001-p1.jpg", "003-p3.jpg"]

@@ -1,0 +1,639 @@
+"""Every output format, read back by somebody else's reader."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from glip.data.coco import load_coco, load_results
+from glip.errors import InputError, JobFailed
+from glip.labeling.classes import ClassFile
+from glip.labeling.export import ExportSummary, export
+from glip.labeling.records import Record, read_records
+from glip.labeling.selection import ExportSettings
+from glip.labeling.writers import FORMATS
+from glip.labeling.writers.yolo import label_name
+from tests.labeling.runs import NAMES, RECORDS, a_record, broken, write_run
+
+READABLE = [record for record in RECORDS if record.error is None]
+LOW = ExportSettings(conf=0.05)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "labels", RECORDS)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """The pictures that the records are about, all black."""
+    for record in READABLE:
+        path = tmp_path / "photos" / record.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (record.width, record.height)).save(path)
+    return tmp_path / "photos"
+
+
+def write(run: Path, *formats: str, settings: ExportSettings = LOW) -> Path:
+    export(run, run / "out", formats, settings)
+    return run / "out"
+
+
+def cut(record: Record) -> np.ndarray[Any, Any]:
+    """The recorded boxes, cut at the picture's edge."""
+    limit = np.array([record.width, record.height] * 2)
+    return np.clip(record.detections(NAMES).boxes.astype(float), 0, limit)
+
+
+def test_the_summary_counts_what_the_files_hold(run: Path) -> None:
+    summary = export(run, run, ["coco", "yolo"], ExportSettings(conf=0.5))
+    assert summary == ExportSummary(
+        pictures=5,
+        empty=2,
+        unreadable=1,
+        unlabelled=0,
+        boxes=5,
+        per_class={"person": 2, "dog": 2, "traffic light": 1},
+        files=(run / "annotations.coco.json", run / "yolo"),
+    )
+
+
+# ---- COCO
+
+
+def test_coco_is_what_pycocotools_and_our_own_reader_expect(run: Path) -> None:
+    from pycocotools.coco import COCO
+
+    path = write(run, "coco") / "annotations.coco.json"
+    with redirect_stdout(StringIO()):
+        theirs = COCO(str(path))
+    listed = [record for record in read_records(run) if record.error is None]
+    assert theirs.getImgIds() == [1, 2, 3, 4, 5]
+    assert [theirs.imgs[id]["file_name"] for id in range(1, 6)] == [record.file_name for record in listed]
+    assert [(theirs.imgs[id]["width"], theirs.imgs[id]["height"]) for id in range(1, 6)] == [
+        (record.width, record.height) for record in listed
+    ]
+    assert theirs.getAnnIds() == list(range(1, 9))
+    assert [category["name"] for category in theirs.loadCats([1, 2, 3])] == list(NAMES)
+    assert load_coco(path).names == NAMES
+
+
+def test_coco_boxes_are_the_recorded_numbers_to_the_last_bit(run: Path) -> None:
+    content = json.loads((write(run, "coco") / "annotations.coco.json").read_text())
+    image = next(image for image in content["images"] if image["file_name"] == "a.jpg")
+    rows = [row for row in content["annotations"] if row["image_id"] == image["id"]]
+    found = RECORDS[0].detections(NAMES)
+    for row, box, score, label in zip(rows, found.boxes, found.scores, found.labels, strict=True):
+        left, top, width, height = row["bbox"]
+        assert [left, top, left + width, top + height] == box.astype(float).tolist()
+        assert row["score"] == float(score)
+        assert row["category_id"] == label + 1
+        assert row["area"] == width * height
+        assert row["iscrowd"] == 0
+        assert "segmentation" not in row
+
+
+def test_coco_boxes_are_not_cut_at_the_edge(run: Path) -> None:
+    content = json.loads((write(run, "coco") / "annotations.coco.json").read_text())
+    assert [-3.5, -2.0, 653.5, 492.0] in [row["bbox"] for row in content["annotations"]]
+
+
+def test_coco_says_where_its_boxes_come_from_and_never_when(run: Path) -> None:
+    settings = ExportSettings(conf=0.4, class_conf={"dog": 0.5}, nms="agnostic", iou=0.5, max_det=7)
+    info = json.loads((write(run, "coco", settings=settings) / "annotations.coco.json").read_text())["info"]
+    assert info["glip"] == {
+        "glip": "1.2.3",
+        "model": "glip-t",
+        "model_sha256": "ab" * 32,
+        "captions": ["person. dog. traffic light"],
+        "precision": "fp32",
+        "imgsz": 800,
+        "record": "detections",
+        "floor": 0.05,
+        "conf": 0.4,
+        "class_conf": {"dog": 0.5},
+        "nms": "agnostic",
+        "iou": 0.5,
+        "max_det": 7,
+    }
+
+
+def test_results_name_the_same_pictures_and_boxes(run: Path) -> None:
+    out = write(run, "coco", "coco-results")
+    dataset = load_coco(out / "annotations.coco.json")
+    results = load_results(out / "results.coco.json", dataset)
+    assert [(r.image_id, r.category_id, r.bbox, r.score) for r in results] == [
+        (a.image_id, a.category_id, a.bbox, a.score) for a in dataset.annotations
+    ]
+
+
+def test_pycocotools_scores_the_results_against_the_file(run: Path) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    out = write(run, "coco", "coco-results")
+    with redirect_stdout(StringIO()):
+        truth = COCO(str(out / "annotations.coco.json"))
+        score = COCOeval(truth, truth.loadRes(str(out / "results.coco.json")), "bbox")
+        score.evaluate()
+        score.accumulate()
+        score.summarize()
+    assert score.stats[0] == pytest.approx(1.0)
+
+
+def test_supervision_reads_coco(run: Path, photos: Path) -> None:
+    import supervision as sv
+
+    path = write(run, "coco") / "annotations.coco.json"
+    dataset = sv.DetectionDataset.from_coco(str(photos), str(path))
+    assert dataset.classes == list(NAMES)
+    for record in READABLE:
+        theirs = dataset.annotations[str((photos / record.file_name).resolve())]
+        np.testing.assert_allclose(theirs.xyxy, record.detections(NAMES).boxes, atol=1e-4)
+        assert theirs.class_id.tolist() == list(record.labels)
+
+
+# ---- YOLO
+
+
+def test_supervision_reads_yolo_folder_by_folder(run: Path, photos: Path) -> None:
+    import supervision as sv
+
+    yolo = write(run, "yolo") / "yolo"
+    for part in ("", "sub"):
+        dataset = sv.DetectionDataset.from_yolo(
+            str(photos / part), str(yolo / "labels" / part), str(yolo / "data.yaml")
+        )
+        assert dataset.classes == list(NAMES)
+        records = [record for record in READABLE if record.file_name.rpartition("/")[0] == part]
+        assert len(dataset.annotations) == len(records)
+        for record in records:
+            theirs = dataset.annotations[str(photos / record.file_name)]
+            np.testing.assert_allclose(theirs.xyxy, cut(record), atol=1e-3)
+            assert theirs.class_id.tolist() == list(record.labels)
+
+
+def test_yolo_files_lie_where_ultralytics_looks_for_them(run: Path) -> None:
+    yolo = write(run, "yolo") / "yolo"
+    written = {path.relative_to(yolo).as_posix() for path in yolo.rglob("*.txt")}
+    assert written == {f"labels/{record.file_name.rpartition('.')[0]}.txt" for record in READABLE}
+    data = yaml.safe_load((yolo / "data.yaml").read_text(encoding="utf-8"))
+    assert data == {"train": "images", "val": "images", "names": dict(enumerate(NAMES))}
+
+
+def test_yolo_has_an_empty_file_for_an_empty_picture(run: Path) -> None:
+    assert (write(run, "yolo") / "yolo" / "labels" / "sub" / "empty.txt").read_bytes() == b""
+
+
+def test_yolo_rows_satisfy_the_checks_of_training(run: Path) -> None:
+    for path in (write(run, "yolo") / "yolo" / "labels").rglob("*.txt"):
+        for row in path.read_text().splitlines():
+            label, *numbers = row.split(" ")
+            assert label in {"0", "1", "2"}
+            assert len(numbers) == 4
+            assert all(0 <= float(number) <= 1 for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("a.jpg", "a.txt"),
+        ("a/b.c.png", "a/b.c.txt"),
+        ("images/a.jpg", "a.txt"),
+        ("train/images/a.jpg", "train/a.txt"),
+        ("my images/a.jpg", "my images/a.txt"),
+    ],
+)
+def test_the_label_path_follows_the_rule_of_ultralytics(name: str, label: str) -> None:
+    assert label_name(name) == label
+    picture = f"/data/images/{label.removesuffix('.txt')}{Path(name).suffix}"
+    assert "/labels/".join(picture.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt" == f"/data/labels/{label}"
+
+
+@pytest.mark.parametrize("kind", ["yolo", "voc"])
+def test_two_pictures_that_differ_in_their_suffix_only_are_refused(tmp_path: Path, kind: str) -> None:
+    run = write_run(tmp_path, [a_record("sub/a.jpg"), a_record("sub/a.png"), a_record("a.jpg")])
+    with pytest.raises(InputError, match=r"labelled in 'sub/a\.\w+', one of them 'sub/a\.png'"):
+        write(run, kind)
+    assert contents(run / "out") == {}
+    write(run, *(set(FORMATS) - {"yolo", "voc"}))
+
+
+@pytest.mark.parametrize("kind", ["yolo", "voc"])
+@pytest.mark.parametrize("name", ["../a.jpg", "/tmp/a.jpg"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, kind: str, name: str) -> None:
+    run = write_run(tmp_path / "x" / "y", [a_record(name)])
+    with pytest.raises(InputError, match="leads out of its folder"):
+        write(run, kind)
+    assert contents(run / "out") == {}
+
+
+# ---- Pascal VOC
+
+
+def test_supervision_reads_voc_folder_by_folder(run: Path, photos: Path) -> None:
+    import supervision as sv
+
+    voc = write(run, "voc") / "voc" / "Annotations"
+    for part in ("", "sub"):
+        dataset = sv.DetectionDataset.from_pascal_voc(str(photos / part), str(voc / part))
+        for record in (record for record in READABLE if record.file_name.rpartition("/")[0] == part):
+            theirs = dataset.annotations[str(photos / record.file_name)]
+            np.testing.assert_allclose(theirs.xyxy, cut(record), atol=0.5)
+            assert [dataset.classes[index] for index in theirs.class_id] == [NAMES[label] for label in record.labels]
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((0, 0, 10, 10), (1, 1, 10, 10)),
+        ((0.5, 0.49, 9.5, 9.49), (2, 1, 10, 9)),
+        ((3.2, 3.2, 3.4, 3.4), (4, 4, 4, 4)),
+        ((-5, -5, 900, 900), (1, 1, 640, 480)),
+        ((639.9, 479.9, 640, 480), (640, 480, 640, 480)),
+    ],
+)
+def test_voc_counts_pixels_from_one_and_includes_the_last(tmp_path: Path, box: list[float], pixels: list[int]) -> None:
+    run = write_run(tmp_path, [a_record("a.jpg", [box], [0.9], [0])])
+    bounds = ET.parse(write(run, "voc") / "voc" / "Annotations" / "a.xml").find("object/bndbox")
+    assert bounds is not None
+    assert tuple(int(edge.text or "") for edge in bounds) == tuple(pixels)
+
+
+def test_voc_carries_names_scores_and_sizes(run: Path) -> None:
+    voc = write(run, "voc") / "voc" / "Annotations"
+    document = ET.parse(voc / "sub" / "a.xml")
+    assert document.findtext("folder") == "sub"
+    assert document.findtext("filename") == "a.jpg"
+    assert document.findtext("object/name") == "traffic light"
+    assert document.findtext("object/score") == "0.8"
+    assert [document.findtext(f"size/{side}") for side in ("width", "height", "depth")] == ["640", "480", "3"]
+    assert ET.parse(voc / 'ünï "quoted", & <b>.xml').findtext("filename") == 'ünï "quoted", & <b>.jpg'
+
+
+# ---- Label Studio
+
+
+class Value(msgspec.Struct, forbid_unknown_fields=True):
+    x: float
+    y: float
+    width: float
+    height: float
+    rotation: float
+    rectanglelabels: list[str]
+
+
+class Region(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    from_name: str
+    to_name: str
+    type: str
+    original_width: int
+    original_height: int
+    image_rotation: float
+    score: float
+    value: Value
+
+
+class Prediction(msgspec.Struct, forbid_unknown_fields=True):
+    model_version: str
+    result: list[Region]
+    score: float | None = None
+
+
+class Task(msgspec.Struct, forbid_unknown_fields=True):
+    data: dict[str, str]
+    predictions: list[Prediction]
+
+
+def tasks_of(run: Path, settings: ExportSettings = LOW) -> list[Task]:
+    path = write(run, "labelstudio", settings=settings) / "labelstudio" / "tasks.json"
+    return msgspec.json.decode(path.read_bytes(), type=list[Task])
+
+
+def test_label_studio_tasks_follow_the_documented_form(run: Path) -> None:
+    tasks = {task.data["image"]: task.predictions[0] for task in tasks_of(run)}
+    assert tasks.keys() == {record.file_name for record in READABLE}
+    for record in READABLE:
+        prediction = tasks[record.file_name]
+        assert prediction.model_version == "glip-t"
+        assert prediction.score == (min(record.scores) if record.scores else None) or record.scores
+        for region, box, label in zip(prediction.result, cut(record), record.labels, strict=True):
+            value = region.value
+            edges = np.array([value.x, value.y, value.x + value.width, value.y + value.height]) / 100
+            np.testing.assert_allclose(edges * ([record.width, record.height] * 2), box, atol=1e-6)
+            assert 0 <= edges.min() <= edges.max() <= 1 + 1e-12
+            assert value.rectanglelabels == [NAMES[label]]
+            assert (region.original_width, region.original_height) == (record.width, record.height)
+            assert region.type == "rectanglelabels"
+
+
+def test_a_label_studio_task_is_as_sure_as_its_least_sure_box(run: Path) -> None:
+    scores = {task.data["image"]: task.predictions[0].score for task in tasks_of(run)}
+    assert scores["a.jpg"] == pytest.approx(0.31)
+    assert scores["sub/empty.png"] is None
+
+
+def test_label_studio_regions_are_told_apart(run: Path) -> None:
+    ids = [region.id for task in tasks_of(run) for region in task.predictions[0].result]
+    assert len(set(ids)) == len(ids) == 8
+
+
+def test_label_studio_regions_belong_to_the_interface_that_comes_with_them(run: Path) -> None:
+    interface = ET.parse(write(run, "labelstudio") / "labelstudio" / "config.xml").getroot()
+    image, labels = interface.find("Image"), interface.find("RectangleLabels")
+    assert image is not None
+    assert labels is not None
+    assert image.attrib == {"name": "image", "value": "$image"}
+    assert labels.attrib == {"name": "label", "toName": "image"}
+    assert [label.get("value") for label in labels] == list(NAMES)
+    regions = [region for task in tasks_of(run) for region in task.predictions[0].result]
+    assert {(region.from_name, region.to_name) for region in regions} == {("label", "image")}
+
+
+def test_an_address_before_picture_names_makes_them_part_of_it(run: Path) -> None:
+    prefix = "/data/local-files/?d=photos/"
+    images = {task.data["image"] for task in tasks_of(run, ExportSettings(image_prefix=prefix))}
+    assert prefix + "sub/a.jpg" in images
+    assert prefix + "%C3%BCn%C3%AF%20%22quoted%22%2C%20%26%20%3Cb%3E.jpg" in images
+
+
+def test_label_studio_itself_finds_no_fault(run: Path) -> None:
+    interface_type = pytest.importorskip(
+        "label_studio_sdk.label_interface", reason="label-studio-sdk is not installed"
+    ).LabelInterface
+    folder = write(run, "labelstudio") / "labelstudio"
+    interface = interface_type((folder / "config.xml").read_text())
+    for task in json.loads((folder / "tasks.json").read_text()):
+        assert interface.validate_prediction(task["predictions"][0], return_errors=True) == []
+
+
+# ---- CVAT
+
+
+def test_cvat_follows_the_documented_form(run: Path) -> None:
+    root = ET.parse(write(run, "cvat") / "annotations.cvat.xml").getroot()
+    assert root.tag == "annotations"
+    assert root.findtext("version") == "1.1"
+    labels = root.findall("meta/task/labels/label")
+    assert [label.findtext("name") for label in labels] == list(NAMES)
+    assert all(label.findtext("attributes/attribute/name") == "score" for label in labels)
+    assert all(label.findtext("attributes/attribute/input_type") == "text" for label in labels)
+    images = root.findall("image")
+    assert [int(image.attrib["id"]) for image in images] == [0, 1, 2, 3, 4]
+    by_name = {image.attrib["name"]: image for image in images}
+    assert by_name.keys() == {record.file_name for record in READABLE}
+    for record in READABLE:
+        image = by_name[record.file_name]
+        assert (int(image.attrib["width"]), int(image.attrib["height"])) == (record.width, record.height)
+        for element, box, label, score in zip(image, cut(record), record.labels, record.scores, strict=True):
+            assert element.tag == "box"
+            edges = [float(element.attrib[edge]) for edge in ("xtl", "ytl", "xbr", "ybr")]
+            np.testing.assert_allclose(edges, box, atol=6e-4)
+            assert element.attrib["label"] == NAMES[label]
+            assert element.attrib["occluded"] == "0"
+            assert float(element.findtext("attribute[@name='score']") or "") == pytest.approx(score)
+
+
+def test_datumaro_reads_cvat(run: Path, photos: Path) -> None:
+    pytest.importorskip("datumaro", reason="datumaro is not installed")
+    # In a process of its own: it changes global settings of the libraries it uses.
+    script = """
+import json, sys
+import datumaro as dm
+dataset = dm.Dataset.import_from(sys.argv[1], "cvat")
+names = [label.name for label in dataset.categories()[dm.AnnotationType.label]]
+print(json.dumps({
+    item.id: [[names[box.label], *box.points, float(box.attributes["score"])] for box in item.annotations]
+    for item in dataset
+}))
+"""
+    path = write(run, "cvat") / "annotations.cvat.xml"
+    photos.rename(path.parent / "images")
+    output = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    items = json.loads(output.stdout.splitlines()[-1])
+    assert len(items) == len(READABLE)
+    for record in READABLE:
+        rows = items[record.file_name.rpartition(".")[0]]
+        assert [row[0] for row in rows] == [NAMES[label] for label in record.labels]
+        np.testing.assert_allclose([row[1:5] for row in rows] or np.zeros((0, 4)), cut(record), atol=0.006)
+        np.testing.assert_allclose([row[5] for row in rows], record.scores)
+
+
+@pytest.mark.parametrize("kind", ["voc", "cvat"])
+def test_what_xml_cannot_carry_is_refused(tmp_path: Path, kind: str) -> None:
+    run = write_run(tmp_path, [a_record("bell\a.jpg")])
+    with pytest.raises(InputError, match=r"'bell\\x07.jpg' holds a control character"):
+        write(run, kind)
+    assert contents(run / "out") == {}
+
+
+def test_line_breaks_in_names_survive_xml(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [a_record("a\r\n\tb.jpg")])
+    out = write(run, "cvat", "voc")
+    image = ET.parse(out / "annotations.cvat.xml").find("image")
+    assert image is not None
+    assert image.attrib["name"] == "a\r\n\tb.jpg"
+    assert ET.parse(out / "voc" / "Annotations" / "a\r\n\tb.xml").findtext("filename") == "a\r\n\tb.jpg"
+
+
+# ---- CSV
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with (write(run, "csv") / "annotations.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_gives_back_names_and_the_very_numbers(run: Path) -> None:
+    rows = rows_of(run)
+    for record in READABLE:
+        mine = [row for row in rows if Path(row["file_name"]) == Path(record.file_name)]
+        assert all((int(row["width"]), int(row["height"])) == (record.width, record.height) for row in mine)
+        if not record.scores:
+            assert [list(row.values())[3:] for row in mine] == [[""] * 6]
+            continue
+        found = record.detections(NAMES)
+        assert [row["label"] for row in mine] == [NAMES[label] for label in record.labels]
+        assert [np.float32(row["score"]) for row in mine] == found.scores.tolist()
+        assert [[np.float32(row[edge]) for edge in ("x1", "y1", "x2", "y2")] for row in mine] == found.boxes.tolist()
+
+
+def test_a_picture_cannot_run_a_formula_in_a_spreadsheet(run: Path) -> None:
+    names = {row["file_name"] for row in rows_of(run)}
+    assert "./=cmd.jpg" in names
+    assert not any(name.startswith(("=", "+", "-", "@", "\t", "\r")) for name in names)
+
+
+# ---- all of them
+
+
+@pytest.mark.parametrize("records", [(), (broken("a.jpg"),), (a_record("a.jpg"),)], ids=["none", "broken", "empty"])
+def test_every_format_can_hold_nothing(tmp_path: Path, records: tuple[Record, ...]) -> None:
+    summary = export(write_run(tmp_path, records), tmp_path / "out", list(FORMATS), LOW)
+    assert summary.boxes == 0
+    assert all(path.exists() for path in summary.files)
+    json.loads((tmp_path / "out" / "labelstudio" / "tasks.json").read_text())
+    json.loads((tmp_path / "out" / "results.coco.json").read_text())
+    load_coco(tmp_path / "out" / "annotations.coco.json")
+    ET.parse(tmp_path / "out" / "annotations.cvat.xml")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_question_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "1", RECORDS)
+    later = write_run(tmp_path / "2", RECORDS, created="2031-05-06T07:08:09+00:00", device="cuda:3")
+    assert contents(write(first, *FORMATS)) == contents(write(later, *FORMATS))
+
+
+def test_a_second_export_replaces_the_first(run: Path) -> None:
+    write(run, *FORMATS)
+    few = contents(write(run, *FORMATS, settings=ExportSettings(conf=0.85)))
+    fresh = write_run(run.parent / "fresh", RECORDS)
+    assert few == contents(write(fresh, *FORMATS, settings=ExportSettings(conf=0.85)))
+
+
+@pytest.mark.parametrize("kind", ["yolo/labels", "voc/Annotations"])
+def test_a_folder_of_somebody_else_is_not_replaced(run: Path, kind: str) -> None:
+    (run / "out" / kind).mkdir(parents=True)
+    (run / "out" / kind / "mine.txt").write_text("weeks of work")
+    with pytest.raises(InputError, match="was not written by `glip export`"):
+        write(run, kind.partition("/")[0])
+    assert (run / "out" / kind / "mine.txt").read_text() == "weeks of work"
+
+
+@pytest.mark.parametrize("picture", ["yolo/images/a.jpg", "voc/JPEGImages/a.jpg", "labelstudio/a.jpg"])
+def test_pictures_put_beside_the_labels_survive_the_next_export(run: Path, picture: str) -> None:
+    kind = picture.partition("/")[0]
+    path = write(run, kind) / picture
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("the only copy")
+    write(run, kind)
+    assert path.read_text() == "the only copy"
+
+
+@pytest.mark.parametrize("kind", list(FORMATS))
+def test_a_full_disk_leaves_the_earlier_files_whole(run: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(write(run, kind))
+
+    def full(folder: Path) -> Any:
+        yield from list(RECORDS)[:3]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("glip.labeling.export.read_records", full)
+    with pytest.raises(JobFailed, match="No space left on device"):
+        write(run, kind, settings=ExportSettings(conf=0.9))
+    assert contents(run / "out") == before
+
+
+def test_a_file_appears_only_when_it_is_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Path]] = []
+    records = list(read_records(run))
+
+    def watched(folder: Path) -> Any:
+        for record in records:
+            yield record
+            files = [path for path in (run / "out").rglob("*") if path.is_file()]
+            seen.append([path for path in files if ".unfinished/" not in str(path) and path.suffix != ".part"])
+
+    monkeypatch.setattr("glip.labeling.export.read_records", watched)
+    write(run, *FORMATS)
+    assert seen == [[]] * len(records)
+
+
+def test_class_files_choose_names_ids_and_order(tmp_path: Path) -> None:
+    classes = ClassFile(
+        names=("signal", "animal"),
+        phrases=("traffic light", "dog"),
+        class_of=(0, 1),
+        negative_of=((), ()),
+        conf=(None, 0.6),
+        ids=(10, 3),
+    )
+    run = write_run(tmp_path, RECORDS)
+    out = write(run, "coco", "yolo", settings=ExportSettings(conf=0.05, classes=classes))
+    content = json.loads((out / "annotations.coco.json").read_text())
+    assert content["categories"] == [{"id": 10, "name": "signal"}, {"id": 3, "name": "animal"}]
+    assert [(row["category_id"], round(row["score"], 2)) for row in content["annotations"]] == [(3, 0.7), (10, 0.8)]
+    assert yaml.safe_load((out / "yolo" / "data.yaml").read_text())["names"] == {0: "signal", 1: "animal"}
+
+
+def test_the_class_file_of_the_run_holds_unless_another_is_given(tmp_path: Path) -> None:
+    asked = ClassFile(("thing",), NAMES, (0, 0, 0), ((),) * 3, (None,), (5,))
+    run = write_run(tmp_path, RECORDS, job={"classes": msgspec.to_builtins(asked)})
+    assert load_coco(write(run, "coco") / "annotations.coco.json").names == ("thing",)
+    own = ExportSettings(conf=0.05, classes=ClassFile.from_phrases(NAMES))
+    assert load_coco(write(run, "coco", settings=own) / "annotations.coco.json").names == NAMES
+
+
+def test_pictures_with_captions_of_their_own_share_one_list_of_classes(tmp_path: Path) -> None:
+    records = [
+        msgspec.structs.replace(a_record("a.jpg", [[0, 0, 9, 9]], [0.9], [1]), names=("a cat", "red kite")),
+        msgspec.structs.replace(a_record("b.jpg", [[0, 0, 9, 9]], [0.8], [0]), names=("a dog",)),
+    ]
+    dataset = load_coco(write(write_run(tmp_path, records, names=()), "coco") / "annotations.coco.json")
+    assert dataset.names == ("a cat", "a dog", "red kite")
+    assert [dataset.names[box.category_id - 1] for box in dataset.annotations] == ["red kite", "a dog"]
+
+
+def test_an_unknown_format_is_answered_with_the_nearest_one(run: Path) -> None:
+    with pytest.raises(InputError, match=r"no format 'yol'\. Did you mean 'yolo'"):
+        write(run, "yol")
+
+
+def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no run.json.*glip label"):
+        write(tmp_path, "coco")
+
+
+def test_the_caller_hears_of_every_record(run: Path) -> None:
+    heard: list[int] = []
+    export(run, run / "out", ["csv"], LOW, advance=heard.append)
+    assert sum(heard) == len(RECORDS)
+
+
+def test_exporting_needs_no_torch(run: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from glip.labeling.export import *;"
+        f"export(Path({str(run)!r}), Path({str(run / 'out')!r}), list(FORMATS), ExportSettings(nms='agnostic'));"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="measures memory with resource")
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+from glip.labeling.export import FORMATS, ExportSettings, export
+run = Path(sys.argv[1])
+export(run, run / "out", [name for name in FORMATS if name not in ("yolo", "voc")], ExportSettings())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+    def peak(count: int) -> int:
+        record = a_record("", [[i * 20.5, 0.25, i * 20.5 + 10, 100.75] for i in range(20)], [0.5] * 20, [0] * 20)
+        records = (msgspec.structs.replace(record, file_name=f"{number:06d}.jpg") for number in range(count))
+        run = write_run(tmp_path / str(count), records)
+        output = subprocess.run([sys.executable, "-c", script, str(run)], capture_output=True, text=True, check=True)
+        return int(output.stdout)
+
+    assert peak(5000) - peak(500) < 4000  # kilobytes; each file grows by more

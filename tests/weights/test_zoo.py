@@ -1,0 +1,107 @@
+"""The rows of the zoo against what was published."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from glip.weights.zoo import ARCHITECTURES, DEFAULT, ZOO, UnknownCheckpoint, architecture_name, find
+
+HOSTED_BY_OPENMMLAB = {
+    "glip-t-a": "glip_tiny_a_mmdet-b3654169.pth",
+    "glip-t-b": "glip_tiny_b_mmdet-6dfbd102.pth",
+    "glip-t-c": "glip_tiny_c_mmdet-2fc427dd.pth",
+    "glip-t": "glip_tiny_mmdet-c24ce662.pth",
+    "glip-l": "glip_l_mmdet-abfe026b.pth",
+}
+ON_THE_HUB = {
+    "glip-t-a-original": "glip_a_tiny_o365.pth",
+    "glip-t-b-original": "glip_tiny_model_o365.pth",
+    "glip-t-c-original": "glip_tiny_model_o365_goldg.pth",
+    "glip-t-original": "glip_tiny_model_o365_goldg_cc_sbu.pth",
+    "glip-l-original": "glip_large_model.pth",
+}
+
+
+@pytest.fixture
+def published() -> dict[str, object]:
+    path = Path(__file__).parents[3] / "shared" / "facts" / "published.json"
+    if not path.is_file():
+        pytest.skip("no published numbers at ../shared/facts")
+    content: dict[str, object] = json.loads(path.read_text())
+    return content
+
+
+@pytest.mark.parametrize(("name", "file"), HOSTED_BY_OPENMMLAB.items())
+def test_mmdets_files_are_where_they_were_published(name: str, file: str) -> None:
+    row = ZOO[name]
+    assert row.url == f"https://download.openmmlab.com/mmdetection/v3.0/glip/{file}"
+    assert row.hash_head == file[-12:-4]
+    assert row.layout == "mmdet"
+
+
+@pytest.mark.parametrize(("name", "file"), ON_THE_HUB.items())
+def test_the_originals_are_on_the_hub(name: str, file: str) -> None:
+    assert ZOO[name].url == f"https://huggingface.co/GLIPModel/GLIP/resolve/main/{file}"
+    assert ZOO[name].hash_head is None
+    assert ZOO[name].layout == "microsoft"
+
+
+def test_the_default_is_the_released_glip_t() -> None:
+    assert ZOO[DEFAULT].file_name == "glip_tiny_mmdet-c24ce662.pth"
+
+
+def test_every_row_is_complete_and_no_file_stands_twice() -> None:
+    assert len({row.url for row in ZOO.values()}) == len(ZOO)
+    for name, row in ZOO.items():
+        assert row.name == name
+        assert row.architecture in ARCHITECTURES
+        assert row.pretraining
+        assert row.source
+        assert row.hash_head is None or re.fullmatch("[0-9a-f]{8}", row.hash_head)
+        assert row.coco_ap is not None or name.endswith("lvisbest")
+        assert (row.finetuned == "COCO") == name.endswith("-coco") == ("funtune_coco" in row.url)
+
+
+def test_numbers_are_the_published_ones(
+    published: dict[str, dict[str, list[dict[str, dict[str, list[float]]]]]],
+) -> None:
+    coco, lvis = published["coco"]["rows"], published["lvis"]["rows"]
+    for ours, theirs in (("a", "(A)"), ("b", "(B)"), ("c", "(C)"), ("", ""), ("l", "L")):
+        model = "GLIP-L" if ours == "l" else f"GLIP-T{theirs}"
+        name = "glip-l" if ours == "l" else "glip-t" + (f"-{ours}" if ours else "")
+        assert ZOO[name].coco_ap == coco[2]["models"][model][0]
+        assert ZOO[f"{name}-coco"].coco_ap == coco[2]["models"][model][2]
+        assert ZOO[f"{name}-original"].coco_ap == coco[1]["models"][model][0]
+        assert ZOO[name].lvis_apr == lvis[1]["models"][model][0]
+        assert ZOO[name].lvis_ap == lvis[1]["models"][model][3]
+        last, best = lvis[3]["models"][model]
+        assert ZOO[f"{name}-original"].lvis_apr == last
+        if f"{name}-original-lvisbest" in ZOO:
+            assert ZOO[f"{name}-original-lvisbest"].lvis_apr == best
+
+
+def test_mirrors_take_the_place_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIP_MIRROR", "http://mirror.example/")
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
+    assert ZOO["glip-l"].url == "http://mirror.example/mmdetection/v3.0/glip/glip_l_mmdet-abfe026b.pth"
+    assert ZOO["glip-l"].hash_head == "abfe026b"
+    assert ZOO["glip-l-original"].url == "https://hub.example/GLIPModel/GLIP/resolve/main/glip_large_model.pth"
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownCheckpoint, match=r"'glip-t-d'.* Did you mean 'glip-t"):
+        find("glip-t-d")
+    with pytest.raises(UnknownCheckpoint, match=r"is there\. See `glip models list`"):
+        find("yolo")
+
+
+def test_architectures_are_told_by_their_settings() -> None:
+    assert [architecture_name(ZOO[name].config) for name in ("glip-t-a", "glip-t-b", "glip-l")] == [
+        "glip-t-a",
+        "glip-t",
+        "glip-l",
+    ]
