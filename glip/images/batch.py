@@ -30,7 +30,7 @@ def resized_hw(size_hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
     Raises:
         InputError: `imgsz` is no whole number from 32 to 4096.
     """
-    if isinstance(imgsz, bool) or not isinstance(imgsz, Integral) or not 32 <= imgsz <= 4096:
+    if not isinstance(imgsz, Integral) or not 32 <= imgsz <= 4096:
         raise InputError(f"imgsz must be a whole number from 32 to 4096, not {imgsz!r}. 800 is the published size.")
     imgsz = int(imgsz)
     height, width = size_hw
@@ -38,8 +38,6 @@ def resized_hw(size_hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
     limit = round(imgsz * _LONG_SIDE / _SHORT_SIDE)
     # Rounding here, truncation below, as published: the golden numbers need both.
     size = round(limit * short / long) if long / short * imgsz > limit else imgsz
-    if short == size:
-        return height, width
     # Thinner than 1 : 2 * limit, where the published rule gives a side of no pixels.
     small, large = (size, int(size * long / short)) if size else (1, limit)
     return (large, small) if width < height else (small, large)

@@ -84,7 +84,7 @@ class LabelJob:
     classes: ClassFile | None = None
     captions: CaptionSource | None = None
     tiling: Tiling | None = None
-    report: bool = False
+    report: bool = True
 
     def __post_init__(self) -> None:
         for option, value in (("floor", self.floor), ("conf", self.conf)):

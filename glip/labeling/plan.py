@@ -18,7 +18,7 @@ from glip.labeling.job import LabelJob, list_pictures, load_model, settings_of
 from glip.labeling.tiles import plan_views
 from glip.labeling.worker import LabelWorker, PictureDetector
 
-TIMED_PICTURES = 3  # spread over the listing; the first of them warms up and is not counted
+TIMED_PICTURES = 3  # spread over the listing
 MOST_CAPTIONS = 20
 
 
@@ -103,14 +103,15 @@ def _time(worker: LabelWorker, listing: list[ImageFile], job: LabelJob) -> tuple
     """Seconds and views of an average picture."""
     step = max(1, len(listing) // TIMED_PICTURES)
     sample = listing[::step][:TIMED_PICTURES]
+    for _ in worker.label(sample[:1]):
+        pass  # warms up: memory, caches, the text's features
     taken, views = [], []
-    for picture in [sample[0], *sample]:
+    for picture in sample:
         started = monotonic()
         if all(record.error is None for record in worker.label([picture])):
             taken.append(monotonic() - started)
             views.append(_count_views(picture, job))
-    counted = taken[1:] or taken
-    return (sum(counted) / len(counted) if counted else None), (sum(views) / len(views) if views else 1.0)
+    return (sum(taken) / len(taken), sum(views) / len(views)) if taken else (None, 1.0)
 
 
 def _count_views(picture: ImageFile, job: LabelJob) -> int:

@@ -31,7 +31,12 @@ QUESTION = {
     "nms_iou": "--record",
     "max_detections": "--record",
 }
-OUTPUT_FILES = ("annotations.coco.json", "errors.jsonl")  # of `glip label` itself; exports are the user's
+OUTPUT_FILES = (
+    "annotations.coco.json",
+    "grounding.json",
+    "errors.jsonl",
+    "report.html",
+)  # of `glip label` itself; exports are the user's
 LIBRARIES = ("glip", "torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "numpy")
 
 logger = logging.getLogger(__name__)

@@ -70,11 +70,11 @@ def _nearest(boxes: Tensor, anchors: Tensor, level_sizes: Sequence[int]) -> Tens
 
 
 def _overlap(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Intersection over union of (N, 1, 4) boxes and (N, K, 4) anchors: (N, K). Zero for a box without area."""
+    """Intersection over union of (N, 1, 4) boxes and (N, K, 4) anchors: (N, K). Means nothing for a box without area."""
     shared = torch.minimum(boxes[..., 2:], anchors[..., 2:]) - torch.maximum(boxes[..., :2], anchors[..., :2]) + 1
-    intersection = shared.clamp(min=0).prod(-1)
+    intersection = shared.prod(-1)
     return intersection / (_area(boxes) + _area(anchors) - intersection)
 
 
 def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2] + 1).clamp(min=0).prod(-1)
+    return (boxes[..., 2:] - boxes[..., :2] + 1).prod(-1)

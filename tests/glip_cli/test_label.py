@@ -5,17 +5,21 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from glip.errors import InputError
 from glip.labeling import job as job_module
+from glip.labeling.asking import CaptionSource
 from glip.labeling.job import LabelJob
 from glip.labeling.records import read_run
+from glip.labeling.tiles import Tiling
 from glip_cli import label as label_module
 from tests.conftest import CommandResult
 from tests.labeling.fake import FakeDetector, make_pictures
@@ -57,7 +61,7 @@ def test_json_is_all_there_is_on_stdout(pictures: Path, glip: Command) -> None:
     assert done.code == 0
     assert done.json["pictures"] == 10
     assert list(done.json["boxes"]) == ["person", "dog"]
-    assert done.json["files"] == ["out/annotations.coco.json", "out/errors.jsonl"]
+    assert done.json["files"] == ["out/annotations.coco.json", "out/errors.jsonl", "out/report.html"]
     assert done.json["pictures_per_second"] > 0
 
 
@@ -88,7 +92,16 @@ def test_failed_pictures_make_exit_code_1_and_are_pointed_at(pictures: Path, gli
         (("in", "-p", "dog", "--record", "boxes"), "--record is 'boxes'"),
         (("in", "-p", "dog", "--imgsz", "7"), "imgsz must be a whole number from 32"),
         (("in", "-p", "dog", "--shards", "7"), "No such option"),
-        (("in",), "Missing option"),
+        (("in",), "Say what to find with --prompt"),
+        (("in", "-p", "dog", "--classes", "c.yaml"), "one of them"),
+        (("in", "--classes", "nowhere.yaml"), "nowhere.yaml"),
+        (("in", "-p", "@cocco"), "Did you mean '@coco'?"),
+        (("in", "-p", "dog", "--captions", "c.csv"), "leave out --prompt"),
+        (("in", "--captions", "c.xls"), "neither a .csv file"),
+        (("in", "-p", "dog", "--tile", "7"), "--tile is 7"),
+        (("in", "-p", "dog", "--tile", "640", "--overlap", "1"), "--overlap is 1.0"),
+        (("in", "-p", "dog", "--tile", "640", "--tile-merge", "all"), "--tile-merge is 'all'"),
+        (("in", "-p", "dog", "--tile", "640", "--record", "candidates"), "exclude each other"),
     ],
 )
 def test_what_cannot_be_used_is_exit_code_2_and_a_sentence(
@@ -120,7 +133,7 @@ def test_every_option_reaches_the_job(pictures: Path, glip: Command, monkeypatch
 
     monkeypatch.setattr(job_module, "load_model", load)
     options = "--model m --floor 0.1 --conf 0.4 --device cuda:1 --precision bf16 --batch 3 --imgsz 64 --limit 5"
-    more = "--record candidates --overwrite --preview 2 --shard-size 9 --offline"
+    more = "--record candidates --overwrite --preview 2 --shard-size 9 --offline --no-report"
     done = glip("label", pictures, "other.txt", "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
     assert "no file or folder 'other.txt'" in done.stderr
     glip("label", pictures, "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
@@ -142,13 +155,18 @@ def test_every_option_reaches_the_job(pictures: Path, glip: Command, monkeypatch
             preview=2,
             shard_size=9,
             offline=True,
+            report=False,
         )
     ]
 
 
+# What the command takes in words, and hands to the job as something else.
+RESHAPED = ("sources", "names", "classes", "captions", "tiling")
+
+
 def test_the_command_and_the_job_have_the_same_defaults() -> None:
     of_command = {name: p.default for name, p in inspect.signature(label_module.label).parameters.items()}
-    of_job = {field.name: field.default for field in fields(LabelJob) if field.name not in ("sources", "names")}
+    of_job = {field.name: field.default for field in fields(LabelJob) if field.name not in RESHAPED}
     assert {name: of_command[name] for name in of_job} == of_job
 
 
@@ -183,6 +201,23 @@ def test_folders_whose_names_are_no_text_are_labelled_all_the_same(
     assert len(json.loads((odd / "out" / "annotations.coco.json").read_text())["images"]) == 10
 
 
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
+def test_interrupts_are_taken_over_while_labelling_only_and_not_if_they_are_ignored(
+    pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch, before: Any
+) -> None:
+    during = []
+    detector = FakeDetector(fail=lambda batch: during.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(job_module, "load_model", lambda job, on_download: detector)
+    usual = signal.signal(signal.SIGINT, before)
+    try:
+        assert glip("label", pictures, "-p", "dog", "--imgsz", 32).code == 0
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert len(during) == 10
+    assert (during[0] is before) == (before is signal.SIG_IGN)
+
+
 def test_a_model_that_has_to_be_fetched_shows_its_progress(
     pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,3 +231,56 @@ def test_a_model_that_has_to_be_fetched_shows_its_progress(
     assert done.code == 0
     assert "weights.pth" in done.stderr
     assert "10/10" in done.stderr
+
+
+def test_a_class_file_decides_classes_ids_and_thresholds(pictures: Path, glip: Command) -> None:
+    Path("c.yaml").write_text("animal:\n  prompts: [dog, person]\n  id: 7\n  conf: 0.05\ncar:\n")
+    done = glip("label", pictures, "--classes", "c.yaml", "-o", "out", "--imgsz", 32, "--json")
+    assert done.code == 0
+    assert list(done.json["boxes"]) == ["animal", "car"]
+    coco = json.loads(Path("out/annotations.coco.json").read_text())
+    assert [(row["id"], row["name"]) for row in coco["categories"]] == [(7, "animal"), (1, "car")]
+    assert read_run(Path("out")).names == ("dog", "person", "car")
+
+
+def test_the_names_of_a_benchmark_keep_their_category_ids(pictures: Path, glip: Command) -> None:
+    done = glip("label", pictures, "--prompt", "@coco", "-o", "out", "--imgsz", 32)
+    assert done.code == 0
+    categories = json.loads(Path("out/annotations.coco.json").read_text())["categories"]
+    assert len(categories) == 80
+    assert {row["name"]: row["id"] for row in categories}["toothbrush"] == 90
+
+
+def test_tiles_and_captions_reach_the_job(pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[LabelJob] = []
+
+    def load(job: LabelJob, on_download: object) -> FakeDetector:
+        asked.append(job)
+        raise InputError("that is all")
+
+    monkeypatch.setattr(job_module, "load_model", load)
+    glip("label", pictures, "-p", "dog", "--tile", 640, "--overlap", 0.3, "--tile-merge", "wbf")
+    glip("label", pictures, "--captions", "c.csv", "--phrase", "a dog", "--phrase", "a car", "--chunker", "textblob")
+    assert asked[0].tiling == Tiling(640, 0.3, "wbf")
+    assert asked[1].captions == CaptionSource("c.csv", "textblob", ("a dog", "a car"))
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(pictures: Path, glip: Command) -> None:
+    words = ("label", pictures, "--prompt", "person . dog .", "--imgsz", 32, "--dry-run")
+    done = glip(*words)
+    assert done.code == 0
+    assert done.stdout.startswith("caption 1: 2 names, 3 tokens\n  person. dog\n10 pictures\ntime: about ")
+    plan = glip(*words, "--json").json
+    assert plan["prompts"] == [{"caption": "person. dog", "names": ["person", "dog"], "tokens": 3}]
+    assert plan["pictures"] == 10
+    assert 0 < plan["seconds"] == pytest.approx(10 * plan["seconds_per_picture"])
+    assert not Path("labels").exists()
+
+
+def test_classes_and_prompt_show_the_same_plan(pictures: Path, glip: Command) -> None:
+    Path("c.yaml").write_text("[person, dog]")
+    plans = [
+        glip("label", pictures, *words, "--imgsz", 32, "--dry-run", "--json").json["prompts"]
+        for words in (("-p", "person, dog"), ("-c", "c.yaml"))
+    ]
+    assert plans[0] == plans[1]

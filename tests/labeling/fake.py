@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -135,6 +136,8 @@ def _run(words: list[str], log: Path, fake: dict[str, Any]) -> None:
         return FakeDetector(**fake)
 
     job_module.load_model = load
+    # Whoever runs the tests in the background hands on that interrupts are ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(words)
 
 

@@ -175,6 +175,13 @@ def test_an_output_folder_reached_through_a_link_is_recognised(tmp_path: Path, j
     assert run(linked).pictures == 10
 
 
+def test_an_output_folder_is_recognised_in_a_source_reached_through_a_link(tmp_path: Path, job: LabelJob) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    linked = replace(job, sources=(str(tmp_path / "link"),), out=tmp_path / "in" / "labels")
+    make_pictures(linked.out, 2, first=50)
+    assert run(linked).pictures == 10
+
+
 def test_no_pictures_is_said(tmp_path: Path, job: LabelJob) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(InputError, match="no picture"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from glip.weights.convert import Conversion, from_native
 from glip.weights.names import Layout
 from glip.weights.statefile import write_state_file
 from glip.weights.zoo import Checkpoint, UnknownCheckpoint, Vocabulary
+from tests.conftest import CommandResult
 from tests.weights.conftest import CONFIG, VOCABULARY, Site
 
 
@@ -82,6 +84,18 @@ def test_a_name_is_fetched_converted_and_kept(zoo_row: Checkpoint, site: Site, c
     requests = len(site.requests)
     assert open_model("small").sha256 == folder.sha256
     assert len(site.requests) == requests
+
+
+def test_the_command_says_what_it_fetches_and_where_it_is_kept(
+    zoo_row: Checkpoint, site: Site, cache: Path, glip: Callable[..., CommandResult]
+) -> None:
+    result = glip("models", "pull", "small")
+    assert result.code == 0, result.stderr
+    assert result.stdout.strip() == str(cache / "models" / "small")
+    assert f"Fetching {site.url}{zoo_row.path} (" in result.stderr
+    assert " MB)" in result.stderr
+    assert "small is ready" in result.stderr
+    assert next(row for row in glip("models", "list", "--json").json if row["name"] == "small")["here"]
 
 
 def test_what_is_in_the_cache_is_used_offline(zoo_row: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,191 @@
+"""A job that asks each picture for its own caption, and one that looks at pictures in tiles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from glip.data.grounding import load_grounding
+from glip.detections import Detections
+from glip.errors import InputError
+from glip.images import ImageBatch, list_images
+from glip.labeling.asking import CaptionSource, what_to_ask
+from glip.labeling.export import export
+from glip.labeling.job import LabelJob, label
+from glip.labeling.plan import plan_label
+from glip.labeling.records import read_records, read_run
+from glip.labeling.selection import ExportSettings
+from glip.labeling.tiles import Tiling
+from glip.model.postprocess import Selection
+from glip.prompts import Prompt
+from tests.labeling.fake import FakeDetector, make_pictures, word_tokenizer
+
+RED = (200, 0, 0)
+
+
+def write_captions(path: Path, **captions: str) -> None:
+    lines = [json.dumps({"file_name": f"{name}.png", "caption": text}) for name, text in captions.items()]
+    path.write_text("\n".join(lines))
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> LabelJob:
+    """Three pictures, two of them with captions."""
+    make_pictures(tmp_path / "in", 3)
+    write_captions(tmp_path / "c.jsonl", p0="a dog and a person", p1="a car and another car")
+    return LabelJob(
+        sources=(str(tmp_path / "in"),),
+        out=tmp_path / "out",
+        imgsz=32,
+        conf=0.05,
+        captions=CaptionSource(str(tmp_path / "c.jsonl"), phrases=("a dog", "a person", "car")),
+        report=False,
+    )
+
+
+def test_each_picture_is_asked_for_its_own_phrases(job: LabelJob) -> None:
+    summary = label(job, load=lambda job: FakeDetector())
+    assert summary.failed == 1
+    records = {record.file_name: record for record in read_records(job.out)}
+    assert records["p0.png"].names == ["a dog", "a person"]
+    assert records["p0.png"].caption == "a dog and a person"
+    assert records["p1.png"].names == ["car", "car"]
+    assert "no caption" in (records["p2.png"].error or "")
+    assert read_run(job.out).names == ()
+
+
+def test_captions_come_out_as_grounding_data_with_spans_and_boxes(job: LabelJob) -> None:
+    label(job, load=lambda job: FakeDetector())
+    records = [record for record in read_records(job.out) if record.error is None]
+    data = load_grounding(job.out / "grounding.json")
+    assert [image.caption for image in data.images] == ["a dog and a person", "a car and another car"]
+    assert [len(boxes) for boxes in data.boxes_by_caption().values()] == [len(record.boxes) for record in records]
+    for image, record in zip(data.images, records, strict=True):
+        found = sorted(data.boxes_by_caption()[image.id], key=lambda box: -float(box.score))  # type: ignore[arg-type]
+        for box, label_, corners in zip(found, record.labels, record.boxes, strict=True):
+            start, end = box.tokens_positive[0]
+            assert image.caption[start:end] == (record.names or ())[label_]
+            assert box.tokens_positive == tuple(tuple(span) for span in record.spans[label_])
+            assert box.bbox[0] == pytest.approx(corners[0])
+
+
+def test_a_changed_caption_is_asked_again_and_no_other(job: LabelJob, tmp_path: Path) -> None:
+    label(job, load=lambda job: FakeDetector())
+    write_captions(tmp_path / "c.jsonl", p0="a dog and a person", p1="a dog beside a car", p2="a person")
+    summary = label(job, load=lambda job: FakeDetector())
+    assert (summary.labelled, summary.earlier, summary.failed) == (2, 1, 0)
+    captions = [record.caption for record in read_records(job.out)]
+    assert captions == ["a dog and a person", "a dog beside a car", "a person"]
+
+
+def test_captions_and_a_class_list_do_not_mix_in_one_folder(job: LabelJob) -> None:
+    label(job, load=lambda job: FakeDetector())
+    other = replace(job, captions=None, names=("dog",))
+    with pytest.raises(InputError, match=r"names \(--prompt\) was \[\] and is now \['dog'\]"):
+        label(other, load=lambda job: FakeDetector())
+
+
+def test_grounding_of_a_class_list_is_refused(job: LabelJob, tmp_path: Path) -> None:
+    label(replace(job, captions=None, names=("dog",)), load=lambda job: FakeDetector())
+    with pytest.raises(InputError, match="no captions to ground"):
+        export(job.out, tmp_path, ["grounding"], ExportSettings())
+    assert not (tmp_path / "grounding.json").exists()
+
+
+def test_a_job_asks_either_names_or_captions() -> None:
+    with pytest.raises(InputError, match="one of them"):
+        LabelJob(sources=("in",))
+    with pytest.raises(InputError, match="one of them"):
+        LabelJob(sources=("in",), names=("dog",), captions=CaptionSource("c.csv"))
+
+
+def test_a_class_list_has_no_marks(job: LabelJob) -> None:
+    asked = what_to_ask(("dog",), None, list_images(job.sources), word_tokenizer())
+    assert asked.mark("p0.png") == ""
+    assert not asked.by_caption
+
+
+def test_the_plan_counts_captions_and_what_cannot_be_asked(job: LabelJob) -> None:
+    plan = plan_label(job, lambda job: FakeDetector())
+    assert (plan.pictures, plan.captions, plan.unasked, plan.names) == (3, 2, 1, ())
+    assert plan.prompts[0].caption == "a dog and a person"
+    assert not job.out.exists()
+
+
+@dataclass
+class RedDetector(FakeDetector):
+    """Finds the rectangle around everything red, where it is large enough after resizing."""
+
+    least: int = 12
+
+    def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:
+        self.batches.append(len(batch.sizes_hw))
+        names = tuple(phrase for prompt in prompts for phrase in prompt.phrases)
+        return [
+            self._find(batch.pixels[i, :, :h, :w].numpy(), batch.scales[i], names)
+            for i, (h, w) in enumerate(batch.sizes_hw)
+        ]
+
+    def _find(self, pixels: NDArray[np.float32], scale: tuple[float, float], names: tuple[str, ...]) -> Detections:
+        y, x = np.nonzero((pixels[2] > 0) & (pixels[0] < 0))
+        if not len(x) or max(np.ptp(x), np.ptp(y)) + 1 < self.least:
+            return Detections.empty(names)
+        box = np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1]], np.float32) * np.array([*scale, *scale])
+        return Detections(box.astype(np.float32), np.array([0.9], np.float32), np.zeros(1, np.int64), names)
+
+
+@pytest.fixture
+def tiled(tmp_path: Path) -> LabelJob:
+    """A large picture with one small red square, and one that is smaller than a tile."""
+    (tmp_path / "in").mkdir()
+    for name, size, at in (("large", (640, 480), (300, 200, 320, 220)), ("small", (100, 80), (10, 10, 40, 40))):
+        picture = Image.new("RGB", size, (90, 90, 90))
+        picture.paste(RED, at)
+        picture.save(tmp_path / "in" / f"{name}.png")
+    return LabelJob(
+        sources=(str(tmp_path / "in"),),
+        names=("dog",),
+        out=tmp_path / "out",
+        imgsz=96,
+        batch=4,
+        tiling=Tiling(128, 0.2),
+        report=False,
+    )
+
+
+def test_tiles_find_what_is_too_small_in_the_whole_picture(tiled: LabelJob, tmp_path: Path) -> None:
+    whole = replace(tiled, tiling=None, out=tmp_path / "whole")
+    label(whole, load=lambda job: RedDetector())
+    assert [len(record.boxes) for record in read_records(whole.out)] == [0, 1]
+    label(tiled, load=lambda job: RedDetector())
+    large, small = read_records(tiled.out)
+    assert len(large.boxes) == len(small.boxes) == 1
+    assert large.boxes[0] == pytest.approx((300, 200, 320, 220), abs=2.5)
+    assert small.boxes[0] == pytest.approx((10, 10, 40, 40), abs=2.5)
+    assert (large.width, large.height) == (640, 480)
+
+
+def test_tiles_share_batches(tiled: LabelJob) -> None:
+    detector = RedDetector()
+    label(tiled, load=lambda job: detector)
+    # 7 x 5 tiles of equal size in batches of 4, the whole of each picture by itself.
+    assert sum(detector.batches) == 7 * 5 + 2
+    assert detector.batches.count(4) == 8
+
+
+def test_a_folder_holds_labels_of_one_tiling(tiled: LabelJob) -> None:
+    label(tiled, load=lambda job: RedDetector())
+    with pytest.raises(InputError, match=r"tiling \(--tile\) was tiles of 128 pixels"):
+        label(replace(tiled, tiling=None), load=lambda job: RedDetector())
+
+
+def test_the_plan_counts_views(tiled: LabelJob) -> None:
+    plan = plan_label(tiled, lambda job: RedDetector())
+    assert plan.views == pytest.approx((36 + 1) / 2)
