@@ -92,7 +92,7 @@ def write_final_files(folder: Path) -> None:
 
 
 def measure(step: Callable[[Path], None], folder: Path) -> tuple[float, ...]:
-    """Of a step in a fresh process: seconds by the clock and of the processor, resident megabytes before and at the peak."""
+    """A step in a fresh process: seconds by the clock, of the processor; resident megabytes before, at the peak."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_report, args=(theirs, step, folder))

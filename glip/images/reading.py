@@ -126,7 +126,6 @@ def _decode(file: BinaryIO, path: str | Path) -> Image.Image:
     if width * height > MAX_PIXELS:
         limit = MAX_PIXELS // 10**6
         raise UnreadableImage(path, f"its {width} x {height} pixels are more than the {limit} million that are read")
-    image.load()
     rgb = _to_rgb(image, path)
     turn = _TURNS.get(_orientation(image))
     upright = rgb if turn is None else rgb.transpose(turn)
@@ -149,7 +148,7 @@ def _open(file: BinaryIO) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> Any:
-    # After loading: Pillow turns TIFF pictures itself while it loads them, and takes the tag away.
+    # Only once the pixels are loaded: Pillow turns TIFF pictures itself while it loads them, and takes the tag away.
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001 - damaged notes about a picture do not spoil the picture

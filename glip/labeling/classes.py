@@ -14,7 +14,6 @@ tokens or the model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -303,14 +302,13 @@ def _is_null(node: Node) -> bool:
 
 
 def _number(node: Node) -> float | None:
-    """The finite number that a scalar stands for, None for everything else."""
+    """The number that a scalar stands for, None for everything else."""
     if not isinstance(node, ScalarNode) or node.tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
         return None
     try:
-        value = float(node.value)
-    except ValueError:  # YAML also knows 0x10 and 1:30; nobody means them here
+        return float(node.value)
+    except ValueError:  # YAML also knows .nan, 0x10 and 1:30; nobody means them here
         return None
-    return value if math.isfinite(value) else None
 
 
 def _show(node: Node) -> str:

@@ -70,9 +70,9 @@ def _nearest(boxes: Tensor, anchors: Tensor, level_sizes: Sequence[int]) -> Tens
 
 
 def _overlap(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Intersection over union of (N, 1, 4) boxes and (N, K, 4) anchors: (N, K). Means nothing for a box without area."""
+    """Intersection over union of (N, 1, 4) boxes and (N, K, 4) anchors: (N, K); no use for boxes without area."""
     shared = torch.minimum(boxes[..., 2:], anchors[..., 2:]) - torch.maximum(boxes[..., :2], anchors[..., :2]) + 1
-    intersection = shared.prod(-1)
+    intersection = shared.clamp(min=0).prod(-1)
     return intersection / (_area(boxes) + _area(anchors) - intersection)
 
 

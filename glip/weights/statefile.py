@@ -118,8 +118,12 @@ def write_state_file(path: Path, content: Mapping[str, object]) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes safetensors; equal tensors give equal bytes."""
+    path.touch()
+    mode = path.stat().st_mode
     try:
         # Order and metadata are fixed, so that the file depends on nothing but the tensors.
         save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, path, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    # The package makes files that only their owner can read; a model folder may be shared like any other.
+    path.chmod(mode)

@@ -172,11 +172,11 @@ def test_a_grey_picture_stands_upright_too(tmp_path: Path) -> None:
     assert read[..., 0].tolist() == np.rot90(grey_16() >> 8, -1).tolist()
 
 
-@pytest.mark.parametrize(
-    "damaged", [b"Exif\x00\x00", b"Exif\x00\x00II*\x00\xff\xff\xff\x7f", b"Exif\x00\x00" + b"\xff" * 40]
-)
-def test_damaged_notes_do_not_spoil_the_picture(tmp_path: Path, damaged: bytes) -> None:
-    assert_similar(read_image(write(tmp_path, encoded(picture(), "JPEG", exif=damaged))), picture(), 12)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("damaged", [b"", b"II*\x00\xff\xff\xff\x7f", b"MM\x00*", b"\xff" * 40])
+def test_damaged_notes_do_not_spoil_the_picture(tmp_path: Path, damaged: bytes, kind: str) -> None:
+    content = encoded(picture(), kind, exif=b"Exif\x00\x00" + damaged)
+    assert_similar(read_image(write(tmp_path, content)), picture(), 40)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

@@ -10,7 +10,10 @@ import msgspec
 import numpy as np
 
 from glip.detections import Detections
+from glip.labeling.export import export
 from glip.labeling.records import RECORDS_FOLDER, RUN_FILE, CaptionPlan, Record, RunInfo, encode, natural_order
+from glip.labeling.selection import ExportSettings
+from glip.labeling.writers import FORMATS
 
 NAMES = ("person", "dog", "traffic light")
 
@@ -81,3 +84,18 @@ RECORDS = (
     a_record("=cmd.jpg", [[5, 5, 50, 50]], [0.45], [1], size_hw=(100, 60)),
     broken("zz/broken.jpg"),
 )
+READABLE = [record for record in RECORDS if record.error is None]
+
+LOW = ExportSettings(conf=0.05)
+BOX_FORMATS = [name for name in FORMATS if name != "grounding"]  # which is about captions
+
+
+def write(run: Path, *formats: str, settings: ExportSettings = LOW) -> Path:
+    """Exports a run into its folder `out`, and gives that back."""
+    export(run, run / "out", formats, settings)
+    return run / "out"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

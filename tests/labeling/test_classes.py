@@ -65,6 +65,10 @@ def test_short_forms_mean_the_same(tmp_path: Path, text: str) -> None:
     assert load(tmp_path, text) == ClassFile.from_phrases(["person", "dog"])
 
 
+def test_classes_without_an_id_get_the_smallest_free_ones(tmp_path: Path) -> None:
+    assert load(tmp_path, "a:\nb: {id: 1}\nc:\nd: {id: 3}\ne:\n").ids == (2, 1, 4, 3, 5)
+
+
 def test_names_come_back_as_written(tmp_path: Path) -> None:
     names = ("Zebra Crossing", "no", "7", "café ☕", "l'eau", "a: b", "人")
     text = yaml.safe_dump(list(names), allow_unicode=True)

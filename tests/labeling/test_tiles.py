@@ -183,6 +183,13 @@ def test_parts_that_end_a_little_short_of_a_border_are_joined() -> None:
     assert merge_views(views, [detections([]), left, right]).boxes.tolist() == [[40, 10, 130, 50]]
 
 
+def test_things_that_do_not_reach_the_seam_between_their_tiles_stay_apart() -> None:
+    views = plan_views((200, 200), Tiling(100, overlap=0))
+    left, right = detections([((10, 60, 40, 100), 0.9, 0)]), detections([((10, 60, 40, 100), 0.8, 0)])
+    found = merge_views(views, [detections([]), left, right, detections([]), detections([])])
+    assert found.boxes.tolist() == [[10, 60, 40, 100], [110, 60, 140, 100]]
+
+
 def test_tiles_that_share_a_corner_only_are_not_joined() -> None:
     views = plan_views((200, 200), Tiling(100, overlap=0))
     first, last = detections([((60, 60, 100, 100), 0.9, 0)]), detections([((0, 0, 30, 30), 0.8, 0)])

@@ -21,16 +21,10 @@ from PIL import Image
 
 from glip.data.coco import load_coco, load_results
 from glip.errors import InputError, JobFailed
-from glip.labeling.classes import ClassFile
-from glip.labeling.export import ExportSummary, export
 from glip.labeling.records import Record, read_records
 from glip.labeling.selection import ExportSettings
-from glip.labeling.writers import FORMATS
 from glip.labeling.writers.yolo import label_name
-from tests.labeling.runs import NAMES, RECORDS, a_record, broken, write_run
-
-READABLE = [record for record in RECORDS if record.error is None]
-LOW = ExportSettings(conf=0.05)
+from tests.labeling.runs import BOX_FORMATS, LOW, NAMES, READABLE, RECORDS, a_record, contents, write, write_run
 
 
 @pytest.fixture
@@ -48,28 +42,10 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def write(run: Path, *formats: str, settings: ExportSettings = LOW) -> Path:
-    export(run, run / "out", formats, settings)
-    return run / "out"
-
-
 def cut(record: Record) -> np.ndarray[Any, Any]:
     """The recorded boxes, cut at the picture's edge."""
     limit = np.array([record.width, record.height] * 2)
     return np.clip(record.detections(NAMES).boxes.astype(float), 0, limit)
-
-
-def test_the_summary_counts_what_the_files_hold(run: Path) -> None:
-    summary = export(run, run, ["coco", "yolo"], ExportSettings(conf=0.5))
-    assert summary == ExportSummary(
-        pictures=5,
-        empty=2,
-        unreadable=1,
-        unlabelled=0,
-        boxes=5,
-        per_class={"person": 2, "dog": 2, "traffic light": 1},
-        files=(run / "annotations.coco.json", run / "yolo"),
-    )
 
 
 # ---- COCO
@@ -105,6 +81,13 @@ def test_coco_boxes_are_the_recorded_numbers_to_the_last_bit(run: Path) -> None:
         assert row["area"] == width * height
         assert row["iscrowd"] == 0
         assert "segmentation" not in row
+
+
+def test_coco_widths_are_not_rounded_to_float32(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [a_record("a.jpg", [[0.1, 0.3, 200.7, 333.3]], [0.9], [0])])
+    box = load_coco(write(run, "coco") / "annotations.coco.json").annotations[0].bbox
+    assert [np.float32(0.1), np.float32(0.3)] == [box[0], box[1]]
+    assert [float(np.float32(200.7)), float(np.float32(333.3))] == [box[0] + box[2], box[1] + box[3]]
 
 
 def test_coco_boxes_are_not_cut_at_the_edge(run: Path) -> None:
@@ -208,6 +191,17 @@ def test_yolo_rows_satisfy_the_checks_of_training(run: Path) -> None:
             assert all(0 <= float(number) <= 1 for number in numbers)
 
 
+def test_yolo_names_never_belong_to_other_labels(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    yolo = write(run, "yolo") / "yolo"
+    monkeypatch.setattr(yaml, "safe_dump", fail)
+    with pytest.raises(JobFailed):
+        write(run, "yolo", settings=ExportSettings(conf=0.9))
+    assert not (yolo / "data.yaml").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "label"),
     [
@@ -230,7 +224,7 @@ def test_two_pictures_that_differ_in_their_suffix_only_are_refused(tmp_path: Pat
     with pytest.raises(InputError, match=r"labelled in 'sub/a\.\w+', one of them 'sub/a\.png'"):
         write(run, kind)
     assert contents(run / "out") == {}
-    write(run, *(set(FORMATS) - {"yolo", "voc"}))
+    write(run, *(set(BOX_FORMATS) - {"yolo", "voc"}))
 
 
 @pytest.mark.parametrize("kind", ["yolo", "voc"])
@@ -477,163 +471,3 @@ def test_a_picture_cannot_run_a_formula_in_a_spreadsheet(run: Path) -> None:
     names = {row["file_name"] for row in rows_of(run)}
     assert "./=cmd.jpg" in names
     assert not any(name.startswith(("=", "+", "-", "@", "\t", "\r")) for name in names)
-
-
-# ---- all of them
-
-
-@pytest.mark.parametrize("records", [(), (broken("a.jpg"),), (a_record("a.jpg"),)], ids=["none", "broken", "empty"])
-def test_every_format_can_hold_nothing(tmp_path: Path, records: tuple[Record, ...]) -> None:
-    summary = export(write_run(tmp_path, records), tmp_path / "out", list(FORMATS), LOW)
-    assert summary.boxes == 0
-    assert all(path.exists() for path in summary.files)
-    json.loads((tmp_path / "out" / "labelstudio" / "tasks.json").read_text())
-    json.loads((tmp_path / "out" / "results.coco.json").read_text())
-    load_coco(tmp_path / "out" / "annotations.coco.json")
-    ET.parse(tmp_path / "out" / "annotations.cvat.xml")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_the_same_question_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = write_run(tmp_path / "1", RECORDS)
-    later = write_run(tmp_path / "2", RECORDS, created="2031-05-06T07:08:09+00:00", device="cuda:3")
-    assert contents(write(first, *FORMATS)) == contents(write(later, *FORMATS))
-
-
-def test_a_second_export_replaces_the_first(run: Path) -> None:
-    write(run, *FORMATS)
-    few = contents(write(run, *FORMATS, settings=ExportSettings(conf=0.85)))
-    fresh = write_run(run.parent / "fresh", RECORDS)
-    assert few == contents(write(fresh, *FORMATS, settings=ExportSettings(conf=0.85)))
-
-
-@pytest.mark.parametrize("kind", ["yolo/labels", "voc/Annotations"])
-def test_a_folder_of_somebody_else_is_not_replaced(run: Path, kind: str) -> None:
-    (run / "out" / kind).mkdir(parents=True)
-    (run / "out" / kind / "mine.txt").write_text("weeks of work")
-    with pytest.raises(InputError, match="was not written by `glip export`"):
-        write(run, kind.partition("/")[0])
-    assert (run / "out" / kind / "mine.txt").read_text() == "weeks of work"
-
-
-@pytest.mark.parametrize("picture", ["yolo/images/a.jpg", "voc/JPEGImages/a.jpg", "labelstudio/a.jpg"])
-def test_pictures_put_beside_the_labels_survive_the_next_export(run: Path, picture: str) -> None:
-    kind = picture.partition("/")[0]
-    path = write(run, kind) / picture
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("the only copy")
-    write(run, kind)
-    assert path.read_text() == "the only copy"
-
-
-@pytest.mark.parametrize("kind", list(FORMATS))
-def test_a_full_disk_leaves_the_earlier_files_whole(run: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = contents(write(run, kind))
-
-    def full(folder: Path) -> Any:
-        yield from list(RECORDS)[:3]
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("glip.labeling.export.read_records", full)
-    with pytest.raises(JobFailed, match="No space left on device"):
-        write(run, kind, settings=ExportSettings(conf=0.9))
-    assert contents(run / "out") == before
-
-
-def test_a_file_appears_only_when_it_is_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[Path]] = []
-    records = list(read_records(run))
-
-    def watched(folder: Path) -> Any:
-        for record in records:
-            yield record
-            files = [path for path in (run / "out").rglob("*") if path.is_file()]
-            seen.append([path for path in files if ".unfinished/" not in str(path) and path.suffix != ".part"])
-
-    monkeypatch.setattr("glip.labeling.export.read_records", watched)
-    write(run, *FORMATS)
-    assert seen == [[]] * len(records)
-
-
-def test_class_files_choose_names_ids_and_order(tmp_path: Path) -> None:
-    classes = ClassFile(
-        names=("signal", "animal"),
-        phrases=("traffic light", "dog"),
-        class_of=(0, 1),
-        negative_of=((), ()),
-        conf=(None, 0.6),
-        ids=(10, 3),
-    )
-    run = write_run(tmp_path, RECORDS)
-    out = write(run, "coco", "yolo", settings=ExportSettings(conf=0.05, classes=classes))
-    content = json.loads((out / "annotations.coco.json").read_text())
-    assert content["categories"] == [{"id": 10, "name": "signal"}, {"id": 3, "name": "animal"}]
-    assert [(row["category_id"], round(row["score"], 2)) for row in content["annotations"]] == [(3, 0.7), (10, 0.8)]
-    assert yaml.safe_load((out / "yolo" / "data.yaml").read_text())["names"] == {0: "signal", 1: "animal"}
-
-
-def test_the_class_file_of_the_run_holds_unless_another_is_given(tmp_path: Path) -> None:
-    asked = ClassFile(("thing",), NAMES, (0, 0, 0), ((),) * 3, (None,), (5,))
-    run = write_run(tmp_path, RECORDS, job={"classes": msgspec.to_builtins(asked)})
-    assert load_coco(write(run, "coco") / "annotations.coco.json").names == ("thing",)
-    own = ExportSettings(conf=0.05, classes=ClassFile.from_phrases(NAMES))
-    assert load_coco(write(run, "coco", settings=own) / "annotations.coco.json").names == NAMES
-
-
-def test_pictures_with_captions_of_their_own_share_one_list_of_classes(tmp_path: Path) -> None:
-    records = [
-        msgspec.structs.replace(a_record("a.jpg", [[0, 0, 9, 9]], [0.9], [1]), names=("a cat", "red kite")),
-        msgspec.structs.replace(a_record("b.jpg", [[0, 0, 9, 9]], [0.8], [0]), names=("a dog",)),
-    ]
-    dataset = load_coco(write(write_run(tmp_path, records, names=()), "coco") / "annotations.coco.json")
-    assert dataset.names == ("a cat", "a dog", "red kite")
-    assert [dataset.names[box.category_id - 1] for box in dataset.annotations] == ["red kite", "a dog"]
-
-
-def test_an_unknown_format_is_answered_with_the_nearest_one(run: Path) -> None:
-    with pytest.raises(InputError, match=r"no format 'yol'\. Did you mean 'yolo'"):
-        write(run, "yol")
-
-
-def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no run.json.*glip label"):
-        write(tmp_path, "coco")
-
-
-def test_the_caller_hears_of_every_record(run: Path) -> None:
-    heard: list[int] = []
-    export(run, run / "out", ["csv"], LOW, advance=heard.append)
-    assert sum(heard) == len(RECORDS)
-
-
-def test_exporting_needs_no_torch(run: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from glip.labeling.export import *;"
-        f"export(Path({str(run)!r}), Path({str(run / 'out')!r}), list(FORMATS), ExportSettings(nms='agnostic'));"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="measures memory with resource")
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
-    script = """
-import resource, sys
-from pathlib import Path
-from glip.labeling.export import FORMATS, ExportSettings, export
-run = Path(sys.argv[1])
-export(run, run / "out", [name for name in FORMATS if name not in ("yolo", "voc")], ExportSettings())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-    def peak(count: int) -> int:
-        record = a_record("", [[i * 20.5, 0.25, i * 20.5 + 10, 100.75] for i in range(20)], [0.5] * 20, [0] * 20)
-        records = (msgspec.structs.replace(record, file_name=f"{number:06d}.jpg") for number in range(count))
-        run = write_run(tmp_path / str(count), records)
-        output = subprocess.run([sys.executable, "-c", script, str(run)], capture_output=True, text=True, check=True)
-        return int(output.stdout)
-
-    assert peak(5000) - peak(500) < 4000  # kilobytes; each file grows by more

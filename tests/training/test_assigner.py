@@ -65,8 +65,9 @@ def test_the_rule_is_followed_word_by_word(count: int, seed: int) -> None:
 
 def test_anchors_may_lie_anywhere() -> None:
     """Unlike on a grid, some of the nearest then do not touch the box at all."""
-    boxes, anchors = random_boxes(12, 5) * 0.5, random_boxes(45, 6)
-    sizes = [25, 15, 5]
+    middles = torch.rand(60, 2, generator=torch.Generator().manual_seed(5)) * 60
+    squares = torch.cat((middles - 10, middles + 10), dim=1)
+    boxes, anchors, sizes = squares[:15] + 0.3, squares[15:], [25, 15, 5]
     assert assign(boxes, anchors, sizes).tolist() == owners(boxes, anchors, sizes)
 
 

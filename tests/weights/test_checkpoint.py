@@ -185,7 +185,9 @@ def test_a_file_is_converted_once_and_again_when_it_changes(
     assert open_model(original, tokenizer=vocab_txt).path == first.path
     assert caplog.text.count("Converting") == 1
     changed = replace(tiny, state={name: value + 1 for name, value in tiny.state.items()})
-    write(original, changed, "microsoft", more=1)
+    size = original.stat().st_size
+    write(original, changed, "microsoft", optimizer={"lr": 0.1}, iteration=7)
+    assert original.stat().st_size == size
     second = open_model(original, tokenizer=vocab_txt)
     assert second.sha256 != first.sha256
 

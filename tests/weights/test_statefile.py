@@ -43,6 +43,13 @@ def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    for name in ("x.pth", "x.safetensors"):
+        write_state_file(tmp_path / name, WEIGHTS)
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_files_of_old_torch_are_read(tmp_path: Path) -> None:
     torch.save(WEIGHTS, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     assert_weights(read_state_file(tmp_path / "x.pth"))

@@ -85,6 +85,13 @@ def test_there_are_five_to_twenty_five_names_right_and_wrong_in_any_order() -> N
     assert min(first_right.values()) > 10
 
 
+def test_a_crowded_scene_still_leaves_room_for_wrong_names() -> None:
+    crowd = tuple(Thing(noun) for noun in NOUNS)
+    for seed in range(40):
+        asked = sample_names(crowd, VOCABULARY, random.Random(seed), (6, 6))
+        assert 0 < sum(bool(item.objects) for item in asked) < len(asked) == 6
+
+
 def test_now_and_then_an_object_is_not_asked_for() -> None:
     named = Counter(index for seed in range(200) for item in asked_for(seed) for index in item.objects)
     assert all(120 < named[index] < 200 for index in range(3))

@@ -94,6 +94,17 @@ def test_a_texture_shows_two_colours_and_differs_from_the_others(texture: str, v
     assert np.asarray(plain).max() == 0
 
 
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_second_colour_of_a_texture_can_be_told_from_the_first(colour: str) -> None:
+    for texture in TEXTURES:
+        own, second = colours_of(colour, texture, random.Random(2))
+        apart = max(abs(one - other) for one, other in zip(own, second, strict=True))
+        assert apart >= 75
+        # Checks take half of the area: there the second colour is a shade of the first, else black or white.
+        is_grey = max(second) - min(second) < 10
+        assert is_grey == (texture != "checked" or colour in ("black", "white"))
+
+
 @pytest.mark.parametrize("kind", BACKGROUNDS)
 @pytest.mark.parametrize("size_wh", [(64, 64), (161, 97), (700, 64)])
 def test_a_background_has_the_size_asked_for(kind: str, size_wh: tuple[int, int]) -> None:

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from glip.data.synthetic import SPLITS, Look, Scene, SceneMaker, SpritePool, fits
-from glip.data.synthetic.cast import Split, cast_of
+from glip.data.synthetic import SPLITS, Cast, Look, Scene, SceneMaker, Split, SpritePool, Vocabulary, fits
 from glip.data.synthetic.scenes import LARGE, SMALL
 from glip.data.synthetic.words import HELD_OUT, UNSEEN_PAIRS
 from glip.errors import InputError
@@ -72,17 +71,27 @@ def test_there_are_scenes_of_one_and_of_many_objects_alone_and_overlapping(small
     assert again > 10
 
 
-def test_small_and_large_say_how_much_of_the_picture_a_thing_takes(no_pictures: SpritePool) -> None:
-    maker = SceneMaker(no_pictures, cast_of("train", (), ()), look=Look(objects=(1, 3)))
-    seen = set()
-    for index in range(150):
+def test_small_and_large_say_how_much_of_the_picture_a_thing_takes_and_nothing_lies_between(
+    no_pictures: SpritePool,
+) -> None:
+    circles = Cast("circles", ((1.0, (("red", "circle"),)),), Vocabulary())
+    maker = SceneMaker(no_pictures, circles, look=Look(objects=(1, 3)))
+    sizes = set()
+    for index in range(120):
         for item in maker.scene(index, (400, 300)).objects:
-            if item.visible < 0.999 or item.thing.noun != "circle":
+            if item.visible < 0.999:
                 continue
             side = max(item.box_xywh[2:]) / math.sqrt(400 * 300)
-            seen.add(item.thing.size)
+            sizes.add(item.thing.size)
             assert item.thing.size == ("small" if side < SMALL else "large" if side > LARGE else "")
-    assert seen == {"small", "", "large"}
+            assert all(not 0.99 < side / limit < 1.01 for limit in (SMALL, LARGE))
+    assert sizes == {"small", "", "large"}
+
+
+def test_things_of_a_kind_stand_together_more_often_than_by_chance(no_pictures: SpritePool) -> None:
+    scenes = [SceneMaker.of_split(no_pictures).scene(index, (200, 200)) for index in range(60)]
+    again = sum(len({item.thing.label for item in scene.objects}) < len(scene.objects) for scene in scenes)
+    assert again > 20
 
 
 @pytest.mark.parametrize("split", ["train", "seen"])
