@@ -60,9 +60,6 @@ def run(arguments: Sequence[str] | None = None) -> None:
     except GlipError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        say("Interrupted. The same command goes on where it stopped.")
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Whatever is wrong with a single picture becomes its record; whatever is wrong wi
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -260,4 +261,6 @@ def _failed(file: ImageFile, reason: str, mark: str = "") -> Record:
 def _may_pass(error: UnreadableImage) -> bool:
     """Whether the computer failed (rights, a network drive, memory) rather than the file's content."""
     cause = error.__cause__
-    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+    # EINVAL is what damaged data give that point outside of the file.
+    of_system = isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL)
+    return of_system or isinstance(cause, MemoryError)

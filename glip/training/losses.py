@@ -70,7 +70,9 @@ class Criterion:
     mean_over_processes: Callable[[Tensor], Tensor] = alone
 
     def __call__(self, outputs: RawOutputs, targets: Sequence[Targets], mask: Tensor | None = None) -> Losses:
-        """Compares, in float32 or better whatever autocast says.
+        """Compares, in float32 or better.
+
+        That holds under autocast as well: it lowers matrix products and convolutions, and there are none here.
 
         Args:
             outputs: of B pictures.
@@ -79,22 +81,21 @@ class Criterion:
         """
         assert len(targets) == len(outputs.alignment), f"{len(outputs.alignment)} pictures, {len(targets)} targets"
         owners = [assign(at_least_float32(t.boxes), outputs.anchors, outputs.level_sizes) for t in targets]
-        with torch.autocast(outputs.alignment.device.type, enabled=False):
-            positive = torch.stack(owners) >= 0
-            anchors = outputs.anchors.expand(len(targets), -1, -1)[positive]
-            boxes = torch.cat([t.boxes[owner[owner >= 0]] for t, owner in zip(targets, owners, strict=True)])
-            # Published: there and back through the code, which limits how much larger than its anchor a box can be.
-            boxes = decode(encode(at_least_float32(boxes), anchors), anchors)
-            centered = centerness_targets(anchors, boxes)
-            # Averaged over processes, so that their mean gradient is the one of a single large batch.
-            norms = self.mean_over_processes(torch.stack((positive.sum().to(centered.dtype), centered.sum())))
-            count, weight = norms[0].clamp(min=1), norms[1].clamp(min=torch.finfo(norms.dtype).tiny)
+        positive = torch.stack(owners) >= 0
+        anchors = outputs.anchors.expand(len(targets), -1, -1)[positive]
+        boxes = torch.cat([t.boxes[owner[owner >= 0]] for t, owner in zip(targets, owners, strict=True)])
+        # Published: there and back through the code, which limits how much larger than its anchor a box can be.
+        boxes = decode(encode(at_least_float32(boxes), anchors), anchors)
+        centered = centerness_targets(anchors, boxes)
+        # Averaged over processes, so that their mean gradient is the one of a single large batch.
+        norms = self.mean_over_processes(torch.stack((positive.sum().to(centered.dtype), centered.sum())))
+        count, weight = norms[0].clamp(min=1), norms[1].clamp(min=torch.finfo(norms.dtype).tiny)
 
-            alignment = _alignment_loss(outputs.alignment, targets, owners, mask) / count
-            found = decode(at_least_float32(outputs.deltas[positive]), anchors)
-            box = BOX_WEIGHT * (centered * _giou_loss(found, boxes)).sum() / weight
-            logits = at_least_float32(outputs.centerness[positive])
-            centerness = F.binary_cross_entropy_with_logits(logits, centered, reduction="sum") / count
+        alignment = _alignment_loss(outputs.alignment, targets, owners, mask) / count
+        found = decode(at_least_float32(outputs.deltas[positive]), anchors)
+        box = BOX_WEIGHT * (centered * _giou_loss(found, boxes)).sum() / weight
+        logits = at_least_float32(outputs.centerness[positive])
+        centerness = F.binary_cross_entropy_with_logits(logits, centered, reduction="sum") / count
         return Losses(alignment + box + centerness, alignment, box, centerness)
 
 

@@ -89,6 +89,11 @@ def test_the_last_row_and_column_move_inwards() -> None:
     assert plan_tiles((640, 1153), 640, 0.2)[-1] == (513, 0, 1153, 640)
 
 
+def test_a_last_binary_digit_makes_no_further_tile() -> None:
+    assert 100 * 0.07 > 7
+    assert plan_tiles((1, 193), 100, 0.07) == ((0, 0, 100, 1), (93, 0, 193, 1))
+
+
 def test_a_picture_smaller_than_a_tile_is_one_view() -> None:
     assert plan_tiles((300, 640), 640, 0.2) == ((0, 0, 640, 300),)
     assert plan_views((300, 640), Tiling(640)) == ((0, 0, 640, 300),)
@@ -264,6 +269,30 @@ def test_parts_that_do_not_continue_each_other_stay_apart() -> None:
     assert found.boxes.tolist() == [[40, 10, 100, 30], [80, 60, 130, 90]]
 
 
+def test_parts_that_overlap_a_little_stay_apart() -> None:
+    views = plan_views((100, 180), Tiling(100, 0.2))
+    left, right = detections([((40, 10, 100, 30), 0.9, 0)]), detections([((0, 22, 50, 60), 0.8, 0)])
+    found = merge_views(views, [detections([]), left, right])
+    assert found.boxes.tolist() == [[40, 10, 100, 30], [80, 22, 130, 60]]
+
+
+def test_small_parts_far_from_each_other_in_a_wide_overlap_stay_apart() -> None:
+    views = plan_views((400, 480), Tiling(400, 0.8))
+    assert views[1:] == ((0, 0, 400, 400), (80, 0, 480, 400))
+    left, right = detections([((394, 350, 400, 354), 0.9, 0)]), detections([((0, 10, 4, 14), 0.8, 0)])
+    found = merge_views(views, [detections([]), left, right])
+    assert found.boxes.tolist() == [[394, 350, 400, 354], [80, 10, 84, 14]]
+
+
+def test_parts_are_joined_through_a_third_that_both_touch() -> None:
+    views = plan_views((180, 260), Tiling(100, 0.2))
+    assert len(views) == 7
+    thing = (20.0, 20.0, 240.0, 160.0)
+    # The two upper corners share no pixel; the lower middle meets both.
+    found = merge_views(views, look(views, [thing], blind=[0, 2, 4, 6]))
+    assert len(found) == 1
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), merges)
 def test_no_box_that_is_alone_is_lost_or_moved(seed: int, merge: Merge) -> None:
@@ -300,6 +329,24 @@ def test_a_large_cut_box_does_not_give_way_to_a_small_whole_one_within_its_reach
     right = detections([((3, 10, 18, 90), 0.6, 0)])  # in the picture 83..98, not touching the border at 80
     found = merge_views(views, [detections([]), left, right])
     assert [0, 10, 100, 90] in found.boxes.tolist()
+
+
+def test_of_several_whole_boxes_the_likest_takes_the_score() -> None:
+    views = plan_views((100, 180), Tiling(100, 0.2))
+    whole = detections([((82, 20, 120, 60), 0.5, 0)])
+    part = detections([((82, 20, 100, 60), 0.9, 0)])
+    other = detections([((4, 20, 40, 44), 0.4, 0)])  # less like it, but enough
+    found = merge_views(views, [whole, part, other])
+    assert found.boxes.tolist() == [[82, 20, 120, 60]]
+    assert found.scores.tolist() == pytest.approx([0.9])
+
+
+def test_the_edge_of_the_picture_cuts_nothing() -> None:
+    views = plan_views((100, 180), Tiling(100, 0.2))
+    whole, tile = detections([((0, 20, 21, 40), 0.5, 0)]), detections([((0, 20, 20, 40), 0.8, 0)])
+    found = merge_views(views, [whole, tile, detections([])])
+    assert found.boxes.tolist() == [[0, 20, 20, 40]]
+    assert found.scores.tolist() == pytest.approx([0.8])
 
 
 def test_two_boxes_of_one_view_never_give_way_to_the_same_whole_one() -> None:
@@ -437,6 +484,17 @@ def test_views_that_could_have_seen_a_thing_and_did_not_lower_its_score() -> Non
     # The left tile and the whole view hold it; the right tile does not, and has no say.
     assert scores_by_fusion([large, large, nothing]) == pytest.approx([0.8])
     assert scores_by_fusion([nothing, large, nothing]) == pytest.approx([0.4])
+
+
+def test_fused_boxes_that_move_onto_each_other_become_one() -> None:
+    starts, scores = (0, 140, 50, 90, 65, 85), (0.9, 0.89, 0.8, 0.79, 0.7, 0.69)
+    xyxy = np.array([(x, 0, x + 300, 100) for x in starts], np.float64)
+    _, _, members = fuse(xyxy, np.array(scores), 0.55)
+    assert members == [[0, 2, 4], [1, 3, 5]]
+    rows: list[tuple[Box, float, int]] = [
+        ((x + 100.0, 100.0, x + 400.0, 200.0), score, 0) for x, score in zip(starts, scores, strict=True)
+    ]
+    assert len(scores_by_fusion([detections(rows), detections([]), detections([])])) == 1
 
 
 def test_a_view_that_shows_a_thing_too_small_has_no_say() -> None:

@@ -28,6 +28,7 @@ ODD_BOXES = {
     "outside": torch.tensor([[-900.0, -900.0, -500.0, -500.0], [5000.0, 40.0, 5100.0, 90.0]]),
     "partly outside": torch.tensor([[-50.0, -50.0, 60.0, 70.0], [100.0, 90.0, 900.0, 900.0]]),
     "far larger than the picture": torch.tensor([[-1e6, -1e6, 1e6, 1e6]]),
+    "far larger, to one side": torch.tensor([[-10.0, -10.0, 1e6, 1e6]]),
     "without area": torch.tensor([[50.0, 50.0, 50.0, 90.0], [51.5, 51.5, 51.5, 51.5]]),
     "turned inside out": torch.tensor([[90.0, 90.0, 20.0, 20.0], [50.0, 10.0, 49.0, 60.0]]),
     "thinner than a pixel": torch.tensor([[51.45, 10.0, 51.55, 100.0]]),

@@ -60,6 +60,7 @@ def formulas(outputs: RawOutputs, targets: list[Targets], mask: Tensor) -> tuple
             across, down = sorted((x - x1, x2 - x)), sorted((y - y1, y2 - y))
             centered = math.sqrt(across[0] / across[1] * down[0] / down[1])
             u1, v1, u2, v2 = decode(outputs.deltas[picture, anchor], ANCHORS[anchor]).tolist()
+            u2, v2 = max(u1, u2), max(v1, v2)
             shared = max(0.0, min(u2, x2) - max(u1, x1)) * max(0.0, min(v2, y2) - max(v1, y1))
             union = (u2 - u1) * (v2 - v1) + (x2 - x1) * (y2 - y1) - shared
             hull = (max(u2, x2) - min(u1, x1)) * (max(v2, y2) - min(v1, y1))
@@ -70,8 +71,11 @@ def formulas(outputs: RawOutputs, targets: list[Targets], mask: Tensor) -> tuple
     return focal / positives, 2 * giou_sum / centered_sum, entropy / positives
 
 
-def test_losses_are_the_published_formulas() -> None:
+@pytest.mark.parametrize("spread", [1.0, 20.0])
+def test_losses_are_the_published_formulas(spread: float) -> None:
+    """Widely spread deltas make boxes of less than a pixel, which are inside out, as a width is x2 - x1 + 1."""
     outputs, targets = random_outputs(2, TOKENS), [random_targets(3, 1), random_targets(7, 2)]
+    outputs = replace(outputs, deltas=outputs.deltas * spread)
     mask = torch.ones(2, TOKENS, dtype=torch.bool)
     mask[0, 4:] = False
     losses = Criterion()(outputs, targets, mask)
@@ -200,7 +204,6 @@ def test_a_text_of_padding_alone_gives_finite_losses() -> None:
 
 @pytest.mark.parametrize("delta", [-1e4, -50.0, 50.0, 1e4])
 def test_absurd_predictions_give_finite_losses(delta: float) -> None:
-    """A size far below one pixel turns a box inside out, because a width is x2 - x1 + 1."""
     plain = random_outputs(1, TOKENS)
     deltas = torch.full_like(plain.deltas, delta, requires_grad=True)
     alignment = torch.full_like(plain.alignment, delta, requires_grad=True)
@@ -228,6 +231,19 @@ def test_centerness_is_one_in_the_middle_and_falls_to_the_sides() -> None:
     anchors = torch.tensor([[-4.0, -4.0, 4.0, 4.0]]).expand(3, 4)
     boxes = torch.tensor([[-10.0, -20.0, 10.0, 20.0], [-5.0, -20.0, 15.0, 20.0], [0.0, -20.0, 20.0, 20.0]])
     assert torch.allclose(centerness_targets(anchors, boxes), torch.tensor([1.0, math.sqrt(1 / 3), 0.0]))
+
+
+def test_centerness_is_zero_outside_the_box() -> None:
+    anchor, box = torch.tensor([[-4.0, -4.0, 4.0, 4.0]]), torch.tensor([[5.0, -20.0, 25.0, 20.0]])
+    assert centerness_targets(anchor, box).tolist() == [0.0]
+
+
+def test_a_box_larger_than_deltas_can_say_is_learned_as_far_as_they_reach() -> None:
+    box = ODD_BOXES["far larger than the picture"]
+    owner = assign(box, ANCHORS, LEVEL_SIZES)
+    assert (owner >= 0).any()
+    outputs = replace(random_outputs(1, TOKENS), deltas=encode(box, ANCHORS)[None])
+    assert Criterion()(outputs, [Targets(box, torch.ones(1, TOKENS))]).box < 1e-4
 
 
 def test_targets_whose_parts_do_not_fit_are_refused() -> None:

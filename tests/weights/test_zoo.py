@@ -24,8 +24,8 @@ ON_THE_HUB = {
 }
 
 
-# COCO AP of mmdet's zero-shot and fine-tuned file and of the original; LVIS minival AP and APr of mmdet's file; LVIS APr of
-# the original's last and best step. mmdetection configs/glip/README.md, microsoft/GLIP README.md.
+# COCO AP of mmdet's zero-shot and fine-tuned file and of the original; LVIS minival AP and APr of mmdet's file;
+# LVIS APr of the original's last and best step. mmdetection configs/glip/README.md, microsoft/GLIP README.md.
 PUBLISHED = {
     "glip-t-a": (43.0, 53.3, 42.9, 20.2, 12.1, None, None),
     "glip-t-b": (44.9, 54.1, 44.9, 19.3, 8.6, None, None),
