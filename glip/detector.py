@@ -33,7 +33,7 @@ class Detector:
 
     Attributes:
         name: of the checkpoint, as it was asked for.
-        sha256: of the checkpoint's tensors file; says which numbers made a result.
+        sha256: of the checkpoint's tensors file (and tuned prompt, if any); says which numbers made a result.
         precision: fp32 (equal to the published model), bf16 or fp16 (matrix products in half precision).
     """
 
@@ -184,7 +184,7 @@ def load_detector(
         build_glip(folder.config, folder.state_dict()),
         folder.tokenizer(),
         name=folder.name,
-        sha256=folder.sha256,
+        sha256=folder.identity,
         device=device,
         precision=precision,
         prompt_offset=folder.prompt(),

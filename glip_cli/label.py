@@ -65,7 +65,7 @@ def label(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Most pictures that run together. [default: 8 on a GPU, else 1]")
+        int | None, typer.Option("--batch", help="Most pictures that run together.", show_default="8 on a GPU, else 1")
     ] = None,
     imgsz: Annotated[int, typer.Option("--imgsz", help="Short side in pixels that pictures are resized to.")] = 800,
     tile: Annotated[

@@ -75,6 +75,12 @@ class ModelFolder:
             )
         return found
 
+    @cached_property
+    def identity(self) -> str:
+        """Says which numbers make a result: `sha256`, or where there is a tuned prompt a hash of both."""
+        file = self.path / PROMPT_FILE
+        return hashlib.sha256((self.sha256 + hash_file(file)).encode()).hexdigest() if file.is_file() else self.sha256
+
     def state_dict(self) -> State:
         """Names to tensors, as `build_glip` takes them."""
         return _read(self.path / MODEL_FILE)

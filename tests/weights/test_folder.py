@@ -81,6 +81,13 @@ def test_a_tuned_prompt_is_a_file_of_its_own(saved: Path, tmp_path: Path, tiny_s
     assert verify_model_folder(folder.path) == []
 
 
+def test_a_tuned_prompt_changes_who_the_model_is(saved: Path, tmp_path: Path, tiny_state: State) -> None:
+    plain = load_model_folder(saved)
+    tuned = [save(tmp_path / f"{seed}", tiny_state, prompt=torch.full((1000, 128), float(seed))) for seed in (1, 2)]
+    assert plain.identity == plain.sha256 == tuned[0].sha256 == tuned[1].sha256
+    assert len({plain.identity, tuned[0].identity, tuned[1].identity}) == 3
+
+
 def test_a_tuned_prompt_that_does_not_fit_is_refused(tmp_path: Path, tiny_state: State) -> None:
     with pytest.raises(InputError, match=r"prompt has shape \(1000, 5\); it must be \(rows, 128\)"):
         save(tmp_path / "tuned", tiny_state, prompt=torch.zeros(1000, 5))
