@@ -11,6 +11,7 @@ Equal weights give equal files, byte by byte, whatever layout they came in; only
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
