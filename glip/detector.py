@@ -46,7 +46,6 @@ class Detector:
         sha256: str,
         device: str = "auto",
         precision: str = "fp32",
-        prompt_offset: Tensor | None = None,
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)
@@ -55,8 +54,6 @@ class Detector:
         self.precision = precision
         self.tokenizer = tokenizer
         self._model = model.eval().requires_grad_(False).to(self.device)
-        # (rows, D), the result of prompt tuning; a published checkpoint has none.
-        self._prompt_offset = None if prompt_offset is None else prompt_offset.to(self.device)
         self._encoded: OrderedDict[Prompt, tuple[TextFeatures, Tensor]] = OrderedDict()
 
     def predict(
@@ -133,8 +130,6 @@ class Detector:
         if prompt not in self._encoded:
             tokens = tokenize(prompt, self.tokenizer)
             text = self._model.encode_text(tokens.input_ids[None].to(self.device))
-            if self._prompt_offset is not None:
-                text = text.shifted(self._prompt_offset)
             self._encoded[prompt] = (text, tokens.positive_map.to(self.device))
             if len(self._encoded) > REMEMBERED_PROMPTS:
                 self._encoded.popitem(last=False)
@@ -180,14 +175,15 @@ def load_detector(
     # Before any download or load: these two answers cost nothing.
     check_precision(precision, choose_device(device))
     folder = open_model(str(name_or_path), offline=offline, on_download=on_download)
+    model = build_glip(folder.config, folder.state_dict())
+    model.set_prompt_offset(folder.prompt())
     return Detector(
-        build_glip(folder.config, folder.state_dict()),
+        model,
         folder.tokenizer(),
         name=folder.name,
         sha256=folder.identity,
         device=device,
         precision=precision,
-        prompt_offset=folder.prompt(),
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
@@ -17,6 +19,7 @@ from glip.images import ImageInput, collate, prepare
 from glip.model.postprocess import PUBLISHED, Selection, select
 from glip.model.text import TextFeatures
 from glip.prompts import Prompt, PromptSet, tokenize
+from glip.weights.random import TINY, random_model
 from tests.golden.cases import Array, Case, formula_picture, partners
 from tests.golden.models import golden_model
 from tests.golden.weights import FOLDER as GOLDEN
@@ -158,17 +161,18 @@ def test_a_prompt_is_encoded_once(detector: Detector, monkeypatch: pytest.Monkey
     assert len(calls) == 1
 
 
-def test_a_tuned_prompt_moves_the_text_and_nothing_else(detector: Detector) -> None:
-    width = detector._model.head.bias_text.shape[0]
-
-    def tuned(offset: torch.Tensor) -> Detector:
-        return Detector(tiny_model(), detector.tokenizer, name="tuned", sha256="", device="cpu", prompt_offset=offset)
-
-    plain = detector.predict(picture(), "cat", imgsz=64)[0]
-    zero = tuned(torch.zeros(1000, width)).predict(picture(), "cat", imgsz=64)[0]
-    moved = tuned(torch.full((1000, width), 0.5)).predict(picture(), "cat", imgsz=64)[0]
-    assert np.array_equal(plain.scores, zero.scores)
-    assert plain.scores[0] != moved.scores[0]
+def test_a_tuned_prompt_is_opened_with_its_folder(tmp_path: Path) -> None:
+    """Zeros change nothing, other numbers do, and the folder without any gives the plain result."""
+    random_model(tmp_path / "plain", "tiny")
+    scores = [load_detector(tmp_path / "plain", device="cpu").predict(picture(), "cat", imgsz=64)[0].scores]
+    for value in (0.0, 0.5):
+        tuned = tmp_path / f"tuned{value}"
+        shutil.copytree(tmp_path / "plain", tuned)
+        save_file({"prompt": torch.full((300, TINY.text.hidden_size), value)}, tuned / "prompt.safetensors")
+        scores.append(load_detector(tuned, device="cpu").predict(picture(), "cat", imgsz=64)[0].scores)
+    plain, zeros, moved = scores
+    assert np.array_equal(plain, zeros)
+    assert plain[0] != moved[0]
 
 
 def test_bf16_runs_and_stays_near(detector: Detector) -> None:

@@ -1,7 +1,7 @@
 """Finds pictures: folders, files, patterns, list files → the pictures in them, each with a name of its own.
 
-Knows paths and suffixes. Opens no picture. Paths are text here: with 100 000 files that is several times
-faster than Path, and the questions of os.path answer no where those of Path raise.
+Knows paths and suffixes; addresses are left to `remote_listing`. Opens no picture. Paths are text here: with
+100 000 files that is several times faster than Path, and the questions of os.path answer no where those of Path raise.
 """
 # ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH113, PTH118, PTH120
 
@@ -18,6 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from glip.errors import InputError
+from glip.images.remote import RemoteFile, is_remote, shown
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +35,11 @@ class ImageFile:
     """One picture of a listing.
 
     Attributes:
-        path: absolute.
+        path: absolute, or the address.
         name: what it is called in results: relative, separated by '/', unique in its listing, valid Unicode.
     """
 
-    path: Path
+    path: Path | RemoteFile
     name: str
 
 
@@ -47,31 +48,46 @@ def list_images(sources: Sequence[str | Path]) -> list[ImageFile]:
 
     Args:
         sources: folders (searched with all that is below, hidden files and folders left out), files, patterns
-            ('photos/**/*.jpg'), or list files (.txt: one path per line, relative to the list file, '#' comments).
+            ('photos/**/*.jpg'), or list files (.txt: one path per line, relative to the list file, '#' comments);
+            addresses of folders and pictures (s3://, gs://) and of pictures on web servers; lists may hold them too.
             A name is relative to its folder; if two pictures would get the same one, all names are relative
             to the folder that holds all sources.
 
     Raises:
         InputError: a source does not exist, or there is no picture in any of them.
+        JobFailed: the server of an address does not answer.
     """
     if isinstance(sources, str | Path):
         sources = [sources]
     names: dict[str, str] = {}
     roots = []
-    for source in sources:
-        root, paths = _find(os.fspath(source))
+    given, listed = [], []
+    for source in map(str, sources):
+        if is_remote(source):
+            given.append(source)
+            continue
+        root, paths = _find(source)
         roots.append(root)
         for path in paths:
-            names.setdefault(path, _name(path, root))
-    if not names:
-        places = ", ".join(repr(str(source)) for source in sources) or "an empty list of sources"
-        raise InputError(
-            f"There is no picture in {places}. Looked for, with all folders below: {' '.join(sorted(IMAGE_SUFFIXES))}."
-        )
+            if is_remote(path):  # absolute paths have no two slashes in a row
+                listed.append(path)
+            else:
+                names.setdefault(path, _name(path, root))
     if len(set(names.values())) < len(names):
         root = os.path.commonpath(roots)
         names = {path: _name(path, root) for path in names}
-    return [ImageFile(Path(path), name) for path, name in sorted(names.items(), key=lambda item: _natural(item[1]))]
+    listing = [ImageFile(Path(path), name) for path, name in names.items()]
+    if given or listed:
+        from glip.images.remote_listing import list_remote
+
+        remote = list_remote(given, listed, set(names.values()), _is_picture)
+        listing += (ImageFile(file, name) for name, file in remote.items())
+    if not listing:
+        places = ", ".join(repr(shown(str(source))) for source in sources) or "an empty list of sources"
+        raise InputError(
+            f"There is no picture in {places}. Looked for, with all folders below: {' '.join(sorted(IMAGE_SUFFIXES))}."
+        )
+    return sorted(listing, key=lambda picture: _natural(picture.name))
 
 
 def _name(path: str, root: str) -> str:
@@ -174,13 +190,18 @@ def _listed(list_file: str) -> tuple[str, list[str]]:
     except OSError as error:
         raise InputError(f"The list {list_file!r} cannot be read: {error.strerror}.") from None
     folder = os.path.dirname(list_file)
-    pictures = []
+    pictures, addresses = [], []
     for number, line in enumerate((line.strip() for line in lines), start=1):
-        if line and not line.startswith("#"):
+        if not line or line.startswith("#"):
+            continue
+        if is_remote(line):
+            addresses.append(line)
+        else:
             picture = os.path.normpath(os.path.join(folder, line))
             if not os.path.isfile(picture):
                 raise InputError(f"Line {number} of the list {list_file!r}: there is no file {line!r}.")
             pictures.append(picture)
     common = os.path.commonpath([folder, *map(os.path.dirname, pictures)])
     # Pictures that lie elsewhere are named by what tells them apart, not by the way from the list to them.
-    return folder if common == folder else os.path.commonpath([*map(os.path.dirname, pictures)]), pictures
+    root = folder if common == folder else os.path.commonpath([*map(os.path.dirname, pictures)])
+    return root, pictures + addresses

@@ -1,6 +1,6 @@
-"""Reads pictures: any file, PIL picture or array → an upright RGB picture, or the reason why not.
+"""Reads pictures: any file, near or far, PIL picture or array → an upright RGB picture, or the reason why not.
 
-Knows files and Pillow. Knows nothing of what the model wants.
+Knows files and Pillow; what lies elsewhere is fetched by `remote`. Knows nothing of what the model wants.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import warnings
 from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
 
 from glip.errors import GlipError, InputError
+from glip.images.remote import NotFetched, RemoteFile
 
 ImageInput: TypeAlias = str | Path | Image.Image | NDArray[Any]  # what `as_image` takes
 
@@ -52,7 +54,7 @@ class UnreadableImage(GlipError):
         reason: why, in one line without the path.
     """
 
-    def __init__(self, path: str | Path, reason: str) -> None:
+    def __init__(self, path: str | Path | RemoteFile, reason: str) -> None:
         super().__init__(path, reason)  # both, so that the exception survives the way back from another process
         self.path = path
         self.reason = reason
@@ -61,7 +63,7 @@ class UnreadableImage(GlipError):
         return f"The picture {str(self.path)!r} cannot be read: {self.reason}."
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path | RemoteFile) -> Image.Image:
     """A picture as RGB, turned as its EXIF orientation says; the first frame of an animation.
 
     Alpha is dropped; 16-bit grey keeps its upper 8 bits, as Pillow does with 16-bit colours.
@@ -71,6 +73,11 @@ def read_image(path: str | Path) -> Image.Image:
     """
     _silence_pillow()
     try:
+        if isinstance(path, RemoteFile):
+            content = path.read()
+            if not content:
+                raise UnreadableImage(path, "the file is empty")
+            return _decode(BytesIO(content), path)
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
@@ -103,6 +110,8 @@ def _silence_libtiff() -> None:
 
 def _reason(error: Exception) -> str:
     match error:
+        case NotFetched():
+            return error.reason
         case FileNotFoundError():
             return "it does not exist, or does not any more"
         case PermissionError():
@@ -120,7 +129,7 @@ def _reason(error: Exception) -> str:
             return "its data are damaged"
 
 
-def _decode(file: BinaryIO, path: str | Path) -> Image.Image:
+def _decode(file: BinaryIO, path: str | Path | RemoteFile) -> Image.Image:
     image = _open(file)
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -155,7 +164,7 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+def _to_rgb(image: Image.Image, path: str | Path | RemoteFile) -> Image.Image:
     """A new RGB picture of the same pixels."""
     if image.mode == "F":
         raise UnreadableImage(path, "its pixels are floating point numbers of unknown range; save it with 8 or 16 bits")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glip.errors import InputError
-from glip.images import ImageFile
+from glip.images import ImageFile, RemoteFile
 from glip.labeling.phrases import locate
 from glip.prompts import Prompt, PromptSet, Span, tokenize
 
@@ -291,20 +291,29 @@ def _row(where: str, file_name: str, text: str, phrases: tuple[str, ...], spans:
 def _read_sidecars(pictures: Sequence[ImageFile]) -> Captions:
     found: dict[str, Caption] = {}
     missing: dict[str, str] = {}
-    for picture in pictures:
-        path = picture.path.with_suffix(".txt")
+    beside = {picture.name: _sidecar(picture) for picture in pictures}
+    for name, path in beside.items():
         if not path.is_file():
-            missing[picture.name] = f"there is no {path.name} with its caption beside it"
+            missing[name] = f"there is no {path.name} with its caption beside it"
             continue
         try:
-            found[picture.name] = Caption(_text_of(path).strip(), str(path))
+            found[name] = Caption(_text_of(path).strip(), str(path))
         except InputError as error:
-            missing[picture.name] = str(error).removesuffix(".")
+            missing[name] = str(error).removesuffix(".")
     if not found:
-        raise InputError(f"No picture has a caption beside it. {pictures[0].path.with_suffix('.txt')} is looked for.")
+        raise InputError(f"No picture has a caption beside it. {beside[pictures[0].name]} is looked for.")
     if missing:
         logger.warning("%d pictures have no caption beside them (first: %r).", len(missing), next(iter(missing)))
     return Captions(found, missing)
+
+
+def _sidecar(picture: ImageFile) -> Path:
+    if isinstance(picture.path, RemoteFile):
+        raise InputError(
+            f"--captions sidecar looks for files beside pictures on this disk; {str(picture.path)!r} lies elsewhere. "
+            "Give the captions as a .csv or .jsonl file."
+        )
+    return picture.path.with_suffix(".txt")
 
 
 def _text_of(path: Path) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,14 @@ from glip.detections import Detections
 from glip.labeling.records import Record, RunInfo, read_records
 from glip.labeling.selection import Chooser, ExportSettings
 
+if TYPE_CHECKING:
+    from glip.images import RemoteFile
+
 BINS = 20  # steps of the score in a histogram
 THUMBNAIL = 480  # pixels of the longer side
 MOST_BOXES = 100  # drawn over one picture
 MOST_ERRORS = 500
+MOST_VAIN = 3  # remote pictures in a row that do not come, before no more are asked for
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +116,7 @@ def look_through(
     return tally, [_shown(record, down_to_floor, chooser) for _, _, record in ordered]
 
 
-def most_uncertain(candidates: Sequence[Shown], pictures: Mapping[str, Path], most_bytes: int) -> Gallery:
+def most_uncertain(candidates: Sequence[Shown], pictures: Mapping[str, Path | RemoteFile], most_bytes: int) -> Gallery:
     """Adds thumbnails, as long as there is room for them.
 
     Args:
@@ -119,10 +124,16 @@ def most_uncertain(candidates: Sequence[Shown], pictures: Mapping[str, Path], mo
         pictures: where they are, by name.
         most_bytes: of all thumbnails together.
     """
+    from glip.images import RemoteFile
+
     shown: list[Shown] = []
     room = most_bytes
+    vain = 0  # remote pictures in a row that did not come: each may take as long as its server is waited for
     for candidate in candidates:
-        jpeg = _thumbnail(pictures.get(candidate.file_name))
+        path = pictures.get(candidate.file_name)
+        far = isinstance(path, RemoteFile)
+        jpeg = None if far and vain >= MOST_VAIN else _thumbnail(path)
+        vain = vain + (jpeg is None) if far else vain
         room -= len(jpeg or b"")
         if room < 0:
             return Gallery(tuple(shown), cut_short=True)
@@ -156,7 +167,7 @@ def _shown(record: Record, down_to_floor: Chooser, chooser: Chooser) -> Shown:
     return Shown(record.file_name, record.width, record.height, found, kept)
 
 
-def _thumbnail(path: Path | None) -> bytes | None:
+def _thumbnail(path: Path | RemoteFile | None) -> bytes | None:
     """A small JPEG of a picture, upright; None if it cannot be read any more."""
     from glip.images import UnreadableImage, read_image
 

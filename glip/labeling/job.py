@@ -8,7 +8,7 @@ The folder is all the state there is, so the same call goes on wherever an earli
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ import msgspec
 
 from glip.engine import Engine, LocalEngine
 from glip.errors import InputError, JobFailed
-from glip.images import ImageFile, list_images, resized_hw
+from glip.images import ImageFile, RemoteFile, is_remote, list_images, resized_hw, shown
 from glip.labeling.asking import CaptionSource, what_to_ask
 from glip.labeling.classes import ClassFile
 from glip.labeling.lock import only_run
@@ -43,7 +43,7 @@ class LabelJob:
     """Everything that a run of `glip label` is told.
 
     Attributes:
-        sources: folders, pictures, globs and list files.
+        sources: folders, pictures, globs and list files; addresses, see `list_images`.
         names: what to find: class names, or every phrase of the class file; () where there are captions.
         model: name of a checkpoint, a model folder or a file.
         out: the folder that everything is written into.
@@ -241,21 +241,33 @@ def list_pictures(job: LabelJob) -> list[ImageFile]:
         InputError: there are none.
     """
     out = job.out.resolve()
-    inside = any(_absolute(source).is_relative_to(out) for source in job.sources)
+    if job.offline:
+        _refuse_remote(job.sources)
+    inside = any(_absolute(source).is_relative_to(out) for source in job.sources if not is_remote(source))
     # Who labels the output folder itself means its pictures, but never the previews.
     own = out / "preview" if inside else out
     folders: dict[Path, Path] = {}
 
     def is_own(picture: ImageFile) -> bool:
+        if isinstance(picture.path, RemoteFile):
+            return False
         parent = picture.path.parent
         if parent not in folders:
             folders[parent] = parent.resolve()
         return folders[parent].is_relative_to(own)
 
     listing = [picture for picture in list_images(job.sources) if not is_own(picture)]
+    if job.offline:
+        _refuse_remote(str(picture.path) for picture in listing if isinstance(picture.path, RemoteFile))
     if not listing:
-        raise InputError(f"There are no pictures in {', '.join(job.sources)}.")
+        raise InputError(f"There are no pictures in {', '.join(map(shown, job.sources))}.")
     return listing
+
+
+def _refuse_remote(sources: Iterable[str]) -> None:
+    far = next(filter(is_remote, sources), None)
+    if far is not None:
+        raise InputError(f"--offline forbids the network, and {shown(far)!r} lies there. Leave one of them out.")
 
 
 def _label(
@@ -264,7 +276,7 @@ def _label(
     """The job, in a folder that is ours."""
     settings = settings_of(job, detector, everything)
     # Whoever reads run.json later, elsewhere, still finds the pictures.
-    noted = replace(job, sources=tuple(_printable(_absolute(source)) for source in job.sources))
+    noted = replace(job, sources=tuple(map(_noted, job.sources)))
     answer_only(job.out, describe_run(settings, detector, job.model, job.record, noted.to_json()), anew=job.overwrite)
     remove_leftovers(job.out)
     labelled, unlisted = find_labelled(job.out, everything, settings.asked.mark)
@@ -309,6 +321,10 @@ def settings_of(job: LabelJob, detector: PictureDetector, listing: Sequence[Imag
         batch=1 if job.captions else job.batch or (GPU_BATCH if detector.device.type == "cuda" else 1),
         tiling=job.tiling,
     )
+
+
+def _noted(source: str) -> str:
+    return shown(source) if is_remote(source) else _printable(_absolute(source))
 
 
 def _absolute(source: str) -> Path:

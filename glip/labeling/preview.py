@@ -14,7 +14,7 @@ from PIL import Image
 from glip.detections import Detections
 from glip.errors import GlipError
 from glip.files import whole_file
-from glip.images import read_image
+from glip.images import RemoteFile, read_image
 
 PREVIEW_FOLDER = "preview"
 LONG_SIDE = 1600  # pixels; boxes and words stay readable on larger pictures too
@@ -23,7 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 def write_previews(
-    folder: Path, found: Callable[[], Iterable[tuple[str, Detections]]], paths: Mapping[str, Path], count: int
+    folder: Path,
+    found: Callable[[], Iterable[tuple[str, Detections]]],
+    paths: Mapping[str, Path | RemoteFile],
+    count: int,
 ) -> list[Path]:
     """Draws pictures that have boxes, evenly spread over all that do.
 

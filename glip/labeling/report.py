@@ -14,16 +14,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from glip.errors import InputError
+from glip.errors import GlipError
 from glip.files import whole_file
 from glip.labeling.export import open_run
 from glip.labeling.gallery import BINS, Gallery, Shown, Tally, look_through, most_uncertain
 from glip.labeling.records import RunInfo, read_run
 from glip.labeling.selection import Chooser, ExportSettings
+
+if TYPE_CHECKING:
+    from glip.images import RemoteFile
 
 REPORT_FILE = "report.html"
 # Histograms beyond these many classes would make the page longer than anybody reads.
@@ -35,7 +39,7 @@ _MARK = re.compile(r"\{\{(\w+)\}\}")
 
 def write_report(
     folder: Path,
-    pictures: Mapping[str, Path],
+    pictures: Mapping[str, Path | RemoteFile],
     settings: ExportSettings,
     *,
     out: Path | None = None,
@@ -66,7 +70,7 @@ def write_report(
     return path
 
 
-def find_pictures(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path]:
+def find_pictures(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path | RemoteFile]:
     """Where the pictures of a run are, by name.
 
     Args:
@@ -74,13 +78,13 @@ def find_pictures(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path]:
         sources: these instead, because the pictures were moved.
 
     Raises:
-        InputError: there are no pictures in `sources`.
+        GlipError: there are no pictures in `sources`, or their server does not answer.
     """
     from glip.images import list_images
 
     try:
         return {picture.name: picture.path for picture in list_images(sources or run.job.get("sources", ()))}
-    except InputError as error:
+    except GlipError as error:
         if sources:
             raise
         logger.warning("The report shows boxes without pictures: %s", error)

@@ -8,14 +8,16 @@ themselves: there is no progress file that could disagree with them.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from glip.files import PART_SUFFIX, whole_file
-from glip.images import ImageFile
+from glip.images import ImageFile, NotFetched, RemoteFile
 from glip.labeling.records import (
     LISTING_FILE,
     RECORDS_FOLDER,
@@ -27,6 +29,8 @@ from glip.labeling.records import (
     series_of,
     shard_files,
 )
+
+ASKED_AT_ONCE = 16  # remote pictures, whether they changed
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ class Shard:
         return f"{self.series:06d}-{self.index:06d}.jsonl"
 
 
-def stamp(path: Path) -> str:
-    """Size and modification time: what tells that a picture's file was changed after it was labelled."""
+def stamp(path: Path | RemoteFile) -> str:
+    """Size and modification time, or an ETag: what tells that a picture's file was changed after it was labelled."""
+    if isinstance(path, RemoteFile):
+        return path.ask().stamp
     status = path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}"
 
@@ -64,6 +70,7 @@ def find_labelled(
         listing no longer holds.
     """
     labelled = [False] * len(listing)
+    far: list[tuple[int, Head, RemoteFile]] = []
     position = unlisted = 0
     for head in read_all(folder, Head):
         order = natural_order(head.file_name)
@@ -72,13 +79,27 @@ def find_labelled(
         if position == len(listing) or listing[position].name != head.file_name:
             unlisted += 1
         else:
-            labelled[position] = _holds(head, listing[position].path, mark(head.file_name))
+            path = listing[position].path
+            if isinstance(path, RemoteFile):
+                far.append((position, head, path))
+            else:
+                labelled[position] = _holds(head, path, mark(head.file_name))
+    if far:  # each may cost a question to its server
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            for (position, _, _), holds in zip(
+                far, pool.map(lambda entry: _holds(entry[1], entry[2], mark(entry[1].file_name)), far), strict=True
+            ):
+                labelled[position] = holds
     return labelled, unlisted
 
 
-def _holds(head: Head, path: Path, mark: str) -> bool:
+def _holds(head: Head, path: Path | RemoteFile, mark: str) -> bool:
+    if not head.stamp:
+        return False
     try:
         return head.stamp == stamp(path) + mark
+    except NotFetched as error:  # a label is kept while its server cannot be asked
+        return error.errno != errno.ENOENT and head.stamp.endswith(mark)
     except OSError:  # gone since it was listed: labelling it again records that
         return False
 

@@ -18,7 +18,17 @@ import torch
 from PIL import Image
 
 from glip.detections import Detections
-from glip.images import ImageBatch, ImageFile, PreparedImage, UnreadableImage, collate, padded_hw, prepare, read_image
+from glip.images import (
+    ImageBatch,
+    ImageFile,
+    NotFetched,
+    PreparedImage,
+    UnreadableImage,
+    collate,
+    padded_hw,
+    prepare,
+    read_image,
+)
 from glip.labeling.asking import Asked
 from glip.labeling.readahead import read_ahead
 from glip.labeling.records import Record
@@ -163,6 +173,8 @@ class LabelWorker:
         asked = self._settings.asked
         try:
             mark = stamp(file.path) + asked.mark(file.name)
+        except NotFetched as error:
+            return _failed(file, error.reason)
         except OSError as error:
             return _failed(file, f"it vanished before it was read ({error.strerror})")
         prompts = asked.of(file.name)

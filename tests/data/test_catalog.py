@@ -74,7 +74,12 @@ def test_names_are_found_in_any_case_with_or_without_the_sign() -> None:
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("@cocco", "@coco"), ("@aquarium", "@odinw/Aquarium"), ("@odinw/Racoon", "@odinw/Raccoons")],
+    [
+        ("@cocco", "@coco"),
+        ("@bccd", "@odinw/BCCD"),
+        ("@aquarium", "@odinw/Aquarium"),
+        ("@odinw/Racoon", "@odinw/Raccoons"),
+    ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(typed: str, meant: str) -> None:
     with pytest.raises(InputError, match=f"Did you mean '{meant}'"):

@@ -41,6 +41,7 @@ CAPTIONS = [
     ("A man falls off his skateboard in a skate park.", ["A man", "his skateboard", "a skate park"]),
     ("a large herd of goats in front of a house", ["a large herd of goats", "a house"]),
     ("a picture of a couple of people on the left side of the road", ["a couple of people", "the road"]),
+    ("a picture on a wall", ["a picture", "a wall"]),
     ("She looks at herself and it is nice.", []),
     ("Is it there?", []),
     ("a vandalized stop sign, some wore hats", ["a vandalized stop sign", "hats"]),
@@ -198,9 +199,9 @@ def test_phrases_without_words_are_refused() -> None:
 
 
 def test_known_phrases_are_found_wherever_they_stand_the_longest_first() -> None:
-    find = phrase_finder(phrases=["dog", "hot dog", "car"])
-    caption = "A dog eats a hot dog in a cart, a Dog in a car"
-    assert texts(caption, find(caption)) == ["dog", "hot dog", "Dog", "car"]
+    find = phrase_finder(phrases=["dog", "hot dog", "car", "car seat"])
+    caption = "A dog eats a hot dog in a cart, a Dog in a car on a car seat"
+    assert texts(caption, find(caption)) == ["dog", "hot dog", "Dog", "car", "car seat"]
     assert find("a cat") == []
 
 

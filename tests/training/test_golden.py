@@ -135,13 +135,15 @@ def test_losses_equal_the_original(learned: Learned) -> None:
 
 def test_gradients_equal_the_original(learned: Learned) -> None:
     assert learned.norm == pytest.approx(learned.case.meta["total_grad_norm"], rel=1e-3)
-    errors = {}
+    far = {}
     for name, info in learned.case.meta["grads"].items():
         gradient = learned.gradients[name]
         assert gradient.double().norm().item() == pytest.approx(info["l2"], rel=1e-3), name
-        sampled = gradient.flatten()[:: info["stride"]].double().numpy()
-        golden = learned.case.arrays[f"grad/{name}"].astype(np.float64)
         if name == OFFSET:
             assert (gradient != 0).any(1).sum() == learned.case.meta["rows_with_gradient"]
-        errors[name] = float(np.linalg.norm(sampled - golden) / np.linalg.norm(golden))
-    assert not {name: error for name, error in errors.items() if error >= LIMITS.get(name, 1e-3)}
+        golden = learned.case.arrays[f"grad/{name}"].astype(np.float64)
+        error = np.linalg.norm(gradient.flatten()[:: info["stride"]].double().numpy() - golden)
+        # Not divided: of the word embeddings only rows without gradient were sampled.
+        if not error <= LIMITS.get(name, 1e-3) * np.linalg.norm(golden):
+            far[name] = float(error)
+    assert not far

@@ -31,8 +31,9 @@ _REPEATED = 0.15  # share of the objects that are of the same kind as one before
 
 # How far a shape may turn before it is another: a square on its corner is nearly a diamond.
 _TURNS = {"square": 20.0, "diamond": 20.0, "heart": 40.0}
+# Never much darker: orange in the dark is brown.
 _LIT = (
-    Image.linear_gradient("L").resize((32, 32)).point([150 + value * 105 // 255 for value in range(256)]).convert("RGB")
+    Image.linear_gradient("L").resize((32, 32)).point([195 + value * 60 // 255 for value in range(256)]).convert("RGB")
 )
 _SHADINGS = tuple(_LIT.rotate(angle) for angle in (0, 90, 180, 270))
 
