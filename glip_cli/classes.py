@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from glip.errors import InputError
 
 if TYPE_CHECKING:
+    from glip.labeling.captions import Spans
     from glip.labeling.classes import ClassFile
 
 
@@ -37,3 +38,25 @@ def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[s
         names = tuple(benchmark.wanted)
         return names, replace(ClassFile.from_phrases(names), ids=tuple(benchmark.wanted.values()))
     return tuple(dict.fromkeys(split_names(prompt))), None
+
+
+def spans_and_phrases(caption: str | None, classes: Path | None, ranges: str) -> tuple[Spans, tuple[str, ...]]:
+    """The places of the phrases in a caption, and what they are called: their own characters.
+
+    Args:
+        caption: what stands after --prompt.
+        classes: must be None.
+        ranges: for each phrase its character ranges, as JSON.
+
+    Raises:
+        InputError: there is no caption, a class file as well, or a range cannot be used.
+    """
+    from glip.labeling.captions import parse_spans
+    from glip.prompts import Prompt
+
+    if caption is None or classes is not None:
+        raise InputError(
+            "--tokens-positive gives places in a caption; write the caption after --prompt, and no --classes."
+        )
+    prompt = Prompt.from_caption(caption, parse_spans(ranges))
+    return prompt.spans, prompt.phrases

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glip.errors import InputError
-from glip_cli.classes import names_and_classes
+from glip_cli.classes import names_and_classes, spans_and_phrases
 from glip_cli.models import download_shown
 from glip_cli.options import DeviceOption, JsonOption, ModelOption, PrecisionOption
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
+    from glip.labeling.captions import Spans
     from glip.labeling.job import LabelSummary
     from glip.labeling.plan import LabelPlan
     from glip.labeling.records import Record
@@ -31,7 +32,8 @@ MOST_CLASSES_SHOWN = 40
 
 def label(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE…", help="Folders, pictures, patterns, or .txt lists of pictures.")
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Folders, pictures, patterns, .txt lists; s3://, gs://, https://."),
     ],
     prompt: Annotated[
         str | None,
@@ -42,6 +44,13 @@ def label(
     classes: Annotated[
         Path | None,
         typer.Option("--classes", "-c", help="Class file (YAML): several prompts a class, thresholds, ids, negatives."),
+    ] = None,
+    tokens_positive: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens-positive",
+            help="Take --prompt as one caption, with the character ranges of each phrase: [[[0,7]],[[12,17],[20,25]]]",
+        ),
     ] = None,
     captions: Annotated[
         str | None,
@@ -99,7 +108,15 @@ def label(
 
     if captions is not None and (prompt or classes):
         raise InputError("--captions asks each picture for its own phrases; leave out --prompt and --classes.")
-    names, meaning = ((), None) if captions is not None else names_and_classes(prompt, classes)
+    spans: Spans = ()
+    names: tuple[str, ...]
+    if captions is not None:
+        names, meaning = (), None
+    elif tokens_positive is not None:
+        spans, names = spans_and_phrases(prompt, classes, tokens_positive)
+        meaning = None
+    else:
+        names, meaning = names_and_classes(prompt, classes)
     job = LabelJob(
         sources=tuple(sources),
         names=names,
@@ -118,6 +135,8 @@ def label(
         shard_size=shard_size,
         offline=offline,
         classes=meaning,
+        caption=prompt if spans else None,
+        spans=spans,
         captions=None if captions is None else CaptionSource(captions, chunker, tuple(phrases or ())),  # type: ignore[arg-type]
         tiling=None if tile is None else Tiling(tile, overlap, tile_merge),  # type: ignore[arg-type]
         report=report,

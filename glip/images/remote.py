@@ -6,7 +6,6 @@ A signed address holds a secret behind its '?': whatever is written or shown is 
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +49,7 @@ _FAULTS = {
     "NoCredentialsError": (errno.EACCES, "no credentials were found for it"),
     "PartialCredentialsError": (errno.EACCES, "a part of the credentials for it is missing"),
     "DefaultCredentialsError": (errno.EACCES, "no credentials were found for it"),
+    "RefreshError": (errno.EACCES, "its credentials are not valid any more"),
     "ParamValidationError": (errno.EINVAL, "the address is not valid"),
     "InvalidURL": (errno.EINVAL, "the address is not valid"),
     "ValueError": (errno.EINVAL, "the address is not valid"),
@@ -236,6 +236,8 @@ def _no_s3_credentials() -> bool:
 
 def _answer(client: Any, question: Callable[[], Awaitable[Answer]], *, limited: bool = True) -> Answer:
     """Asks, and asks again after a fault that may pass."""
+    import asyncio
+
     from fsspec.asyn import sync
 
     end = monotonic() + TIME_LIMIT if limited else None

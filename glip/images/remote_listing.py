@@ -99,8 +99,10 @@ def _last(url: str) -> str:
 
 def _path(url: str) -> str:
     """Server and path of an address, as people would write them."""
-    path = shown(url).partition("://")[2]
-    return unquote(path, errors="replace") if url.startswith("http") else path
+    place, slash, path = shown(url).partition("://")[2].partition("/")
+    if url.startswith("http"):
+        path = unquote(path, errors="replace")
+    return place.replace(":", "_") + slash + path  # not every system takes the sign before a port in a file's name
 
 
 def _clean(name: str) -> str:

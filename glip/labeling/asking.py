@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from glip.images import ImageFile
-from glip.labeling.captions import ask, read_captions
+from glip.labeling.captions import Spans, ask, read_captions
 from glip.labeling.phrases import Chunker, phrase_finder
-from glip.prompts import Prompt, PromptSet
+from glip.prompts import Prompt, PromptSet, tokenize
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -61,6 +61,17 @@ class Asked:
         if not self.by_caption:
             return ""
         return "-" + hashlib.sha256(repr(self.of(name)).encode(errors="replace")).hexdigest()[:16]
+
+
+def one_caption(caption: str, spans: Spans, names: Sequence[str], tokenizer: Tokenizer) -> Asked:
+    """One text for all pictures, taken as it is, with the places of its phrases.
+
+    Raises:
+        InputError: a range cannot be used, or the text is too long.
+    """
+    prompt = Prompt.from_caption(caption, spans, names)
+    tokenize(prompt, tokenizer)
+    return Asked(PromptSet(chunks=(prompt,)))
 
 
 def what_to_ask(

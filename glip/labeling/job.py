@@ -20,7 +20,8 @@ import msgspec
 from glip.engine import Engine, LocalEngine
 from glip.errors import InputError, JobFailed
 from glip.images import ImageFile, RemoteFile, is_remote, list_images, resized_hw, shown
-from glip.labeling.asking import CaptionSource, what_to_ask
+from glip.labeling.asking import Asked, CaptionSource, one_caption, what_to_ask
+from glip.labeling.captions import Spans
 from glip.labeling.classes import ClassFile
 from glip.labeling.lock import only_run
 from glip.labeling.outputs import write_outputs
@@ -60,6 +61,8 @@ class LabelJob:
         shard_size: pictures in one file of records, the most that a crash can cost; None: eight batches, at least 16.
         offline: never touch the network.
         classes: which of the names stand for which class; None: every name is a class.
+        caption: one text for all pictures, in which `spans` say where the names stand; None: the names make it.
+        spans: for each name its character ranges in `caption`.
         captions: each picture is asked for the phrases of its own caption instead.
         tiling: pictures are looked at in tiles as well.
         report: write report.html.
@@ -82,6 +85,8 @@ class LabelJob:
     shard_size: int | None = None
     offline: bool = False
     classes: ClassFile | None = None
+    caption: str | None = None
+    spans: Spans = ()
     captions: CaptionSource | None = None
     tiling: Tiling | None = None
     report: bool = True
@@ -304,6 +309,12 @@ def _label(
     )
 
 
+def _asked(job: LabelJob, detector: PictureDetector, listing: Sequence[ImageFile]) -> Asked:
+    if job.caption is not None:
+        return one_caption(job.caption, job.spans, job.names, detector.tokenizer)
+    return what_to_ask(job.names, job.captions, listing, detector.tokenizer)
+
+
 def settings_of(job: LabelJob, detector: PictureDetector, listing: Sequence[ImageFile]) -> LabelSettings:
     """What the job means for this detector and these pictures."""
     threshold = min(job.floor, PUBLISHED.candidate_threshold)
@@ -313,7 +324,7 @@ def settings_of(job: LabelJob, detector: PictureDetector, listing: Sequence[Imag
         selection = replace(PUBLISHED, candidate_threshold=threshold, max_detections=RECORDED_DETECTIONS)
     return LabelSettings(
         out=job.out,
-        asked=what_to_ask(job.names, job.captions, listing, detector.tokenizer),
+        asked=_asked(job, detector, listing),
         selection=selection,
         floor=job.floor,
         imgsz=job.imgsz,

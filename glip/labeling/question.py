@@ -49,7 +49,9 @@ def describe_run(
     return RunInfo(
         model_sha256=detector.sha256,
         names=() if settings.asked.by_caption else settings.asked.prompts.names,
-        captions=tuple(CaptionPlan(chunk.caption, chunk.phrases) for chunk in settings.asked.prompts.chunks),
+        captions=tuple(
+            CaptionPlan(chunk.caption, chunk.phrases, chunk.spans) for chunk in settings.asked.prompts.chunks
+        ),
         floor=settings.floor,
         imgsz=settings.imgsz,
         nms_iou=settings.selection.nms_iou,

@@ -119,10 +119,11 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CaptionPlan(msgspec.Struct, frozen=True):
-    """One caption the model read, and the phrases it stands for."""
+    """One caption the model read, the phrases it stands for, and the character ranges of each."""
 
     caption: str
     phrases: tuple[str, ...]
+    spans: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):

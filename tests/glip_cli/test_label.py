@@ -98,6 +98,9 @@ def test_failed_pictures_make_exit_code_1_and_are_pointed_at(pictures: Path, gli
         (("in", "-p", "@cocco"), "Did you mean '@coco'?"),
         (("in", "-p", "dog", "--captions", "c.csv"), "leave out --prompt"),
         (("in", "--captions", "c.xls"), "neither a .csv file"),
+        (("in", "-p", "a dog", "--tokens-positive", "[[[2,9]]]"), "The span (2, 9)"),
+        (("in", "-p", "a dog", "--tokens-positive", "dog"), "are no character ranges"),
+        (("in", "--tokens-positive", "[[[2,5]]]"), "write the caption after --prompt"),
         (("in", "-p", "dog", "--tile", "7"), "--tile is 7"),
         (("in", "-p", "dog", "--tile", "640", "--overlap", "1"), "--overlap is 1.0"),
         (("in", "-p", "dog", "--tile", "640", "--tile-merge", "all"), "--tile-merge is 'all'"),
@@ -161,7 +164,7 @@ def test_every_option_reaches_the_job(pictures: Path, glip: Command, monkeypatch
 
 
 # What the command takes in words, and hands to the job as something else.
-RESHAPED = ("sources", "names", "classes", "captions", "tiling")
+RESHAPED = ("sources", "names", "classes", "caption", "spans", "captions", "tiling")
 
 
 def test_the_command_and_the_job_have_the_same_defaults() -> None:
@@ -249,6 +252,17 @@ def test_the_names_of_a_benchmark_keep_their_category_ids(pictures: Path, glip: 
     categories = json.loads(Path("out/annotations.coco.json").read_text())["categories"]
     assert len(categories) == 80
     assert {row["name"]: row["id"] for row in categories}["toothbrush"] == 90
+
+
+def test_phrases_of_a_caption_are_looked_for_where_their_characters_stand(pictures: Path, glip: Command) -> None:
+    words = ("label", pictures, "-p", "a dog and a person", "--tokens-positive", "[[[2,5]],[[10,18]]]", "-o", "out")
+    done = glip(*words, "--imgsz", 32, "--json")
+    assert done.code == 0
+    assert list(done.json["boxes"]) == ["dog", "a person"]
+    assert [plan.caption for plan in read_run(Path("out")).captions] == ["a dog and a person"]
+    moved = glip(*words[:5], "[[[0,5]],[[10,18]]]", *words[6:], "--imgsz", 32)
+    assert moved.code == 2
+    assert "holds labels of another question" in moved.stderr
 
 
 def test_tiles_and_captions_reach_the_job(pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:

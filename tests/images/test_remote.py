@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -219,6 +222,7 @@ def test_names_do_not_depend_on_the_order_of_addresses(tmp_path: Path) -> None:
     names = names_of(a_list(tmp_path, *lines))
     assert {"b.png", "h/x/a.png", "h/y/a.png"} < set(names)
     assert len(set(names)) == 5
+    assert names_of(a_list(tmp_path, "http://h:80/a.png", "https://h/a.png")) == ["h/a.png", "h_80/a.png"]
 
 
 @pytest.mark.parametrize(
@@ -309,13 +313,13 @@ def test_a_signed_address_is_sent_whole_and_never_shown(web: Web, tmp_path: Path
 @pytest.mark.parametrize("source", ["memory://x/a.png", "file:///etc/a.png", "ftp://h/a.png", "s3://", "http:///a.png"])
 def test_other_places_are_refused(source: str, tmp_path: Path) -> None:
     for given in (source, a_list(tmp_path, source)):
-        with pytest.raises(InputError, match="no place that pictures are read from.*s3://"):
+        with pytest.raises(InputError, match=r"no place that pictures are read from.*s3://"):
             list_images([given])
 
 
 def test_web_folders_and_keys_in_addresses_are_refused() -> None:
     for source in ("https://host", "https://host/", "https://host/photos/", "https://host/list.txt"):
-        with pytest.raises(InputError, match="a .txt file on this disk"):
+        with pytest.raises(InputError, match=r"a \.txt file on this disk"):
             list_images([source])
     with pytest.raises(InputError, match="credentials") as caught:
         list_images(["s3://key:hunter2@bucket/x"])
@@ -329,7 +333,7 @@ def test_web_folders_and_keys_in_addresses_are_refused() -> None:
 def test_a_missing_client_gives_its_install_line(
     source: str, package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    really = errors.import_module
+    really = import_module
 
     def without(name: str) -> Any:
         if name == package:
@@ -347,3 +351,17 @@ def test_remote_files_and_their_faults_travel_between_processes() -> None:
     assert pickle.loads(pickle.dumps(file)) == file
     fault = pickle.loads(pickle.dumps(NotFetched(5, "why")))
     assert (fault.errno, fault.reason) == (5, "why")
+
+
+def test_pictures_on_the_disk_ask_for_no_client(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    program = (
+        "import sys; from glip.images.listing import list_images; from glip.images.reading import read_image; "
+        f"before = set(sys.modules); print(read_image(list_images([{str(tmp_path)!r}])[0].path).size); "
+        "new = set(sys.modules) - before; "
+        "assert not [name for name in new if name.partition('.')[0] in ('fsspec', 'aiohttp', 'asyncio', 's3fs')], new; "
+        "assert 'glip.images.remote_listing' not in sys.modules"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "(8, 6)\n"
+    )

@@ -49,6 +49,8 @@ CAPTIONS = [
     ("The t-shirt  is\n3.5 inches", ["The t-shirt", "3.5 inches"]),
     ("a/the dog -- (the cat), 'a bird'", ["the dog", "the cat", "a bird"]),
     ("TWO DOGS ON THE GRASS", ["TWO DOGS", "THE GRASS"]),
+    ("ON A CITY ROAD THERE IS A STOP SIGN", ["A CITY ROAD", "A STOP SIGN"]),
+    ("very cute girls at a broken pole", ["very cute girls", "a broken pole"]),
     ("A café́ with naïve people", ["A café́", "naïve people"]),
     ("", []),
     (" \t\n", []),

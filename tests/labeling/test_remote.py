@@ -16,6 +16,7 @@ from glip.labeling.asking import CaptionSource
 from glip.labeling.job import LabelJob, LabelSummary, label
 from glip.labeling.records import Record, read_records, read_run
 from glip.labeling.report import find_pictures
+from glip_cli.main import run as command
 from tests.images.stores import Page, Web, forget_clients, s3_server, use_s3, web_server
 from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_pictures
 
@@ -199,3 +200,15 @@ def test_what_a_job_cannot_do_from_afar_is_refused_in_a_sentence(web: Web, tmp_p
     job = LabelJob((a_list(tmp_path, line),), captions=CaptionSource("sidecar"), out=tmp_path / "out")
     with pytest.raises(GlipError, match="--captions sidecar looks for files beside pictures on this disk"):
         label(job, load=lambda job: FakeDetector())
+
+
+@pytest.mark.parametrize(("source", "code"), [("memory://x/a.png", 2), ("http://127.0.0.1:1/a.png?k=SECRET", 1)])
+def test_the_command_shows_one_sentence(
+    source: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command(["label", source, "--prompt", "dog", "--out", str(tmp_path / "out")])
+    assert ended.value.code == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "Traceback" not in said and "SECRET" not in said
+    assert not (tmp_path / "out").exists()

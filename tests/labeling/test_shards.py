@@ -97,7 +97,7 @@ def test_the_listing_reads_back(tmp_path: Path) -> None:
 def put_pictures(folder: Path, count: int) -> list[ImageFile]:
     pictures = listing(*range(count), folder=folder)
     for picture in pictures:
-        picture.path.write_bytes(b"x" * 10)
+        (folder / picture.name).write_bytes(b"x" * 10)
     return pictures
 
 
@@ -107,8 +107,8 @@ def test_a_picture_is_labelled_if_its_newest_record_fits_its_file(tmp_path: Path
     records = [Record(picture.name, mark) for picture, mark in zip(pictures, marks, strict=True)]
     write_shard(tmp_path, Shard(1, 0, ()), records[:4])
     write_shard(tmp_path, Shard(2, 0, ()), [Record("p3.jpg", "")])  # failed for a reason that may pass
-    pictures[1].path.write_bytes(b"x" * 11)  # another size
-    os.utime(pictures[2].path, ns=(1, 1))  # another time
+    (tmp_path / pictures[1].name).write_bytes(b"x" * 11)  # another size
+    os.utime(tmp_path / pictures[2].name, ns=(1, 1))  # another time
     assert find_labelled(tmp_path, pictures) == ([True, False, False, False, False, False], 0)
 
 
@@ -116,7 +116,7 @@ def test_pictures_that_are_recorded_but_no_longer_listed_are_counted(tmp_path: P
     pictures = put_pictures(tmp_path, 5)
     write_shard(tmp_path, Shard(1, 0, ()), [Record(picture.name, stamp(picture.path)) for picture in pictures])
     assert find_labelled(tmp_path, [pictures[1], pictures[3]]) == ([True, True], 3)
-    pictures[3].path.unlink()
+    (tmp_path / pictures[3].name).unlink()
     assert find_labelled(tmp_path, [pictures[1], pictures[3]]) == ([True, False], 3)
 
 

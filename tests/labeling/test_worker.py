@@ -56,7 +56,7 @@ def test_every_picture_gets_a_record_with_its_size_stamp_and_boxes(tmp_path: Pat
     assert sorted(told, key=lambda record: record.file_name) == records
     for record, picture in zip(records, pictures, strict=True):
         assert record.stamp == stamp(picture.path)
-        assert (record.width, record.height) == Image.open(picture.path).size
+        assert (record.width, record.height) == Image.open(str(picture.path)).size
         assert len(record.boxes) == len(record.scores) == len(record.labels)
     assert sum(len(record.boxes) for record in records) > 3
 
@@ -139,7 +139,7 @@ def test_unreadable_pictures_are_recorded_with_the_reason_and_not_tried_again(
 def test_a_picture_that_vanishes_is_recorded_and_tried_again(tmp_path: Path, settings: LabelSettings) -> None:
     make_pictures(tmp_path / "in", 3)
     pictures = list_images([tmp_path / "in"])
-    pictures[1].path.unlink()
+    (tmp_path / "in" / pictures[1].name).unlink()
     done, records, _ = work(settings, FakeDetector(), pictures)
     assert done == ShardDone(3, 1)
     assert records[1].stamp == ""
@@ -164,7 +164,7 @@ def test_a_picture_that_vanishes_between_two_looks_is_recorded_and_tried_again(
 def test_a_forbidden_picture_is_recorded_and_tried_again(tmp_path: Path, settings: LabelSettings) -> None:
     make_pictures(tmp_path / "in", 1)
     pictures = list_images([tmp_path / "in"])
-    pictures[0].path.chmod(0)
+    (tmp_path / "in" / pictures[0].name).chmod(0)
     _, records, _ = work(settings, FakeDetector(), pictures)
     assert records[0].stamp == ""
 
