@@ -52,6 +52,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     aside = path.with_name(path.name + FOLDER_SUFFIX)
     old = path.with_name(path.name + ".old" + FOLDER_SUFFIX)
+    new_parent = None if path.parent.exists() else path.parent
     try:
         for leftover in (aside, old):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -68,6 +69,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     finally:
         for leftover in (aside, old):
             shutil.rmtree(leftover, ignore_errors=True)
+        if new_parent is not None:
+            with suppress(OSError):  # it holds the folder, if that was finished
+                new_parent.rmdir()
 
 
 def _not_written(path: Path, error: OSError) -> JobFailed:

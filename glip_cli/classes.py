@@ -27,8 +27,10 @@ def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[s
     from glip.labeling.classes import ClassFile, load_class_file
     from glip.prompts import split_names
 
-    if (prompt is None) == (classes is None):
-        raise InputError("Say what to find with --prompt 'person . dog .' or with --classes FILE: one of them.")
+    if prompt is None and classes is None:
+        raise InputError("Say what to find, with --prompt 'person . dog .' or with --classes FILE.")
+    if prompt is not None and classes is not None:
+        raise InputError("Both --prompt and --classes say what to find; leave one of them out.")
     if classes is not None:
         read = load_class_file(classes)
         return read.phrases, read

@@ -188,7 +188,8 @@ def _show_plan(plan: LabelPlan, as_json: bool) -> None:
         print_json(plan.to_json())
         return
     for number, prompt in enumerate(plan.prompts, start=1):
-        typer.echo(f"caption {number}: {len(prompt.names)} names, {prompt.tokens} tokens")
+        names = " | ".join(prompt.names)
+        typer.echo(f"caption {number}: {prompt.tokens} tokens, {len(prompt.names)} names: {names}")
         typer.echo(f"  {prompt.caption}")
     if plan.captions:
         shown = f", the first {len(plan.prompts)} shown" if plan.captions > len(plan.prompts) else ""

@@ -88,3 +88,14 @@ with {whole}(Path(sys.argv[1])) as half:
         with whole_folder(tmp_path / "out") as folder:
             (folder / "new").write_text("new")
         assert names(tmp_path) == ["out", "out/new"]
+
+
+def test_a_folder_that_fails_leaves_no_empty_parent(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    for parent in ("new", "kept"):
+        with pytest.raises(ValueError, match="no"), whole_folder(tmp_path / parent / "labels"):
+            raise ValueError("no")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    with whole_folder(tmp_path / "new" / "labels") as folder:
+        (folder / "a.txt").write_text("a")
+    assert (tmp_path / "new" / "labels" / "a.txt").is_file()

@@ -215,6 +215,11 @@ def verify(name_or_path: str | None = None) -> dict[str, list[str]]:
         folders = model_paths()
     else:
         folders = [model_path(name_or_path) if name_or_path in ZOO else Path(name_or_path).expanduser()]
+        if folders[0].is_file():
+            raise InputError(
+                f"{folders[0]} is a file; model folders are verified, against the record inside. "
+                "See `glip models inspect` for a file."
+            )
         if not folders[0].is_dir():
             raise InputError(f"{folders[0]} is not on this machine, so there is nothing to verify.")
     return {str(folder): verify_model_folder(folder) for folder in folders}

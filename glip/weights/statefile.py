@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,6 +73,12 @@ def read_state_file(path: Path) -> object:
 
 
 def _load_pickle(path: Path) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what matters about a damaged file is said in our own words
+        return _load_quietly(path)
+
+
+def _load_quietly(path: Path) -> object:
     is_zip = zipfile.is_zipfile(path)
     stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
     if is_zip:
@@ -96,8 +103,7 @@ def _why_refused(path: Path, message: str) -> str:
     head = path.open("rb").read(64)
     if head.startswith(b"version https://git-lfs"):
         return f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it comes from."
-    reason = message.strip().splitlines()[-1]
-    return f"{path} is not a PyTorch checkpoint, or a damaged one ({reason}). Accepted: .pth, .pt, .safetensors."
+    return f"{path} is not a PyTorch checkpoint, or a damaged one. Fetch it again; accepted: .pth, .pt, .safetensors."
 
 
 def write_state_file(path: Path, content: Mapping[str, object]) -> None:

@@ -92,8 +92,8 @@ def test_failed_pictures_make_exit_code_1_and_are_pointed_at(pictures: Path, gli
         (("in", "-p", "dog", "--record", "boxes"), "--record is 'boxes'"),
         (("in", "-p", "dog", "--imgsz", "7"), "imgsz must be a whole number from 32"),
         (("in", "-p", "dog", "--shards", "7"), "No such option"),
-        (("in",), "Say what to find with --prompt"),
-        (("in", "-p", "dog", "--classes", "c.yaml"), "one of them"),
+        (("in",), "Say what to find, with --prompt"),
+        (("in", "-p", "dog", "--classes", "c.yaml"), "leave one of them out"),
         (("in", "--classes", "nowhere.yaml"), "nowhere.yaml"),
         (("in", "-p", "@cocco"), "Did you mean '@coco'?"),
         (("in", "-p", "dog", "--captions", "c.csv"), "leave out --prompt"),
@@ -283,7 +283,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(pictures: Path, glip: Comma
     words = ("label", pictures, "--prompt", "person . dog .", "--imgsz", 32, "--dry-run")
     done = glip(*words)
     assert done.code == 0
-    assert done.stdout.startswith("caption 1: 2 names, 3 tokens\n  person. dog\n10 pictures\ntime: about ")
+    assert done.stdout.startswith(
+        "caption 1: 3 tokens, 2 names: person | dog\n  person. dog\n10 pictures\ntime: about "
+    )
     plan = glip(*words, "--json").json
     assert plan["prompts"] == [{"caption": "person. dog", "names": ["person", "dog"], "tokens": 3}]
     assert plan["pictures"] == 10

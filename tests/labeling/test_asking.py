@@ -189,3 +189,11 @@ def test_a_folder_holds_labels_of_one_tiling(tiled: LabelJob) -> None:
 def test_the_plan_counts_views(tiled: LabelJob) -> None:
     plan = plan_label(tiled, lambda job: RedDetector())
     assert plan.views == pytest.approx((36 + 1) / 2)
+
+
+def test_a_trial_that_takes_long_ends_after_one_picture(job: LabelJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glip.labeling.plan.LONG_TRIAL", 0.05)
+    slow = FakeDetector(delay=0.1)
+    plan = plan_label(replace(job, captions=None, names=("dog",)), lambda job: slow)
+    assert len(slow.batches) == 1
+    assert plan.seconds_per_picture == pytest.approx(0.1, abs=0.5)

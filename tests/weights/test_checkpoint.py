@@ -349,9 +349,13 @@ def test_the_cache_is_verified(zoo_row: Checkpoint, cache: Path) -> None:
     assert "vocab.txt has changed" in verify()[str(folder)][0]
 
 
-def test_only_what_is_here_can_be_verified() -> None:
+def test_only_what_is_here_can_be_verified(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to verify"):
         verify("glip-t")
+    file = tmp_path / "model.pth"
+    file.touch()
+    with pytest.raises(InputError, match="is a file; model folders are verified"):
+        verify(str(file))
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
