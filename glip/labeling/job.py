@@ -25,8 +25,9 @@ from glip.labeling.captions import Spans
 from glip.labeling.classes import ClassFile
 from glip.labeling.lock import only_run
 from glip.labeling.outputs import write_outputs
+from glip.labeling.preview import PREVIEW_FOLDER
 from glip.labeling.question import answer_only, describe_run
-from glip.labeling.records import Record, RecordKind
+from glip.labeling.records import RUN_FILE, Record, RecordKind
 from glip.labeling.selection import DEFAULT_CONF
 from glip.labeling.shards import find_labelled, plan_shards, remove_leftovers, write_listing
 from glip.labeling.tiles import Tiling
@@ -250,16 +251,18 @@ def list_pictures(job: LabelJob) -> list[ImageFile]:
         _refuse_remote(job.sources)
     inside = any(_absolute(source).is_relative_to(out) for source in job.sources if not is_remote(source))
     # Who labels the output folder itself means its pictures, but never the previews.
-    own = out / "preview" if inside else out
-    folders: dict[Path, Path] = {}
+    own = out / PREVIEW_FOLDER if inside else out
+    folders: dict[Path, bool] = {}
 
     def is_own(picture: ImageFile) -> bool:
         if isinstance(picture.path, RemoteFile):
             return False
         parent = picture.path.parent
         if parent not in folders:
-            folders[parent] = parent.resolve()
-        return folders[parent].is_relative_to(own)
+            # Previews of another run are no pictures to label either.
+            previews = parent.name == PREVIEW_FOLDER and (parent.parent / RUN_FILE).is_file()
+            folders[parent] = previews or parent.resolve().is_relative_to(own)
+        return folders[parent]
 
     listing = [picture for picture in list_images(job.sources) if not is_own(picture)]
     if job.offline:

@@ -166,6 +166,12 @@ def test_who_labels_the_output_folder_itself_gets_its_pictures_but_not_the_previ
     assert run(here).pictures == 4
     assert len(list((tmp_path / "in" / "preview").iterdir())) == 2
     assert run(here).pictures == 4
+    assert run(replace(here, out=tmp_path / "elsewhere")).pictures == 4
+
+
+def test_a_folder_called_preview_is_a_source_like_any_other(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in" / "preview", 3)
+    assert run(LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32)).pictures == 3
 
 
 def test_an_output_folder_reached_through_a_link_is_recognised(tmp_path: Path, job: LabelJob) -> None:
