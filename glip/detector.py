@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +24,8 @@ from glip.prompts import Prompt, PromptSet, tokenize
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REMEMBERED_PROMPTS = 256  # encoded prompts kept; a caption per picture must not fill the memory
@@ -49,6 +52,8 @@ class Detector:
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)
+        if precision == "bf16" and self.device.type == "cpu" and not _cpu_has_bf16():
+            logger.warning("This processor has no bfloat16 arithmetic: fp32 is faster here. Use --precision fp32.")
         self.name = name
         self.sha256 = sha256
         self.precision = precision
@@ -214,6 +219,12 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise InputError(f"Precision {precision!r} is unknown; accepted are {', '.join(PRECISIONS)}.")
     if precision == "fp16" and device.type == "cpu":
         raise InputError("Precision fp16 needs a GPU: CPUs have no fast fp16 arithmetic. Use --precision bf16 or fp32.")
+
+
+def _cpu_has_bf16() -> bool:
+    known = torch.cpu.get_capabilities()
+    # Other architectures than x86 do not list it; nothing is said of them.
+    return known.get("architecture") != "x86_64" or bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def _batches(sources: Sequence[ImageInput], imgsz: int, batch_size: int) -> Iterator[tuple[list[int], ImageBatch]]:

@@ -183,6 +183,29 @@ def test_bf16_runs_and_stays_near(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "warned"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+def test_bf16_on_a_processor_without_it_is_warned_of(
+    detector: Detector,
+    capabilities: dict[str, object],
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    Detector(tiny_model(), detector.tokenizer, name="tiny", sha256="", device="cpu", precision="bf16")
+    assert ("fp32 is faster here" in caplog.text) == warned
+    caplog.clear()
+    Detector(tiny_model(), detector.tokenizer, name="tiny", sha256="", device="cpu", precision="fp32")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
     ("keywords", "message"),
     [
         ({"score_threshold": 1.5}, "between 0 and 1"),
