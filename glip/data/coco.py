@@ -133,9 +133,9 @@ def save_coco(path: Path, dataset: CocoDataset) -> None:
 class CocoWriter:
     """Takes pictures and boxes in any order; made by `coco_writer`."""
 
-    def __init__(self, images: BinaryIO, annotations: BinaryIO) -> None:
-        self._images = _Entries(images)
-        self._annotations = _Entries(annotations)
+    def __init__(self, images: Entries, annotations: Entries) -> None:
+        self._images = images
+        self._annotations = annotations
 
     def add_image(self, image: CocoImage) -> None:
         """One more picture."""
@@ -155,10 +155,22 @@ def coco_writer(file: BinaryIO, categories: Iterable[CocoCategory], info: Mappin
         categories: all classes.
         info: the file's own description.
     """
+    with open_lists(file, categories, info) as (images, annotations):
+        yield CocoWriter(images, annotations)
+
+
+@contextmanager
+def open_lists(
+    file: BinaryIO, categories: Iterable[CocoCategory], info: Mapping[str, Any]
+) -> Iterator[tuple[Entries, Entries]]:
+    """Gives the two long lists of a file of COCO's form, images and annotations, to be filled in any order.
+
+    Memory does not grow with them: annotations wait in a nameless file on the same disk until all images stand.
+    """
     head = {"info": info, "licenses": [], "categories": list(categories)}
     with tempfile.TemporaryFile(dir=Path(file.name).parent) as annotations:
         file.write(msgspec.json.encode(head)[:-1] + b',\n"images": [\n')
-        yield CocoWriter(file, annotations)
+        yield Entries(file), Entries(annotations)
         annotations.seek(0)
         file.write(b'\n],\n"annotations": [\n')
         shutil.copyfileobj(annotations, file, 1 << 20)
@@ -169,21 +181,22 @@ def coco_writer(file: BinaryIO, categories: Iterable[CocoCategory], info: Mappin
 def results_writer(file: BinaryIO) -> Iterator[Callable[[CocoResult], None]]:
     """Writes the results form, one entry a line. It is complete after the block."""
     file.write(b"[\n")
-    yield _Entries(file).add
+    yield Entries(file).add
     file.write(b"\n]\n")
 
 
-class _Entries:
-    """Entries of a JSON list, one a line."""
+class Entries:
+    """Entries of a JSON list, one a line, with their count."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._encode = msgspec.json.Encoder().encode
-        self._separator = b""
+        self.count = 0
 
     def add(self, entry: msgspec.Struct) -> None:
-        self._file.write(self._separator + self._encode(entry))
-        self._separator = b",\n"
+        """Writes one more."""
+        self._file.write((b",\n" if self.count else b"") + self._encode(entry))
+        self.count += 1
 
 
 class _PlacedBox(Protocol):

@@ -11,8 +11,6 @@ Files are read as they are published, and written piece by piece in bounded memo
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from glip.data.coco import BoxXYWH, CocoCategory, is_inside
+from glip.data.coco import BoxXYWH, CocoCategory, Entries, is_inside, open_lists
 from glip.detections import Detections
 from glip.errors import InputError
 from glip.files import whole_file
@@ -130,7 +128,7 @@ def save_grounding(path: Path, dataset: GroundingDataset, info: Mapping[str, Any
     Raises:
         JobFailed: it cannot be written.
     """
-    with whole_file(path) as file, _open_lists(file, info or {}) as (images, annotations):
+    with whole_file(path) as file, open_lists(file, [OBJECT], info or {}) as (images, annotations):
         for image in dataset.images:
             images.add(image)
         for annotation in dataset.annotations:
@@ -140,7 +138,7 @@ def save_grounding(path: Path, dataset: GroundingDataset, info: Mapping[str, Any
 class GroundingWriter:
     """Takes captions with what was found of them; made by `grounding_writer`. Numbers them from 1."""
 
-    def __init__(self, images: _Entries, annotations: _Entries) -> None:
+    def __init__(self, images: Entries, annotations: Entries) -> None:
         self._images = images
         self._annotations = annotations
 
@@ -192,33 +190,8 @@ def grounding_writer(file: BinaryIO, info: Mapping[str, Any]) -> Iterator[Ground
         file: open for writing; named, because boxes wait in a nameless file on the same disk until all captions stand.
         info: the file's own description.
     """
-    with _open_lists(file, info) as (images, annotations):
+    with open_lists(file, [OBJECT], info) as (images, annotations):
         yield GroundingWriter(images, annotations)
-
-
-class _Entries:
-    """Entries of a JSON list, one a line, with their count."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._encode = msgspec.json.Encoder().encode
-        self.count = 0
-
-    def add(self, entry: msgspec.Struct) -> None:
-        self._file.write((b",\n" if self.count else b"") + self._encode(entry))
-        self.count += 1
-
-
-@contextmanager
-def _open_lists(file: BinaryIO, info: Mapping[str, Any]) -> Iterator[tuple[_Entries, _Entries]]:
-    head = {"info": info, "licenses": [], "categories": [OBJECT]}
-    with tempfile.TemporaryFile(dir=Path(file.name).parent) as annotations:
-        file.write(msgspec.json.encode(head)[:-1] + b',\n"images": [\n')
-        yield _Entries(file), _Entries(annotations)
-        annotations.seek(0)
-        file.write(b'\n],\n"annotations": [\n')
-        shutil.copyfileobj(annotations, file, 1 << 20)
-        file.write(b"\n]}\n")
 
 
 def _check(path: Path, dataset: GroundingDataset) -> None:
