@@ -226,6 +226,30 @@ def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> TokenizedPrompt:
     return TokenizedPrompt(input_ids, positive_map)
 
 
+def tokenize_boxes(caption: str, spans: Sequence[Sequence[Span]], tokenizer: Tokenizer) -> TokenizedPrompt:
+    """Tokens of a text to learn from, and which of them spell each box's phrases.
+
+    Args:
+        caption: any text; one of more than 256 tokens is cut there.
+        spans: (N) for each box its character ranges in the caption.
+        tokenizer: as for `tokenize`.
+
+    Returns:
+        The tokens; the positive map has a row for each box, all zero where no token within reach spells its phrase.
+    """
+    encoding = tokenizer.encode(caption)
+    input_ids = torch.tensor(encoding.ids, dtype=torch.int64)
+    positive_map = torch.zeros(len(spans), len(input_ids))
+    for ranges, row in zip(spans, positive_map, strict=True):
+        for span in ranges:
+            row[_tokens_of(encoding, span, len(caption))] = 1
+    if len(input_ids) > MAX_TOKENS:
+        # The text ends with [SEP], however it was cut.
+        input_ids = torch.cat((input_ids[: MAX_TOKENS - 1], input_ids[-1:]))
+        positive_map = torch.cat((positive_map[:, : MAX_TOKENS - 1], positive_map.new_zeros(len(spans), 1)), dim=1)
+    return TokenizedPrompt(input_ids, positive_map)
+
+
 def _tokens_of(encoding: Encoding, span: Span, length: int) -> slice:
     """The tokens of a character range, as a slice; empty if there are none.
 

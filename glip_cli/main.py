@@ -14,6 +14,7 @@ from glip_cli import data, models
 from glip_cli.export import export
 from glip_cli.label import label
 from glip_cli.output import say
+from glip_cli.pretrain import pretrain
 
 app = typer.Typer(
     name="glip",
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command("label")(label)
 app.command("export")(export)
+app.command("pretrain")(pretrain)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 

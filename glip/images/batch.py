@@ -32,12 +32,15 @@ def resized_hw(size_hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
     """
     if not isinstance(imgsz, Integral) or not 32 <= imgsz <= 4096:
         raise InputError(f"imgsz must be a whole number from 32 to 4096, not {imgsz!r}. 800 is the published size.")
-    imgsz = int(imgsz)
+    return fitted_hw(size_hw, int(imgsz), round(int(imgsz) * _LONG_SIDE / _SHORT_SIDE))
+
+
+def fitted_hw(size_hw: tuple[int, int], short_side: int, limit: int) -> tuple[int, int]:
+    """The size at which the short side is `short_side`, or less if the long side would be longer than `limit`."""
     height, width = size_hw
     short, long = min(size_hw), max(size_hw)
-    limit = round(imgsz * _LONG_SIDE / _SHORT_SIDE)
     # Rounding here, truncation below, as published: the golden numbers need both.
-    size = round(limit * short / long) if long / short * imgsz > limit else imgsz
+    size = round(limit * short / long) if long / short * short_side > limit else short_side
     # Thinner than 1 : 2 * limit, where the published rule gives a side of no pixels.
     small, large = (size, int(size * long / short)) if size else (1, limit)
     return (large, small) if width < height else (small, large)
@@ -70,10 +73,14 @@ def prepare(image: Image.Image, imgsz: int = 800) -> PreparedImage:
     height, width = resized_hw(size_hw, imgsz)
     if (height, width) != size_hw:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return PreparedImage(normalised(image), size_hw, (height, width))
+
+
+def normalised(image: Image.Image) -> Tensor:
+    """An RGB picture as it is, in the numbers the model reads: (3, h, w) float32, BGR."""
     rgb = torch.from_numpy(np.array(image))
     bgr = rgb.flip(-1).permute(2, 0, 1).contiguous().to(torch.float32)
-    pixels = bgr.sub_(torch.tensor(_MEAN_BGR)[:, None, None]).div_(torch.tensor(_STD_BGR)[:, None, None])
-    return PreparedImage(pixels, size_hw, (height, width))
+    return bgr.sub_(torch.tensor(_MEAN_BGR)[:, None, None]).div_(torch.tensor(_STD_BGR)[:, None, None])
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,9 @@ from torchvision.ops import deform_conv2d
 
 from glip.model.precision import at_least_float32
 
+# Numbers in the columns of one product (64 MiB in float32).
+COLUMNS_AT_ONCE = 2**24
+
 
 def deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     """A 3x3 deformable convolution with padding 1.
@@ -67,13 +70,19 @@ def deform_conv_plain(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, b
 def _deform_conv_bags(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     height, width = x.shape[2:]
     taps = weight.permute(0, 2, 3, 1).flatten(1)
+    cells = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H * W, D)
+    # Small maps of several pictures go together: in training the number of calls is what costs. Large ones go alone:
+    # their columns would leave the cache.
+    together = max(1, COLUMNS_AT_ONCE // (mask[0].numel() * x.shape[1]))
     outputs = []
-    for picture, shifts, weights in zip(x, at_least_float32(offset), at_least_float32(mask), strict=True):
+    for start in range(0, len(x), together):
+        some = slice(start, start + together)
+        shifts, weights = at_least_float32(offset[some]), at_least_float32(mask[some])
         index, share = _bilinear_neighbours(shifts, weights, (height, width), stride)
-        cells = picture.permute(1, 2, 0).reshape(height * width, -1)
-        columns = F.embedding_bag(index, cells, per_sample_weights=share.to(cells.dtype), mode="sum")
-        outputs.append(F.linear(columns.view(*shifts.shape[1:], -1), taps, bias).permute(2, 0, 1))
-    return torch.stack(outputs)
+        rows = cells[some].flatten(0, 1)
+        columns = F.embedding_bag(index, rows, per_sample_weights=share.to(rows.dtype), mode="sum")
+        outputs.append(F.linear(columns.view(*shifts.shape[::2], shifts.shape[3], -1), taps, bias))
+    return torch.cat(outputs).permute(0, 3, 1, 2)
 
 
 def _bilinear_neighbours(
@@ -82,27 +91,29 @@ def _bilinear_neighbours(
     """The four cells that each tap of each output position blends, and their shares.
 
     Args:
-        shifts: (18, h, w) float32.
-        weights: (9, h, w) float32.
-        size_hw: height and width of the map that is sampled.
+        shifts: (B, 18, h, w) float32.
+        weights: (B, 9, h, w) float32.
+        size_hw: height and width of the maps that are sampled.
         stride: of the convolution.
 
     Returns:
-        (h * w * 9, 4) int32 cell numbers, row-major in the sampled map, and (h * w * 9, 4) shares; outside is zero.
+        (B * h * w * 9, 4) int32 cell numbers, row-major in the sampled maps, which lie one after the other, and
+        (B * h * w * 9, 4) shares; outside is zero.
     """
     height, width = size_hw
-    out_h, out_w = shifts.shape[1:]
+    batch, _, out_h, out_w = shifts.shape
     step = torch.arange(3, device=shifts.device)
     rows = torch.arange(out_h, device=shifts.device) * stride - 1
     columns = torch.arange(out_w, device=shifts.device) * stride - 1
-    dy, dx = shifts.view(9, 2, out_h, out_w).unbind(1)
-    y = (dy + (rows[None, :] + step.repeat_interleave(3)[:, None])[:, :, None]).flatten(1).t()
-    x = (dx + (columns[None, :] + step.repeat(3)[:, None])[:, None, :]).flatten(1).t()
+    dy, dx = shifts.view(batch, 9, 2, out_h, out_w).unbind(2)
+    y = (dy + (rows[None, :] + step.repeat_interleave(3)[:, None])[:, :, None]).flatten(2).transpose(1, 2)
+    x = (dx + (columns[None, :] + step.repeat(3)[:, None])[:, None, :]).flatten(2).transpose(1, 2)
+    weights = weights.flatten(2).transpose(1, 2)
     top, left = y.floor(), x.floor()
     low, right = y - top, x - left
     # Each neighbour counts only if it lies inside the map.
-    share_top = (1 - low) * ((top >= 0) & (top < height)) * weights.flatten(1).t()
-    share_bottom = low * ((top >= -1) & (top < height - 1)) * weights.flatten(1).t()
+    share_top = (1 - low) * ((top >= 0) & (top < height)) * weights
+    share_bottom = low * ((top >= -1) & (top < height - 1)) * weights
     share_left = (1 - right) * ((left >= 0) & (left < width))
     share_right = right * ((left >= -1) & (left < width - 1))
     row_top, row_bottom = top.clamp(0, height - 1) * width, (top + 1).clamp(0, height - 1) * width
@@ -113,4 +124,5 @@ def _bilinear_neighbours(
     share = torch.stack(
         (share_top * share_left, share_top * share_right, share_bottom * share_left, share_bottom * share_right), dim=-1
     )
-    return index.view(-1, 4).int(), share.view(-1, 4)
+    first = torch.arange(batch, dtype=torch.int32, device=shifts.device) * (height * width)
+    return (index.int() + first[:, None, None, None]).view(-1, 4), share.view(-1, 4)

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
+from timm.layers import DropPath
+from torch import nn
+from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from glip.errors import InputError
+from glip.model.fpn import DropBlock
 from glip.model.glip import GLIP
 from glip.prompts import MAX_TOKENS
 
@@ -73,6 +77,13 @@ def enter_train_mode(model: GLIP, mode: str) -> None:
     model.train()
     for name in learns.resting:
         model.get_submodule(name).eval()
+
+
+def rest_randomness(model: GLIP) -> None:
+    """Switches off dropout, drop path and DropBlock in a model that is in training mode. Not published."""
+    for module in model.modules():
+        if isinstance(module, (nn.Dropout, BertSelfAttention, DropPath, DropBlock)):
+            module.eval()
 
 
 def _find(mode: str) -> Learns:

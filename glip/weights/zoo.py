@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from glip.errors import InputError
-from glip.model.config import GLIP_L, GLIP_T, GLIP_T_A, GLIPConfig
+from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig
 from glip.weights.names import Layout
 
-ARCHITECTURES: Mapping[str, GLIPConfig] = {"glip-t-a": GLIP_T_A, "glip-t": GLIP_T, "glip-l": GLIP_L}
+ARCHITECTURES: Mapping[str, GLIPConfig] = {
+    "glip-t-a": GLIP_T_A,
+    "glip-t": GLIP_T,
+    "glip-l": GLIP_L,
+    "nano": GLIP_NANO,
+}
 DEFAULT = "glip-t"
 
 _OPENMMLAB = "https://download.openmmlab.com"

@@ -14,9 +14,10 @@ from glip.data.synthetic.naming import Thing, Vocabulary, fits, said
 
 BoxXYWH = tuple[float, float, float, float]
 MOST_PHRASES = 5
-_NUMBERS = dict(enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=2))
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+RELATIONS = ("left of", "right of", "above", "below")
 _LINK = re.compile(r" (?=(?:of|with|without|and|in|on|over|at|holding|behind|throwing|screaming|savouring) )")
-_OPENINGS = ("", "", "a picture of ", "I see ", "here you see ")
+OPENINGS = ("", "", "a picture of ", "I see ", "here you see ")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def write_caption(
         vocabulary: what may be said.
     """
     mentions = _mentions(things, vocabulary, rng)
-    writer = _Writer(rng.choice(_OPENINGS))
+    writer = _Writer(rng.choice(OPENINGS))
     for place, mention in enumerate(mentions):
         last = place == len(mentions) - 1
         relation = _relation(mentions[place - 1], mention, boxes_xywh) if place % 2 else None
@@ -94,7 +95,7 @@ def _mentions(things: Sequence[Thing], vocabulary: Vocabulary, rng: random.Rando
         if spoken.isdisjoint(objects) and len(mentions) < wanted:
             spoken.update(objects)
             if len(objects) > 1:
-                mentions.append(_Mention(f"{_NUMBERS.get(len(objects), 'many')} ", plural(name), objects))
+                mentions.append(_Mention(f"{_number(len(objects))} ", plural(name), objects))
             else:
                 mentions.append(_Mention(article(name), name, objects))
     return mentions
@@ -105,15 +106,13 @@ def _relation(one: _Mention, other: _Mention, boxes_xywh: Sequence[BoxXYWH]) -> 
     if len(one.objects) > 1 or len(other.objects) > 1:
         return None
     (x, y, width, height), (x2, y2, width2, height2) = boxes_xywh[one.objects[0]], boxes_xywh[other.objects[0]]
-    if x + width <= x2:
-        return "left of"
-    if x2 + width2 <= x:
-        return "right of"
-    if y + height <= y2:
-        return "above"
-    if y2 + height2 <= y:
-        return "below"
-    return None
+    plain_to_see = (x + width <= x2, x2 + width2 <= x, y + height <= y2, y2 + height2 <= y)
+    return next((relation for relation, seen in zip(RELATIONS, plain_to_see, strict=True) if seen), None)
+
+
+def _number(count: int) -> str:
+    """In a word; from two."""
+    return NUMBERS[count - 2] if count - 2 < len(NUMBERS) else "many"
 
 
 def article(name: str) -> str:

@@ -1,0 +1,114 @@
+"""Scenes without end to learn from: with class lists, some with sentences. Every one follows from its number."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glip.data.examples import Example, Span
+from glip.data.synthetic.cast import Look, Split, cast_of
+from glip.data.synthetic.pool import load_pool
+from glip.data.synthetic.scenes import Scene, SceneMaker
+from glip.prompts import SEPARATOR
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Scenes of some size: the root of width times height, in pixels, and how often they come."""
+
+    least: int
+    most: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class SceneStream:
+    """Scenes as examples.
+
+    Attributes:
+        seed: another seed gives other scenes.
+        split: see `cast_of`.
+        names: pictures are taken from the so many simplest names; None: all.
+        shapes: share of the objects that are drawn shapes.
+        objects: fewest and most objects in a scene.
+        sides: sizes to draw from.
+        widest: largest ratio of a scene's sides.
+        asked: least and most names in a class list.
+        sentences: share of the scenes whose text is a sentence about them instead of a class list.
+        group: so many scenes in a row have one size, so that a batch needs no padding.
+        sprites: folder of pictures instead of the emoji font.
+    """
+
+    seed: int = 0
+    split: Split = "train"
+    names: int | None = None
+    shapes: float = 0.4
+    objects: tuple[int, int] = (1, 12)
+    sides: tuple[Sides, ...] = (Sides(160, 480),)
+    widest: float = 1.5
+    asked: tuple[int, int] = (5, 25)
+    sentences: float = 0.15
+    group: int = 1
+    sprites: Path | None = None
+
+    @property
+    def epoch_length(self) -> int | None:
+        """None: no scene comes twice."""
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker loads the pictures itself, which is faster than sending them.
+        return {name: value for name, value in vars(self).items() if name != "maker"}
+
+    @cached_property
+    def maker(self) -> SceneMaker:
+        """What draws the scenes."""
+        pool = load_pool(self.sprites)
+        if self.names is not None:
+            pool = pool.simplest(self.names)
+        cast = cast_of(self.split, pool.trained, pool.held_out, self.shapes)
+        return SceneMaker(pool, cast, self.seed, Look(objects=self.objects))
+
+    def example(self, position: int) -> Example:
+        """Scene number `position`."""
+        scene = self.maker.scene(position, self.size_wh(position))
+        rng = random.Random(f"{self.seed}/kind/{position}")  # noqa: S311  # pictures, no secret
+        return _sentence(scene) if rng.random() < self.sentences else self._class_list(scene, position)
+
+    def size_wh(self, position: int) -> tuple[int, int]:
+        """Width and height of a scene, multiples of 32 such that nothing is padded."""
+        rng = random.Random(f"{self.seed}/size/{position // self.group}")  # noqa: S311
+        sides = rng.choices(self.sides, [item.weight for item in self.sides])[0]
+        side, ratio = rng.uniform(sides.least, sides.most), self.widest ** rng.uniform(-0.5, 0.5)
+        return round(side * ratio / 32) * 32, round(side / ratio / 32) * 32
+
+    def _class_list(self, scene: Scene, position: int) -> Example:
+        asked = self.maker.names(position, scene, self.asked)
+        spans: list[list[Span]] = [[] for _ in scene.objects]
+        caption = ""
+        for name in asked:
+            caption += SEPARATOR if caption else ""
+            for index in name.objects:
+                spans[index].append((len(caption), len(caption) + len(name.name)))
+            caption += name.name
+        return _example(scene, caption, spans)
+
+
+def _sentence(scene: Scene) -> Example:
+    spans: list[list[Span]] = [[] for _ in scene.objects]
+    for phrase in scene.caption.phrases:
+        for index in phrase.objects:
+            spans[index].append(phrase.span)
+    return _example(scene, scene.caption.text, spans)
+
+
+def _example(scene: Scene, caption: str, spans: list[list[Span]]) -> Example:
+    named = [index for index, ranges in enumerate(spans) if ranges]
+    boxes = np.array([scene.objects[index].box_xywh for index in named], dtype=np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return Example(scene.image, caption, boxes, tuple(tuple(spans[index]) for index in named))
