@@ -36,8 +36,9 @@ class Detector:
 
     Attributes:
         name: of the checkpoint, as it was asked for.
-        sha256: of the checkpoint's tensors file (and tuned prompt, if any); says which numbers made a result.
+        sha256: of the checkpoint's tensors file (and tuned prompt or adapter, if any); says which numbers made a result.
         precision: fp32 (equal to the published model), bf16 or fp16 (matrix products in half precision).
+        imgsz: short side in pixels at which the model is meant to look at pictures: 800 for the published ones.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Detector:
         sha256: str,
         device: str = "auto",
         precision: str = "fp32",
+        imgsz: int = 800,
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)
@@ -57,6 +59,7 @@ class Detector:
         self.name = name
         self.sha256 = sha256
         self.precision = precision
+        self.imgsz = imgsz
         self.tokenizer = tokenizer
         self._model = model.eval().requires_grad_(False).to(self.device)
         self._encoded: OrderedDict[Prompt, tuple[TextFeatures, Tensor]] = OrderedDict()
@@ -66,7 +69,7 @@ class Detector:
         images: ImageInput | Sequence[ImageInput],
         prompt: str | Sequence[str] | Prompt,
         score_threshold: float = 0.05,
-        imgsz: int = 800,
+        imgsz: int | None = None,
         batch_size: int = 1,
     ) -> list[Detections]:
         """Looks for the names of a prompt in pictures.
@@ -77,6 +80,7 @@ class Detector:
             score_threshold: least score of a detection. Up to 0.05 it is the published threshold, which looks at the
                 phrase's score before centerness is multiplied in.
             imgsz: short side in pixels that pictures are resized to; the long side stays below imgsz * 1333 / 800.
+                None: what the model is meant for.
             batch_size: pictures that run together. Only pictures of equal padded size do, so results do not depend on
                 it (but for rounding).
 
@@ -95,7 +99,7 @@ class Detector:
         prompts = self._prompts(prompt)
         selection = replace(PUBLISHED, candidate_threshold=min(score_threshold, PUBLISHED.candidate_threshold))
         results: list[Detections | None] = [None] * len(sources)
-        for positions, batch in _batches(sources, imgsz, batch_size):
+        for positions, batch in _batches(sources, self.imgsz if imgsz is None else imgsz, batch_size):
             for position, found in zip(positions, self.detect(batch, prompts, selection), strict=True):
                 strong = found.scores >= score_threshold
                 results[position] = found if score_threshold <= PUBLISHED.candidate_threshold else found.filter(strong)
@@ -116,8 +120,26 @@ class Detector:
         Returns:
             One `Detections` a picture; labels count through all chunks.
         """
+        return self.detect_in(self.look(batch), batch, prompts, selection)
+
+    @torch.inference_mode()
+    def look(self, batch: ImageBatch) -> list[Tensor]:
+        """The pyramid maps of a batch, (B, C, h, w) each: all that is seen of its pictures, whatever is asked."""
         with self._autocast():
-            maps = self._model.encode_image(batch.pixels.to(self.device))
+            return self._model.encode_image(batch.pixels.to(self.device))
+
+    @torch.inference_mode()
+    def detect_in(
+        self, maps: list[Tensor], batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection = PUBLISHED
+    ) -> list[Detections]:
+        """`detect` for a batch that was looked at before.
+
+        Args:
+            maps: what `look` gave.
+            batch: whose; its pixels are not read.
+            prompts, selection: as for `detect`.
+        """
+        with self._autocast():
             chunks = [self._ground(maps, prompt, batch, selection) for prompt in prompts]
         offsets = [sum(len(prompt.phrases) for prompt in prompts[:index]) for index in range(len(prompts))]
         names = tuple(phrase for prompt in prompts for phrase in prompt.phrases)
@@ -157,6 +179,7 @@ class Detector:
 def load_detector(
     name_or_path: str | Path = "glip-t",
     *,
+    adapter: Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
     offline: bool = False,
@@ -166,29 +189,37 @@ def load_detector(
 
     Args:
         name_or_path: a name of `glip models list`, a model folder, or a published `.pth` file.
+        adapter: what `glip finetune` has learned beside this checkpoint; None: the checkpoint as it is.
         device: auto, cpu, mps, cuda or cuda:N.
         precision: fp32, bf16 or fp16.
         offline: never touch the network.
         on_download: called with what is being downloaded, bytes so far and bytes in all (None if unknown).
 
     Raises:
-        InputError: the name, the file, the device or the precision cannot be used.
+        InputError: the name, a file, the device or the precision cannot be used, or the adapter is of another model.
         JobFailed: a download failed.
     """
+    from glip.weights.adapter import check_base, load_adapter
     from glip.weights.checkpoint import open_model
 
     # Before any download or load: these two answers cost nothing.
     check_precision(precision, choose_device(device))
+    tuned = None if adapter is None else load_adapter(adapter)
     folder = open_model(str(name_or_path), offline=offline, on_download=on_download)
+    if tuned is not None:
+        check_base(tuned, folder.identity, folder.name)
     model = build_glip(folder.config, folder.state_dict())
     model.set_prompt_offset(folder.prompt())
+    if tuned is not None:
+        tuned.put_on(model)
     return Detector(
         model,
         folder.tokenizer(),
         name=folder.name,
-        sha256=folder.identity,
+        sha256=folder.identity if tuned is None else tuned.identity(folder.identity),
         device=device,
         precision=precision,
+        imgsz=folder.config.imgsz,
     )
 
 

@@ -76,7 +76,10 @@ def label(
     batch: Annotated[
         int | None, typer.Option("--batch", help="Most pictures that run together.", show_default="8 on a GPU, else 1")
     ] = None,
-    imgsz: Annotated[int, typer.Option("--imgsz", help="Short side in pixels that pictures are resized to.")] = 800,
+    imgsz: Annotated[
+        int | None,
+        typer.Option("--imgsz", help="Short side in pixels that pictures are resized to. [default: the model's, 800]"),
+    ] = None,
     tile: Annotated[
         int | None, typer.Option("--tile", help="Look at tiles of so many pixels as well, for small objects.")
     ] = None,
@@ -144,10 +147,10 @@ def label(
     if dry_run:
         _show_plan(plan_label(job, load), as_json)
         return
-    _show(run(job, load=load, watcher=_Terminal()), as_json)
+    _show(run(job, load=load, watcher=Terminal()), as_json)
 
 
-class _Terminal:
+class Terminal:
     """Shows a job's progress on stderr, and ends it in good order at the first Ctrl-C."""
 
     def __init__(self) -> None:

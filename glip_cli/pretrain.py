@@ -23,7 +23,11 @@ def pretrain(
     init: Annotated[
         Path | None, typer.Option("--init", help="Model folder to go on from, instead of the preset's beginning.")
     ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", help="Folder of the data sets; not needed for nano's scenes.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that make batches.")] = 1,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even where there is a GPU.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,7 +38,7 @@ def pretrain(
 
     chosen = changed(find_preset(preset), read_changes(settings) if settings else {})
     chosen = changed(chosen, dict(parse_change(text) for text in change or []))
-    with progress("Training", chosen.fit.schedule.steps, unit="steps") as bar:
+    with progress("Training", chosen.fit.schedule.steps or None, unit="steps") as bar:
         done = 0
 
         def advance(step: int) -> None:
@@ -42,7 +46,7 @@ def pretrain(
             bar.advance(step - done)
             done = step
 
-        folder = run(PretrainJob(chosen, out, init, workers, cpu), advance)
+        folder = run(PretrainJob(chosen, out, init, data_root, workers, offline, cpu), advance)
     if folder is None:
         return
     if as_json:

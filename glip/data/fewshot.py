@@ -56,4 +56,4 @@ def draw_few_shot(dataset: CocoDataset, shots: int, seed: int) -> FewShot:
 
 
 def _is_valid(box: CocoAnnotation) -> bool:
-    return box.bbox[2] > 1 or box.bbox[3] > 1
+    return box.bbox[2] > 1 and box.bbox[3] > 1

@@ -42,10 +42,12 @@ class Asked:
     Attributes:
         prompts: the class list, or a caption per picture.
         unasked: names of pictures of which nothing can be asked, with the reason.
+        further: more captions of pictures that have several, by name; labels count on through all of a picture's.
     """
 
     prompts: PromptSet
     unasked: Mapping[str, str] = field(default_factory=dict)
+    further: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
 
     @property
     def by_caption(self) -> bool:
@@ -54,13 +56,31 @@ class Asked:
 
     def of(self, name: str) -> tuple[Prompt, ...] | str:
         """The prompts of one picture, or the reason why there are none."""
-        return self.unasked[name] if name in self.unasked else self.prompts.for_image(name)
+        if name in self.unasked:
+            return self.unasked[name]
+        return self.prompts.for_image(name) + self.further.get(name, ())
 
     def mark(self, name: str) -> str:
         """Changes when a picture's own question does; empty where all pictures are asked the same."""
         if not self.by_caption:
             return ""
         return "-" + hashlib.sha256(repr(self.of(name)).encode(errors="replace")).hexdigest()[:16]
+
+
+def in_one(prompts: Sequence[Prompt]) -> Prompt:
+    """Several captions of a picture as one text, a line each, with the places of their phrases in it; for records."""
+    starts = [0]
+    for prompt in prompts:
+        starts.append(starts[-1] + len(prompt.caption) + 1)
+    return Prompt(
+        "\n".join(prompt.caption for prompt in prompts),
+        tuple(phrase for prompt in prompts for phrase in prompt.phrases),
+        tuple(
+            tuple((start + first, start + end) for first, end in spans)
+            for start, prompt in zip(starts, prompts, strict=False)
+            for spans in prompt.spans
+        ),
+    )
 
 
 def one_caption(caption: str, spans: Spans, names: Sequence[str], tokenizer: Tokenizer) -> Asked:

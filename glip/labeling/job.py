@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol, get_args
@@ -37,6 +38,8 @@ from glip.model.postprocess import PUBLISHED
 RECORDED_DETECTIONS = 300  # more than the 100 published, so that `glip export --max-det` has a choice
 GPU_BATCH = 8
 
+Settle = Callable[[PictureDetector, Sequence[ImageFile]], LabelSettings]
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,13 +51,14 @@ class LabelJob:
         sources: folders, pictures, globs and list files; addresses, see `list_images`.
         names: what to find: class names, or every phrase of the class file; () where there are captions.
         model: name of a checkpoint, a model folder or a file.
+        adapter: what `glip finetune` has learned beside it; None: nothing.
         out: the folder that everything is written into.
         floor: least score that is recorded.
         conf: least score that the annotation file shows.
         device: auto, cpu, mps, cuda or cuda:N.
         precision: fp32, bf16 or fp16.
         batch: most pictures that run together; None: 8 on a GPU, else 1.
-        imgsz: short side in pixels that pictures are resized to.
+        imgsz: short side in pixels that pictures are resized to; None: what the model is meant for.
         limit: only the first so many pictures; None: all.
         record: what is recorded: `detections`, or `candidates` before NMS.
         overwrite: forget what the folder holds.
@@ -78,7 +82,7 @@ class LabelJob:
     device: str = "auto"
     precision: str = "fp32"
     batch: int | None = None
-    imgsz: int = 800
+    imgsz: int | None = None
     limit: int | None = None
     record: RecordKind = "detections"
     overwrite: bool = False
@@ -91,6 +95,7 @@ class LabelJob:
     captions: CaptionSource | None = None
     tiling: Tiling | None = None
     report: bool = True
+    adapter: Path | None = None
 
     def __post_init__(self) -> None:
         for option, value in (("floor", self.floor), ("conf", self.conf)):
@@ -118,7 +123,8 @@ class LabelJob:
                 "--tile and --record candidates exclude each other: what several tiles see of one object is merged "
                 "before it is recorded. Leave one of them out."
             )
-        resized_hw((1, 1), self.imgsz)  # refuses a size that no picture could be resized to
+        if self.imgsz is not None:
+            resized_hw((1, 1), self.imgsz)  # refuses a size that no picture could be resized to
 
     def to_json(self) -> dict[str, Any]:
         """The job as plain values that JSON can carry."""
@@ -208,6 +214,7 @@ def label(
     load: Callable[[LabelJob], PictureDetector] | None = None,
     engine: Engine | None = None,
     watcher: Watcher | None = None,
+    settle: Settle | None = None,
 ) -> LabelSummary:
     """Labels the pictures of a job that are not labelled yet, and writes the outputs about all of them.
 
@@ -216,6 +223,8 @@ def label(
         load: opens the model; without it, `glip.detector.load_detector`.
         engine: where to work; without it, here.
         watcher: follows the job.
+        settle: what the job means for a detector and the pictures; without it, `settings_of`. A benchmark asks and
+            limits as its protocol says, which no option can.
 
     Raises:
         InputError: no pictures, a changed question, another run in the folder, an option that cannot be used.
@@ -228,7 +237,8 @@ def label(
         raise JobFailed(f"Cannot make the folder {job.out}: {error.strerror}. Choose another with --out.") from error
     with only_run(job.out):
         detector = (load or load_model)(job)
-        return _label(job, listing, detector, engine or LocalEngine(), watcher or _NoWatcher())
+        settings = (settle or partial(settings_of, job))(detector, listing)
+        return _label(job, listing, detector, settings, engine or LocalEngine(), watcher or _NoWatcher())
 
 
 def load_model(job: LabelJob, on_download: Callable[[str, int, int | None], None] | None = None) -> PictureDetector:
@@ -236,7 +246,12 @@ def load_model(job: LabelJob, on_download: Callable[[str, int, int | None], None
     from glip.detector import load_detector
 
     return load_detector(
-        job.model, device=job.device, precision=job.precision, offline=job.offline, on_download=on_download
+        job.model,
+        adapter=job.adapter,
+        device=job.device,
+        precision=job.precision,
+        offline=job.offline,
+        on_download=on_download,
     )
 
 
@@ -279,10 +294,14 @@ def _refuse_remote(sources: Iterable[str]) -> None:
 
 
 def _label(
-    job: LabelJob, everything: Sequence[ImageFile], detector: PictureDetector, engine: Engine, watcher: Watcher
+    job: LabelJob,
+    everything: Sequence[ImageFile],
+    detector: PictureDetector,
+    settings: LabelSettings,
+    engine: Engine,
+    watcher: Watcher,
 ) -> LabelSummary:
     """The job, in a folder that is ours."""
-    settings = settings_of(job, detector, everything)
     # Whoever reads run.json later, elsewhere, still finds the pictures.
     noted = replace(job, sources=tuple(map(_noted, job.sources)))
     answer_only(job.out, describe_run(settings, detector, job.model, job.record, noted.to_json()), anew=job.overwrite)
@@ -330,7 +349,7 @@ def settings_of(job: LabelJob, detector: PictureDetector, listing: Sequence[Imag
         asked=_asked(job, detector, listing),
         selection=selection,
         floor=job.floor,
-        imgsz=job.imgsz,
+        imgsz=job.imgsz or detector.imgsz,
         # A caption is hardly ever shared: pictures would only wait for company.
         batch=1 if job.captions else job.batch or (GPU_BATCH if detector.device.type == "cuda" else 1),
         tiling=job.tiling,

@@ -113,6 +113,11 @@ class Chooser:
         phrases = np.asarray(record.labels, np.int64)[order]
         return Detections(boxes[order], scores[order], phrases, tuple(record.names or ()))
 
+    def places(self, record: Record) -> tuple[Integers, Integers]:
+        """Of the same boxes, their (K,) places in the record and their (K,) classes, best first."""
+        order, _, _, labels = self._keep(record)
+        return order, labels[order]
+
     def _keep(self, record: Record) -> tuple[Integers, Floats, Floats, Integers]:
         """Places of the boxes that are kept, best first, and the boxes, scores and classes that they index."""
         # Nothing under the lowest threshold can matter: not as a box, and not as a negative, which claims weaker

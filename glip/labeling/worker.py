@@ -29,7 +29,7 @@ from glip.images import (
     prepare,
     read_image,
 )
-from glip.labeling.asking import Asked
+from glip.labeling.asking import Asked, in_one
 from glip.labeling.readahead import read_ahead
 from glip.labeling.records import Record
 from glip.labeling.seams import merge_views
@@ -55,6 +55,7 @@ class PictureDetector(Protocol):
     sha256: str
     device: torch.device
     precision: str
+    imgsz: int
     tokenizer: Tokenizer
 
     def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:
@@ -254,7 +255,7 @@ class LabelWorker:
         # before centerness is multiplied in; a higher floor applies to the score that is shown.
         if self._settings.floor > self._settings.selection.candidate_threshold:
             found = found.filter(found.scores >= np.float32(self._settings.floor))
-        own = picture.prompts[0] if self._settings.asked.by_caption else None
+        own = in_one(picture.prompts) if self._settings.asked.by_caption else None
         return Record.of(
             found,
             file_name=picture.file.name,

@@ -56,7 +56,9 @@ def make_batch(examples: Sequence[Example], tokenizer: Tokenizer) -> TrainingBat
     A box that no token within reach spells is left out, and so is one that lies outside of its picture.
     """
     pictures = [
-        PreparedImage(normalised(example.image), (example.image.height,) * 2, (example.image.height, example.image.width))
+        PreparedImage(
+            normalised(example.image), (example.image.height,) * 2, (example.image.height, example.image.width)
+        )
         for example in examples
     ]
     texts = [tokenize_boxes(example.caption, example.spans, tokenizer) for example in examples]

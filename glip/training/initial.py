@@ -14,7 +14,7 @@ from glip.model.dyhead import DeformConv, DyHeadBlock
 from glip.model.fusion import ImageTextAttention
 from glip.model.glip import GLIP, build_glip
 
-# Of a linear layer's weights, times the root of its inputs: the usual 0.02 at 768 inputs, and the same reach below that.
+# Deviation of a linear layer's weights, times the root of its inputs: the usual 0.02 where there are 768.
 _SPREAD = 0.55
 
 

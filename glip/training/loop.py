@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,16 @@ from glip.model.glip import GLIP, RawOutputs
 from glip.training.batches import TrainingBatch
 from glip.training.losses import Criterion, Losses
 from glip.training.modes import enter_train_mode, rest_randomness, select_trainable
-from glip.training.optimizer import MovingAverage, Rates, make_optimizer, optimizer_tensors, restore_optimizer, set_rates
+from glip.training.optimizer import (
+    MovingAverage,
+    Rates,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    set_rates,
+)
 from glip.training.processes import Processes
+from glip.training.recompute import recompute_blocks
 from glip.training.saving import Saved, add_metrics, cut_metrics, load_newest, save
 from glip.training.schedule import Plateau, Schedule
 
@@ -128,7 +136,9 @@ def fit(
         JobFailed: the loss is not finite again and again, or nothing can be written.
         InputError: the checkpoint to go on from is damaged.
     """
-    return _Run(model, settings, out, processes or Processes(settings.precision), forward, validate, advance).go(batches)
+    return _Run(model, settings, out, processes or Processes(settings.precision), forward, validate, advance).go(
+        batches
+    )
 
 
 class _Run:
@@ -146,6 +156,8 @@ class _Run:
         self.forward, self.validate, self.advance = forward, validate, advance
         select_trainable(model, settings.mode)
         self.model = model.to(processes.device)
+        if settings.recompute:
+            recompute_blocks(self.model)
         self.learning = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.optimizer = make_optimizer(self.model, settings.rates)
         self.average = (
@@ -201,7 +213,8 @@ class _Run:
     def _step(self, wrapped: Any, stream: Iterator[TrainingBatch], step: int) -> tuple[Losses, float, int]:
         # What dropout draws depends on the step alone, so that a resumed run draws the same.
         torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1009 + self.processes.index)
-        set_rates(self.optimizer, self.settings.schedule.at(step) * self.plateau.factor)
+        schedule = self.settings.schedule
+        set_rates(self.optimizer, schedule.at(step) * self.plateau.factor, schedule.weight_decay_at(step))
         parts = self.settings.accumulate
         total, pictures = None, 0
         for part in range(parts):
@@ -271,7 +284,10 @@ class _Run:
         if not self.processes.first:
             return
         names = {id(value): name for name, value in self.learning.items()}
-        groups = {"learned": self.learning, "optimizer": optimizer_tensors(self.optimizer, names)}
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "learned": self.learning,
+            "optimizer": optimizer_tensors(self.optimizer, names),
+        }
         if self.average:
             groups["average"] = self.average.tensors
         if self.best:

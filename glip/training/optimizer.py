@@ -34,13 +34,13 @@ class Rates:
 
 
 def make_optimizer(model: nn.Module, rates: Rates) -> torch.optim.AdamW:
-    """AdamW over the parameters that learn; each group keeps its own rate as `rate` for the schedule."""
+    """AdamW over the parameters that learn; each group keeps its own `rate` and `decay` for the schedule."""
     grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             grouped.setdefault(group_of(name, parameter, rates), []).append(parameter)
     groups = [
-        {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay}
+        {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay, "decay": decay}
         for (rate, decay), parameters in grouped.items()
     ]
     return torch.optim.AdamW(groups, lr=rates.base, betas=rates.betas, foreach=True)
@@ -55,10 +55,11 @@ def group_of(name: str, parameter: Tensor, rates: Rates) -> tuple[float, float]:
     return rate, 0.0 if bare else rates.weight_decay
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Every group learns with `factor` times its own rate."""
+def set_rates(optimizer: torch.optim.Optimizer, factor: float, decay_factor: float = 1.0) -> None:
+    """Every group learns with `factor` times its own rate, and decays with `decay_factor` times its own."""
     for group in optimizer.param_groups:
         group["lr"] = group["rate"] * factor
+        group["weight_decay"] = group["decay"] * decay_factor
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:

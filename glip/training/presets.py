@@ -6,7 +6,7 @@ Source: SPEC 11.4 and 11.5, the paper's section 4 and its published configuratio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from glip.data.synthetic.stream import Sides
+from glip.data.transforms import PUBLISHED_LONGEST, PUBLISHED_SHORT_SIDES
 from glip.errors import InputError
 from glip.training.loop import FitSettings
 from glip.training.optimizer import Rates
@@ -34,22 +35,54 @@ class SceneSettings:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A data set to learn from: a layout of `data.layouts`.
+
+    Attributes:
+        layout: its name.
+        copies: how often each of its pictures comes in an epoch.
+        weight: its share of the pictures, relative to the others; None: as many as it has, every picture once.
+    """
+
+    layout: str
+    copies: int = 1
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Views:
+    """How pictures of data sets are looked at, see `Augmented`."""
+
+    sizes_short: tuple[int, ...] = PUBLISHED_SHORT_SIDES
+    longest: int = PUBLISHED_LONGEST
+    flip: float = 0.5
+
+
+@dataclass(frozen=True)
 class PretrainPreset:
     """One way to pre-train.
 
     Attributes:
         architecture: 'nano', or a published one.
-        start: 'fresh' weights, or 'published': ImageNet's Swin and BERT.
-        scenes: synthetic scenes to learn from, None for none.
+        start: 'fresh' weights, or 'published': ImageNet's Swin and BERT, the rest fresh.
         batch_size: pictures to a step, over all processes.
         fit: how to learn.
+        epochs: length of the run in rounds through the data, where `fit.schedule.steps` is 0.
+        scenes: synthetic scenes to learn from, None for none.
+        data: sets to learn from; without weights each comes as often as it has pictures, times its copies.
+        views: how their pictures are looked at.
+        seed: of the order and of what is asked.
     """
 
     architecture: str
     start: Literal["fresh", "published"]
     batch_size: int
     fit: FitSettings
+    epochs: float | None = None
     scenes: SceneSettings | None = None
+    data: tuple[Source, ...] = ()
+    views: Views = Views()
+    seed: int = 0
 
 
 _NANO = PretrainPreset(
@@ -66,8 +99,40 @@ _NANO = PretrainPreset(
         save_every=500,
     ),
 )
+_OBJECTS = (Source("objects365"),)
+_GOLDG = (Source("flickr30k"), Source("mixed-no-coco"))
+_TINY = PretrainPreset(
+    architecture="glip-t",
+    start="published",
+    batch_size=64,
+    epochs=30,
+    data=_OBJECTS,
+    fit=FitSettings(schedule=Schedule(steps=0), precision="fp16", recompute=True),
+)
+# Published with seven sets; Visual Genome, ImageNet and OpenImages are not read here.
+_LARGE = PretrainPreset(
+    architecture="glip-l",
+    start="published",
+    batch_size=64,
+    data=(Source("objects365", 2), Source("flickr30k", 8), Source("mixed-no-coco", 4), Source("cc12m"), Source("sbu")),
+    fit=FitSettings(
+        schedule=Schedule(steps=1_000_000, decay_milestones=(0.667 * 0.67, 0.667 * 0.89)),
+        mode="full",
+        rates=Rates(weight_decay=0.01),
+        average=0.0,
+        recompute=True,
+    ),
+)
 
-PRESETS: Mapping[str, PretrainPreset] = {"nano": _NANO}
+PRESETS: Mapping[str, PretrainPreset] = {
+    "nano": _NANO,
+    "glip-t-a": replace(_TINY, architecture="glip-t-a"),
+    "glip-t-b": _TINY,
+    # How often each set came is not published for these two: once.
+    "glip-t-c": replace(_TINY, data=_OBJECTS + _GOLDG),
+    "glip-t": replace(_TINY, data=_OBJECTS + _GOLDG + (Source("cc3m"), Source("sbu"))),
+    "glip-l": _LARGE,
+}
 
 
 def find_preset(name: str) -> PretrainPreset:

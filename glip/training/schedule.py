@@ -14,11 +14,12 @@ class Schedule:
     """A factor on the learning rate.
 
     Attributes:
-        steps: length of the run.
+        steps: length of the run; 0: see the preset's epochs.
         decay: 'steps': times `factor` at each milestone. 'cosine': down to `least`. 'plateau': times `factor` when the
             validation score has not risen `patience` times.
         warmup: steps over which the factor grows linearly from `warmup_from`.
         milestones: shares of the run.
+        decay_milestones: shares of the run at which the weight decay is multiplied by `factor`.
         least: smallest factor of 'cosine', smallest learning rate relative to the base of 'plateau'.
     """
 
@@ -27,6 +28,7 @@ class Schedule:
     warmup: int = 2000
     warmup_from: float = 0.001
     milestones: tuple[float, ...] = (0.67, 0.89)
+    decay_milestones: tuple[float, ...] = ()
     factor: float = 0.1
     least: float = 0.01
     patience: int = 3
@@ -41,6 +43,10 @@ class Schedule:
             done = (step - self.warmup) / max(self.steps - self.warmup, 1)
             return self.least + (1 - self.least) * (1 + math.cos(math.pi * min(done, 1))) / 2
         return 1.0
+
+    def weight_decay_at(self, step: int) -> float:
+        """The factor on the weight decay at a step from 0."""
+        return self.factor ** sum(step >= int(share * self.steps) for share in self.decay_milestones)
 
 
 @dataclass

@@ -87,6 +87,11 @@ def mirrored(host: str) -> str:
     return os.environ.get(_MIRRORS[host], "").rstrip("/") or host
 
 
+def hub_url(path: str) -> str:
+    """A file of the Hugging Face hub; HF_ENDPOINT replaces the host."""
+    return mirrored(_HUB) + path
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """A published list of word pieces."""
@@ -98,7 +103,7 @@ class Vocabulary:
     @property
     def url(self) -> str:
         """Where to fetch it; HF_ENDPOINT replaces the host."""
-        return mirrored(_HUB) + self.path
+        return hub_url(self.path)
 
 
 # Every published checkpoint was trained with these word pieces.

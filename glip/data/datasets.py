@@ -1,0 +1,252 @@
+"""Data sets as examples without end: boxes of classes with captions of their names, and captions with their boxes.
+
+Each epoch shows every picture once, in another order; an example depends on the seed and its position alone. All
+that is kept of a data set is arrays, since every worker holds a copy. Knows COCO and grounding files as they are read.
+Knows nothing of tensors, models or where published data sets lie.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from msgspec import UNSET
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from glip.data.captions import (
+    PRETRAINING,
+    ClassCaption,
+    ClassNames,
+    Packing,
+    cut_caption,
+    full_caption,
+    packed_caption,
+    sampled_caption,
+)
+from glip.data.coco import BoxXYWH, CocoDataset
+from glip.data.examples import Example, Span
+from glip.data.grounding import GroundingAnnotation, GroundingDataset
+from glip.data.order import Order
+from glip.data.pictures import Pictures, Texts, starts_of
+from glip.errors import InputError
+from glip.prompts import Wording
+
+Folders = Path | str | Sequence[Path | str]
+Sampling = Literal["pretrain", "all-names"]
+
+PSEUDO_LABEL_FLOOR = 0.5  # published: boxes of a detector are learned from above this score
+
+
+class DetectionStream:
+    """Pictures with boxes of classes; the caption is made of class names, anew for every example.
+
+    Crowds are left out, boxes are cut at the border of their picture, and those of up to one pixel in width or height
+    are left out, all as published. Pictures without a box are left out too unless asked for: the published training
+    has them in some of its lists, but skips their batches.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        folders: Folders,
+        tokenizer: Tokenizer,
+        seed: int = 0,
+        *,
+        sampling: Sampling = "pretrain",
+        shuffle_names: bool = False,
+        wordings: Sequence[Wording] | None = None,
+        copies: int = 1,
+        keep_empty: bool = False,
+    ) -> None:
+        """Reads the data set into arrays; opens no picture.
+
+        Args:
+            dataset: pictures, boxes and classes; category ids may be any.
+            folders: of the pictures; if several, a picture is looked for in each in turn.
+            tokenizer: the model's; counts what fits into a caption.
+            seed: another one gives another order and other captions.
+            sampling: 'pretrain': present names among random others, see `sampled_caption`; 'all-names': all of them
+                in the order of their ids, see `full_caption`.
+            shuffle_names: for 'all-names': in random order.
+            wordings: how each class stands in the caption, in the order of the category ids; None for the plain names.
+            copies: how often each picture comes in an epoch.
+            keep_empty: keep pictures without a box.
+
+        Raises:
+            InputError: there is no picture to learn from, no usable name, or no such folder.
+        """
+        names, label_of = dataset.names, dataset.label_of_category
+        if not names:
+            raise InputError("The data set has no category, so there is nothing to ask for.")
+        self._names = ClassNames.of(names, tokenizer, wordings)
+        sayable = set(self._names.labels)
+        by_image = dataset.boxes_by_image()
+        found = [
+            [box for box in by_image[image.id] if not box.iscrowd and label_of[box.category_id] in sayable]
+            for image in dataset.images
+        ]
+        sizes = [(image.width, image.height) for image in dataset.images]
+        self._boxes, pictures, kept = _learnable([[box.bbox for box in boxes] for boxes in found], sizes, keep_empty)
+        labels = np.array([label_of[box.category_id] for boxes in found for box in boxes], np.int32)
+        self._labels = labels[kept]
+        listed = [dataset.images[index] for index in pictures]
+        self._pictures = Pictures.of(((image.file_name, image.width, image.height) for image in listed), folders)
+        self._order = Order(_some(len(listed), "a box of a named class"), seed, copies)
+        self._sampling, self._shuffle_names = sampling, shuffle_names
+
+    @property
+    def epoch_length(self) -> int:
+        """Pictures times copies."""
+        return self._order.epoch_length
+
+    def example(self, position: int) -> Example:
+        """See `ExampleStream`.
+
+        Raises:
+            JobFailed: no picture can be read any more.
+        """
+        index, image = self._pictures.readable(self._order, position)
+        boxes, rows = self._boxes.of_picture(index)
+        labels = self._labels[rows].tolist()
+        caption = self._caption(labels, _rng(self._order.seed, position))
+        kept = [row for row, label in enumerate(labels) if label in caption.spans]
+        return Example(image, caption.text, boxes[kept], tuple((caption.spans[labels[row]],) for row in kept))
+
+    def _caption(self, labels: Iterable[int], rng: random.Random) -> ClassCaption:
+        if self._sampling == "pretrain":
+            return sampled_caption(self._names, labels, rng, PRETRAINING)
+        return full_caption(self._names, labels, rng, self._shuffle_names)
+
+
+class GroundingStream:
+    """Pictures with a caption and boxes for its phrases, one example an entry of the file.
+
+    Boxes are treated as in `DetectionStream`. Captions of more than 256 tokens are cut; a box of which no range is left
+    is left out, as is one whose score is too low.
+    """
+
+    def __init__(
+        self,
+        dataset: GroundingDataset,
+        folders: Folders,
+        tokenizer: Tokenizer,
+        seed: int = 0,
+        *,
+        score_floor: float = PSEUDO_LABEL_FLOOR,
+        packing: Packing | None = None,
+        copies: int = 1,
+        keep_empty: bool = False,
+    ) -> None:
+        """Reads the data set into arrays; opens no picture.
+
+        Args:
+            dataset: captions and boxes.
+            folders: of the pictures; if several, a picture is looked for in each in turn.
+            tokenizer: the model's.
+            seed: another one gives another order.
+            score_floor: boxes of a detector must have a higher score; boxes of people have none and are all taken.
+            packing: how often captions of other pictures join; None for never. Published for pseudo-labelled captions.
+            copies: how often each entry comes in an epoch.
+            keep_empty: keep entries without a box.
+
+        Raises:
+            InputError: there is no picture to learn from, or no such folder.
+        """
+        by_caption = dataset.boxes_by_caption()
+        found = [[box for box in by_caption[image.id] if _is_wanted(box, score_floor)] for image in dataset.images]
+        sizes = [(image.width, image.height) for image in dataset.images]
+        self._boxes, pictures, kept = _learnable([[box.bbox for box in boxes] for boxes in found], sizes, keep_empty)
+        every = [box for boxes in found for box in boxes]
+        wanted = [every[row].tokens_positive for row in kept]
+        self._spans = np.array([span for group in wanted for span in group], np.int32).reshape(-1, 2)
+        self._span_starts = starts_of(map(len, wanted))
+        listed = [dataset.images[index] for index in pictures]
+        self._pictures = Pictures.of(((image.file_name, image.width, image.height) for image in listed), folders)
+        self._captions = Texts(image.caption for image in listed)
+        self._order = Order(_some(len(listed), f"a caption and a box scored above {score_floor:g}"), seed, copies)
+        self._tokenizer, self._packing = tokenizer, packing
+
+    @property
+    def epoch_length(self) -> int:
+        """Entries times copies."""
+        return self._order.epoch_length
+
+    def example(self, position: int) -> Example:
+        """See `ExampleStream`.
+
+        Raises:
+            JobFailed: no picture can be read any more.
+        """
+        index, image = self._pictures.readable(self._order, position)
+        boxes, rows = self._boxes.of_picture(index)
+        caption, spans = cut_caption(self._captions[index], [self._spans_of(row) for row in rows], self._tokenizer)
+        kept = [row for row, group in enumerate(spans) if group]
+        caption, start = self._packed(caption, _rng(self._order.seed, position))
+        moved = tuple(tuple((start + first, start + last) for first, last in spans[row]) for row in kept)
+        return Example(image, caption, boxes[kept], moved)
+
+    def _spans_of(self, row: int) -> list[Span]:
+        spans = self._spans[self._span_starts[row] : self._span_starts[row + 1]]
+        return [(start, end) for start, end in spans.tolist()]
+
+    def _packed(self, caption: str, rng: random.Random) -> tuple[str, int]:
+        if self._packing is None:
+            return caption, 0
+        others = [self._captions[rng.randrange(len(self._captions))] for _ in range(self._packing.draw(rng))]
+        return packed_caption(caption, [other for other in others if other != caption], rng, self._tokenizer)
+
+
+@dataclass(frozen=True, eq=False)
+class _Boxes:
+    """Boxes of the pictures that are learned from: (M, 4) in one row, and (N + 1,) where each picture's start."""
+
+    boxes: NDArray[np.float32]
+    starts: NDArray[np.int64]
+
+    def of_picture(self, index: int) -> tuple[NDArray[np.float32], range]:
+        """(n, 4) the boxes of a picture, and their rows among all."""
+        rows = range(int(self.starts[index]), int(self.starts[index + 1]))
+        return self.boxes[rows.start : rows.stop], rows
+
+
+def _learnable(
+    bboxes_xywh: Sequence[Sequence[BoxXYWH]], sizes_wh: Sequence[tuple[int, int]], keep_empty: bool
+) -> tuple[_Boxes, list[int], list[int]]:
+    """What can be learned from, of the boxes and the size of every picture.
+
+    Returns:
+        The boxes; (N) the numbers of their pictures and (M) their own numbers, among all given.
+    """
+    counts = [len(group) for group in bboxes_xywh]
+    boxes = np.fromiter(chain.from_iterable(chain.from_iterable(bboxes_xywh)), np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    picture = np.repeat(np.arange(len(counts)), counts)
+    limits = np.array(sizes_wh, np.float64).reshape(-1, 2)[picture]
+    boxes = np.clip(boxes, 0, np.concatenate((limits, limits), axis=1))
+    # The published boxes end at x + width - 1, so that one of a pixel is empty there.
+    kept = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > 1).all(axis=1))
+    per_picture = np.bincount(picture[kept], minlength=len(counts))
+    pictures = np.arange(len(counts)) if keep_empty else np.flatnonzero(per_picture)
+    table = _Boxes(boxes[kept].astype(np.float32), starts_of(per_picture[pictures]))
+    return table, pictures.tolist(), kept.tolist()
+
+
+def _is_wanted(box: GroundingAnnotation, score_floor: float) -> bool:
+    scored_well = box.score is UNSET or box.score > score_floor
+    return not box.iscrowd and bool(box.tokens_positive) and scored_well
+
+
+def _some(count: int, what: str) -> int:
+    if not count:
+        raise InputError(f"There is nothing to learn from: no picture of the data set has {what}.")
+    return count
+
+
+def _rng(seed: int, position: int) -> random.Random:
+    return random.Random(f"{seed}/caption/{position}")  # noqa: S311  # names to ask for, no secret

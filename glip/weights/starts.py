@@ -1,0 +1,118 @@
+"""Where pre-training begins: Swin as trained on ImageNet, BERT as published. Names of tensors ↔ ours.
+
+The files are hosted by others on the Hugging Face hub (timm's ports of Microsoft's weights; Google's BERT).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from glip.errors import InputError, JobFailed
+from glip.model.config import GLIPConfig
+from glip.weights.cache import Fetching, fetched
+from glip.weights.convert import State, expected_shapes, some
+from glip.weights.tokenizer import read_vocabulary
+from glip.weights.zoo import BERT_VOCABULARY, hub_url
+
+_FILE = "resolve/main/model.safetensors"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A published file of weights for a part of the network.
+
+    Attributes:
+        what: for messages.
+        repository: on the hub.
+        file_name: in the cache.
+    """
+
+    what: str
+    repository: str
+    file_name: str
+
+    @property
+    def url(self) -> str:
+        """Where to fetch it; HF_ENDPOINT replaces the host."""
+        return hub_url(f"/{self.repository}/{_FILE}")
+
+
+# By the channels of the first stage. The published models begin with Swin-T of ImageNet-1k at 224 pixels and Swin-L of
+# ImageNet-22k at 384.
+SWIN: Mapping[int, Start] = {
+    96: Start(
+        "Swin-T's ImageNet weights", "timm/swin_tiny_patch4_window7_224.ms_in1k", "swin-tiny-imagenet1k.safetensors"
+    ),
+    192: Start(
+        "Swin-L's ImageNet weights",
+        "timm/swin_large_patch4_window12_384.ms_in22k",
+        "swin-large-imagenet22k.safetensors",
+    ),
+}
+BERT = Start("BERT's weights", "google-bert/bert-base-uncased", "bert-base-uncased.safetensors")
+
+
+def published_start(config: GLIPConfig, fetching: Fetching) -> tuple[State, list[str]]:
+    """The tensors of Swin and BERT under their names in the network, and BERT's word pieces.
+
+    Raises:
+        InputError: nothing is published for this architecture.
+        JobFailed: a file could not be fetched, or holds something else.
+    """
+    if config.swin.embed_dim not in SWIN:
+        raise InputError(
+            f"There are no ImageNet weights for a Swin of {config.swin.embed_dim} channels; there are for "
+            f"{', '.join(map(str, SWIN))}. Start fresh, or from a model folder with --init."
+        )
+    swin = SWIN[config.swin.embed_dim]
+    state = from_timm(_read(swin, fetching)) | from_bert(_read(BERT, fetching))
+    shapes = expected_shapes(config)
+    parts = ("backbone.patch_embed", "backbone.stages", "text_encoder")
+    wanted = {name for name in shapes if name.startswith(parts)}
+    if differing := sorted(wanted ^ state.keys()) or [n for n in wanted if tuple(state[n].shape) != shapes[n]]:
+        raise JobFailed(
+            f"{swin.url} and {BERT.url} do not fit the network: {some(differing)} are missing, unknown or of another "
+            f"shape."
+        )
+    file, _ = fetched(
+        "BERT's vocabulary", BERT_VOCABULARY.url, BERT_VOCABULARY.file_name, BERT_VOCABULARY.sha256, fetching
+    )
+    return state, read_vocabulary(file)
+
+
+def from_timm(source: Mapping[str, Tensor]) -> State:
+    """timm's Swin in our names; its classifier and last norm are left aside, constants too."""
+    state: State = {}
+    for name, value in source.items():
+        if name.startswith(("head.", "norm.")) or name.endswith(("relative_position_index", "attn_mask")):
+            continue
+        # There a stage begins by merging patches, here it ends with that.
+        name = re.sub(r"layers\.(\d)\.downsample", lambda found: f"stages.{int(found[1]) - 1}.downsample", name)
+        state["backbone." + name.replace("layers.", "stages.", 1)] = value
+    return state
+
+
+def from_bert(source: Mapping[str, Tensor]) -> State:
+    """Google's BERT in our names; what was for its pre-training is left aside."""
+    state: State = {}
+    for name, value in source.items():
+        if name.startswith(("cls.", "bert.pooler.")) or name.endswith("position_ids"):
+            continue
+        # Published with the names of another framework.
+        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))
+        state["text_encoder." + name] = value
+    return state
+
+
+def _read(start: Start, fetching: Fetching) -> State:
+    path, _ = fetched(start.what, start.url, start.file_name, None, fetching)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise JobFailed(f"{start.url} is no safetensors file ({error}). Delete {path} to fetch it anew.") from error
