@@ -13,6 +13,7 @@ from glip.errors import JobFailed
 
 PART_SUFFIX = ".part"
 FOLDER_SUFFIX = ".unfinished"
+_FEW = 100
 
 
 @contextmanager
@@ -58,8 +59,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
         aside.mkdir(parents=True)
         yield aside
-        if hasattr(os, "sync"):
-            os.sync()  # one call for up to a million small files, where flushing each takes hours
+        _flush(aside)
         if path.exists():
             path.replace(old)
         aside.replace(path)
@@ -72,6 +72,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if new_parent is not None:
             with suppress(OSError):  # it holds the folder, if that was finished
                 new_parent.rmdir()
+
+
+def _flush(folder: Path) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if len(files) > _FEW and hasattr(os, "sync"):
+        os.sync()  # one call for up to a million small files, where flushing each takes hours
+        return
+    # Few files are flushed one by one: a call for all would wait for whatever else this machine is writing.
+    for file in files:
+        with file.open("rb+") as handle:
+            os.fsync(handle.fileno())
 
 
 def _not_written(path: Path, error: OSError) -> JobFailed:

@@ -211,14 +211,16 @@ class _Run:
             rest_randomness(self.model)
 
     def _step(self, wrapped: Any, stream: Iterator[TrainingBatch], step: int) -> tuple[Losses, float, int]:
-        # What dropout draws depends on the step alone, so that a resumed run draws the same.
-        torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1009 + self.processes.index)
         schedule = self.settings.schedule
         set_rates(self.optimizer, schedule.at(step) * self.plateau.factor, schedule.weight_decay_at(step))
         parts = self.settings.accumulate
         total, pictures = None, 0
         for part in range(parts):
             batch = next(stream).to(self.processes.device)
+            # What dropout draws depends on the place in the run alone, so that a resumed run draws the same. Not before
+            # the batch is here: whoever reads it draws, too.
+            place = (self.settings.seed * 1_000_003 + step) * parts + part
+            torch.manual_seed(place * self.processes.count + self.processes.index)
             last = part == parts - 1
             with nullcontext() if last else self.processes.without_sync(wrapped):
                 with self.processes.autocast():
