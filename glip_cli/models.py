@@ -18,6 +18,8 @@ from glip_cli.output import Progress, print_json, print_table, progress, say
 if TYPE_CHECKING:
     from glip.weights.download import OnDownload
 
+_SCENES = "synthetic scenes; ships with glip"
+
 app = typer.Typer(help="List, fetch, convert, inspect and verify checkpoints.", no_args_is_help=True)
 
 
@@ -32,6 +34,7 @@ class Target(StrEnum):
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="What to write: a folder, or a .pth/.safetensors file.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch nothing; use what is on this machine.")]
+HalfOption = Annotated[bool, typer.Option("--half", help="Store a model folder in float16: half the size.")]
 EmaOption = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a training checkpoint.")]
 TokenizerOption = Annotated[
     Path | None, typer.Option("--tokenizer", help="A vocab.txt, a tokenizer.json, or a folder with one of them.")
@@ -44,28 +47,37 @@ def list_models(as_json: JsonOption = False) -> None:
     from dataclasses import asdict
 
     from glip.weights.cache import model_path
-    from glip.weights.zoo import ZOO
+    from glip.weights.zoo import EMBEDDED, EMBEDDED_FOLDER, ZOO
 
     if as_json:
         rows = [
             asdict(row) | {"url": row.url, "hash_head": row.hash_head, "here": model_path(row.name).is_dir()}
             for row in ZOO.values()
         ]
-        print_json(rows)
+        embedded = {
+            "name": EMBEDDED,
+            "architecture": EMBEDDED,
+            "pretraining": _SCENES,
+            "here": EMBEDDED_FOLDER.is_dir(),
+        }
+        print_json([embedded, *rows])
         return
     print_table(
         ("name", "architecture", "trained on", "COCO AP", "LVIS AP", "LVIS APr", "here"),
         (
-            (
-                row.name,
-                row.architecture,
-                row.pretraining + (f" → {row.finetuned}" if row.finetuned else ""),
-                _number(row.coco_ap),
-                _number(row.lvis_ap),
-                _number(row.lvis_apr),
-                "yes" if model_path(row.name).is_dir() else "no",
-            )
-            for row in ZOO.values()
+            (EMBEDDED, EMBEDDED, _SCENES, *3 * (_number(None),), "yes" if EMBEDDED_FOLDER.is_dir() else "no"),
+            *(
+                (
+                    row.name,
+                    row.architecture,
+                    row.pretraining + (f" → {row.finetuned}" if row.finetuned else ""),
+                    _number(row.coco_ap),
+                    _number(row.lvis_ap),
+                    _number(row.lvis_apr),
+                    "yes" if model_path(row.name).is_dir() else "no",
+                )
+                for row in ZOO.values()
+            ),
         ),
     )
     say(
@@ -94,6 +106,7 @@ def convert(
     to: Annotated[Target, typer.Option("--to", help="The layout to write.")] = Target.native,
     tokenizer: TokenizerOption = None,
     ema: EmaOption = False,
+    half: HalfOption = False,
     overwrite: OverwriteOption = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
@@ -109,6 +122,7 @@ def convert(
             to=to.value,
             tokenizer=tokenizer,
             ema=ema,
+            half=half,
             overwrite=overwrite,
             fetching=Fetching(offline, on_download),
         )

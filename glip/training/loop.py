@@ -325,8 +325,8 @@ class _Run:
         self.processes.restore_scaler(saved.state["scaler"])
         if self.processes.first:
             self.rows = cut_metrics(self.out, saved.step)
+            logger.info("Going on from step %d of %d.", saved.step, self.settings.schedule.steps)
         self.processes.wait()
-        logger.info("Going on from step %d of %d.", saved.step, self.settings.schedule.steps)
         return saved.step
 
 

@@ -17,7 +17,16 @@ from glip.weights.folder import ModelFolder, check_target, load_model_folder, sa
 from glip.weights.names import Layout
 from glip.weights.statefile import STATE_SUFFIXES, read_state_file, write_state_file
 from glip.weights.tokenizer import read_vocabulary
-from glip.weights.zoo import BERT_VOCABULARY, ZOO, Checkpoint, UnknownCheckpoint, architecture_name, find
+from glip.weights.zoo import (
+    BERT_VOCABULARY,
+    EMBEDDED,
+    EMBEDDED_FOLDER,
+    ZOO,
+    Checkpoint,
+    UnknownCheckpoint,
+    architecture_name,
+    find,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +52,8 @@ def open_model(
         JobFailed: it could not be fetched.
     """
     fetching = Fetching(offline, on_download)
+    if str(name_or_path) == EMBEDDED:
+        return load_model_folder(EMBEDDED_FOLDER, EMBEDDED)
     if str(name_or_path) in ZOO:
         return _pull(ZOO[str(name_or_path)], fetching)
     path = Path(name_or_path).expanduser()
@@ -60,6 +71,8 @@ def pull(name: str, *, offline: bool = False, on_download: OnDownload | None = N
         UnknownCheckpoint: no checkpoint has that name.
         JobFailed: it could not be fetched, or is not what was published.
     """
+    if name == EMBEDDED:
+        return open_model(name)
     return _pull(find(name), Fetching(offline, on_download))
 
 
@@ -124,6 +137,7 @@ def convert_checkpoint(
     to: Layout = "native",
     tokenizer: Path | None = None,
     ema: bool = False,
+    half: bool = False,
     overwrite: bool = False,
     fetching: Fetching | None = None,
 ) -> dict[str, Any]:
@@ -136,6 +150,7 @@ def convert_checkpoint(
         tokenizer: the vocabulary of a native folder, see `read_vocabulary`; None: that of the source, one beside it,
             or BERT's, which is fetched.
         ema: take the averaged weights of a training checkpoint.
+        half: store a native folder in float16: half the size, three correct digits.
         overwrite: replace what is at `out`.
         fetching: how to get the vocabulary if it is not on this machine.
 
@@ -149,6 +164,8 @@ def convert_checkpoint(
     if (out.suffix in STATE_SUFFIXES) == (to == "native"):
         wanted = "a folder" if to == "native" else "a file that ends with .pth or .safetensors"
         raise InputError(f"{out} cannot hold the layout {to}; give {wanted} as --out.")
+    if half and to != "native":
+        raise InputError(f"--half is for model folders; the layout {to} is written in float32. Leave one of them out.")
     check_target(out, overwrite=overwrite)
     conversion, notes = read_checkpoint(source, ema=ema)
     made: tuple[str, ...] = ()
@@ -158,7 +175,8 @@ def convert_checkpoint(
             origin = load_model_folder(source).source.get("origin", {})
         else:
             origin = _origin(conversion, notes, source.name, hash_file(source)) | {"ema": ema}
-        _save(out, conversion, _vocabulary(tokenizer, beside, fetching or Fetching()), origin, overwrite=overwrite)
+        words = _vocabulary(tokenizer, beside, fetching or Fetching())
+        _save(out, conversion, words, origin, half=half, overwrite=overwrite)
     else:
         state, made = from_native(conversion, to)
         # The original's files keep the weights under "model", with "module." before each name; mmdet's keep them bare.
@@ -230,7 +248,13 @@ def _from_folder(folder: ModelFolder) -> Conversion:
 
 
 def _save(
-    out: Path, conversion: Conversion, vocabulary: list[str], origin: dict[str, Any], *, overwrite: bool = False
+    out: Path,
+    conversion: Conversion,
+    vocabulary: list[str],
+    origin: dict[str, Any],
+    *,
+    half: bool = False,
+    overwrite: bool = False,
 ) -> None:
     save_model_folder(
         out,
@@ -239,6 +263,7 @@ def _save(
         vocabulary,
         origin=origin,
         prompt=conversion.prompt,
+        half=half,
         overwrite=overwrite,
     )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from glip.errors import InputError
-from glip.model.config import GLIP_L, GLIP_T, GLIP_T_A, GLIPConfig, SwinConfig, TextConfig
+from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig, SwinConfig, TextConfig
 from glip.weights.names import Counts, Layout, spell
 
 State = dict[str, Tensor]
@@ -204,10 +204,16 @@ def infer_config(state: Mapping[str, Tensor], counts: Counts) -> GLIPConfig:
         deep_fusion=counts.deep_fusion,
         fusion_dim=GLIPConfig.fusion_dim if fusion is None else fusion.shape[0],
     )
-    # Drop path leaves no trace in the weights: take it from the published architecture with the same tensors.
+    # Drop path and heads leave no trace in the weights: take them from the known architecture with the same tensors.
     for known in (GLIP_T_A, GLIP_T, GLIP_L):
         if replace(config, swin=replace(swin, drop_path=known.swin.drop_path)) == known:
             return known
+    heads = replace(text, num_heads=GLIP_NANO.text.num_heads)
+    nano = replace(GLIP_NANO, text=replace(GLIP_NANO.text, vocab_size=vocab_size))
+    if replace(nano, text=heads, swin=replace(nano.swin, drop_path=swin.drop_path)) == replace(
+        config, text=heads, fusion_heads=nano.fusion_heads, imgsz=nano.imgsz
+    ):
+        return nano
     return config
 
 

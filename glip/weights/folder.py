@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -83,8 +84,11 @@ class ModelFolder:
         return hashlib.sha256((self.sha256 + hash_file(file)).encode()).hexdigest() if file.is_file() else self.sha256
 
     def state_dict(self) -> State:
-        """Names to tensors, as `build_glip` takes them."""
-        return _read(self.path / MODEL_FILE)
+        """Names to tensors, as `build_glip` takes them; what is stored in half precision comes in float32."""
+        return {
+            name: value.float() if value.dtype == torch.float16 else value
+            for name, value in _read(self.path / MODEL_FILE).items()
+        }
 
     def prompt(self) -> Tensor | None:
         """(T, D) result of prompt tuning; None if the checkpoint has none."""
@@ -128,6 +132,7 @@ def save_model_folder(
     *,
     origin: Mapping[str, Any],
     prompt: Tensor | None = None,
+    half: bool = False,
     overwrite: bool = False,
 ) -> ModelFolder:
     """Writes a model folder, whole or not at all.
@@ -139,6 +144,7 @@ def save_model_folder(
         vocabulary: word pieces in the order of their ids.
         origin: where the weights came from, as JSON; goes to source.json.
         prompt: (T, D) result of prompt tuning.
+        half: store float16: half the size, three correct digits.
         overwrite: replace a model folder that is there.
 
     Raises:
@@ -151,7 +157,7 @@ def save_model_folder(
         check_prompt(tuple(prompt.shape), config)
     with whole_folder(out) as part:
         _write_json(part / "config.json", {"format": FORMAT, "model": config_to_dict(config)})
-        save_tensors(part / MODEL_FILE, state)
+        save_tensors(part / MODEL_FILE, {name: value.half() for name, value in state.items()} if half else state)
         if prompt is not None:
             save_tensors(part / PROMPT_FILE, {"prompt": prompt})
         save_tokenizer(part, vocabulary)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 
 from glip.errors import InputError
 from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig
@@ -21,6 +22,9 @@ ARCHITECTURES: Mapping[str, GLIPConfig] = {
     "nano": GLIP_NANO,
 }
 DEFAULT = "glip-t"
+# Ships inside the package: small, for synthetic scenes, offline.
+EMBEDDED = "nano"
+EMBEDDED_FOLDER = Path(__file__).parent / EMBEDDED
 
 _OPENMMLAB = "https://download.openmmlab.com"
 _HUB = "https://huggingface.co"
@@ -170,7 +174,7 @@ class UnknownCheckpoint(InputError):
     """A name that is neither in the zoo nor on the disk."""
 
     def __init__(self, name: str) -> None:
-        close = get_close_matches(name, ZOO, n=1)
+        close = get_close_matches(name, [*ZOO, EMBEDDED], n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         super().__init__(
             f"No checkpoint is called {name!r}, and no model folder or file is there.{hint} See `glip models list`."
@@ -189,5 +193,7 @@ def find(name: str) -> Checkpoint:
 
 
 def architecture_name(config: GLIPConfig) -> str:
-    """The published architecture that a config is, or "custom"."""
-    return next((name for name, known in ARCHITECTURES.items() if known == config), "custom")
+    """The known architecture that a config is, whatever its vocabulary, or "custom"."""
+    words = config.text.vocab_size
+    known = {name: replace(row, text=replace(row.text, vocab_size=words)) for name, row in ARCHITECTURES.items()}
+    return next((name for name, row in known.items() if row == config), "custom")

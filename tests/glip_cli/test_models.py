@@ -46,7 +46,8 @@ def test_list_shows_every_checkpoint_and_dashes_for_what_is_unknown(glip: Glip) 
 
     result = glip("models", "list")
     lines = result.stdout.splitlines()
-    assert len(lines) == len(ZOO) + 1
+    assert len(lines) == len(ZOO) + 2  # the head, and the model that ships with glip
+    assert lines[1].startswith("nano ")
     row = next(line for line in lines if line.startswith("glip-t "))
     assert row.split() == ["glip-t", "glip-t", "O365,GoldG,CC3M,SBU", "46.6", "26.7", "18.1", "no"]
     assert next(line for line in lines if line.startswith("glip-l-original-lvisbest")).split()[3:6] == [

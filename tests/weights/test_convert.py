@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glip.errors import InputError
-from glip.model.config import GLIP_L, GLIP_T, GLIP_T_A, GLIPConfig
+from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig
 from glip.weights.convert import (
     Conversion,
     State,
@@ -21,10 +21,11 @@ from glip.weights.convert import (
     detect_layout,
     expected_shapes,
     from_native,
+    infer_config,
     to_native,
     unwrap,
 )
-from glip.weights.names import Layout
+from glip.weights.names import Counts, Layout
 from tests.golden.weights import make_state, make_tensor
 from tests.weights.conftest import CONFIG
 
@@ -433,3 +434,9 @@ def test_averaged_weights_are_mentioned_and_taken_on_demand() -> None:
 def test_files_without_usable_weights_say_what_they_hold(content: object, ema: bool, message: str) -> None:
     with pytest.raises(InputError, match=message):
         unwrap(content, ema=ema)
+
+
+def test_nano_is_known_again_by_its_shapes_whatever_its_vocabulary() -> None:
+    config = replace(GLIP_NANO, text=replace(GLIP_NANO.text, vocab_size=77))
+    state = {name: torch.empty(shape, device="meta") for name, shape in expected_shapes(config).items()}
+    assert infer_config(state, Counts.of_names(state, "native")) == config
