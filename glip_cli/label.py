@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glip.errors import InputError
-from glip_cli.classes import names_and_classes, spans_and_phrases
+from glip_cli.classes import classes_of_adapter, names_and_classes, spans_and_phrases
 from glip_cli.models import download_shown
 from glip_cli.options import DeviceOption, JsonOption, ModelOption, PrecisionOption
 from glip_cli.output import Progress, print_json, print_table, progress, say
@@ -66,6 +66,10 @@ def label(
         "labels"
     ),
     model: ModelOption = "glip-t",
+    adapter: Annotated[
+        Path | None,
+        typer.Option("--adapter", help="What `glip finetune` has learned beside --model; asks for its own classes."),
+    ] = None,
     conf: Annotated[float, typer.Option("--conf", help="Least score in the annotation file.")] = 0.3,
     floor: Annotated[float, typer.Option("--floor", help="Least score that is recorded for `glip export`.")] = 0.05,
     record: Annotated[
@@ -113,7 +117,10 @@ def label(
         raise InputError("--captions asks each picture for its own phrases; leave out --prompt and --classes.")
     spans: Spans = ()
     names: tuple[str, ...]
-    if captions is not None:
+    caption = prompt
+    if adapter is not None and prompt is None and classes is None and captions is None:
+        names, meaning, caption, spans = classes_of_adapter(adapter)
+    elif captions is not None:
         names, meaning = (), None
     elif tokens_positive is not None:
         spans, names = spans_and_phrases(prompt, classes, tokens_positive)
@@ -138,11 +145,12 @@ def label(
         shard_size=shard_size,
         offline=offline,
         classes=meaning,
-        caption=prompt if spans else None,
+        caption=caption if spans else None,
         spans=spans,
         captions=None if captions is None else CaptionSource(captions, chunker, tuple(phrases or ())),  # type: ignore[arg-type]
         tiling=None if tile is None else Tiling(tile, overlap, tile_merge),  # type: ignore[arg-type]
         report=report,
+        adapter=adapter,
     )
     if dry_run:
         _show_plan(plan_label(job, load), as_json)

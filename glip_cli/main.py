@@ -11,6 +11,8 @@ import typer
 
 from glip.errors import GlipError
 from glip_cli import data, models
+from glip_cli.calibrate import calibrate
+from glip_cli.evaluate import evaluate
 from glip_cli.export import export
 from glip_cli.label import label
 from glip_cli.output import say
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 app.command("label")(label)
 app.command("export")(export)
+app.command("eval")(evaluate)
+app.command("calibrate")(calibrate)
 app.command("pretrain")(pretrain)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")

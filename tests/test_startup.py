@@ -26,7 +26,8 @@ def test_help_loads_nothing_heavy() -> None:
 import atexit
 from glip_cli.main import run
 atexit.register(lambda: print(*sys.modules))
-for words in (["--help"], ["label", "--help"], ["models", "convert", "--help"], ["export", "--help"]):
+HELPED = ("label", "export", "eval", "calibrate", "pretrain")
+for words in (["--help"], ["models", "convert", "--help"], *([name, "--help"] for name in HELPED)):
     try:
         run(words)
     except SystemExit as stop:

@@ -1,0 +1,89 @@
+"""What benchmarks ask of pictures: one class list, in chunks or worded, or captions of each picture's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glip.errors import InputError
+from glip.evaluation.inference import Ask
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from glip.images import ImageFile
+    from glip.labeling.asking import Asked
+    from glip.prompts import Prompt, Wording
+
+
+def ask_names(
+    names: Sequence[str], wordings: Sequence[Wording] | None = None, names_per_chunk: int | None = None
+) -> Ask:
+    """The same class list of every picture.
+
+    Args:
+        names: of the classes.
+        wordings: how each stands in the caption; None for the plain names.
+        names_per_chunk: at most so many in one caption; None: as many as fit.
+    """
+
+    def ask(tokenizer: Tokenizer, listing: Sequence[ImageFile]) -> Asked:
+        from glip.labeling.asking import Asked
+        from glip.prompts import PromptSet
+
+        return Asked(PromptSet.from_names(names, tokenizer, names_per_chunk, wordings))
+
+    return ask
+
+
+def ask_captions(prompts: Mapping[Path, Sequence[Prompt]]) -> Ask:
+    """Captions of each picture's own, one or several; each is run by itself, on the picture's features.
+
+    Args:
+        prompts: by the picture's absolute path.
+    """
+
+    def ask(tokenizer: Tokenizer, listing: Sequence[ImageFile]) -> Asked:
+        from glip.labeling.asking import Asked
+        from glip.prompts import PromptSet, tokenize
+
+        first: dict[str, Prompt] = {}
+        further: dict[str, tuple[Prompt, ...]] = {}
+        unasked: dict[str, str] = {}
+        for picture in listing:
+            own = prompts[Path(str(picture.path))]
+            try:
+                for prompt in own:
+                    tokenize(prompt, tokenizer)
+            except InputError as error:
+                unasked[picture.name] = str(error).removesuffix(".")
+            first[picture.name], further[picture.name] = own[0], tuple(own[1:])
+        return Asked(PromptSet.from_captions(first), unasked, further)
+
+    return ask
+
+
+def ask_lists(names: Mapping[Path, Sequence[str]]) -> Ask:
+    """A class list of each picture's own, in as few captions as it fits into.
+
+    Args:
+        names: by the picture's absolute path; many may share one list.
+    """
+
+    def ask(tokenizer: Tokenizer, listing: Sequence[ImageFile]) -> Asked:
+        from glip.labeling.asking import Asked
+        from glip.prompts import PromptSet
+
+        chunks: dict[tuple[str, ...], tuple[Prompt, ...]] = {}
+        first: dict[str, Prompt] = {}
+        further: dict[str, tuple[Prompt, ...]] = {}
+        for picture in listing:
+            own = tuple(names[Path(str(picture.path))])
+            if own not in chunks:
+                chunks[own] = PromptSet.from_names(own, tokenizer).chunks
+            first[picture.name], *rest = chunks[own]
+            further[picture.name] = tuple(rest)
+        return Asked(PromptSet.from_captions(first), further=further)
+
+    return ask

@@ -1,0 +1,215 @@
+"""A split is labelled as any folder is, by `glip.labeling`: resumable, batched, sharded; scored is what it recorded.
+
+What a benchmark asks differs from what people ask: chunks of 40 names, worded classes, several captions a picture. So
+the question comes as a function here, and the rest of the job is an ordinary one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glip.errors import InputError
+from glip.evaluation.predictions import Predictions
+from glip.evaluation.truth import Integers
+from glip.files import whole_file
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from glip.engine import Engine
+    from glip.images import ImageFile
+    from glip.labeling.asking import Asked
+    from glip.labeling.job import LabelJob, LabelSummary, Watcher
+    from glip.labeling.records import Record
+    from glip.labeling.worker import LabelSettings, PictureDetector
+    from glip.model.postprocess import Selection
+
+Ask = Callable[["Tokenizer", "Sequence[ImageFile]"], "Asked"]
+Load = Callable[["LabelJob"], "PictureDetector"]
+
+FLOOR = 0.05  # the published threshold: the detector applies it before centerness is multiplied in
+PICTURES_FILE = "pictures.txt"
+LABELS_FOLDER = "labels"
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How pictures are looked at; the same for all sets of an evaluation.
+
+    Attributes:
+        model: name of a checkpoint, a model folder or a file.
+        device, precision, batch, imgsz, offline, overwrite: as of `LabelJob`.
+        load: opens the model; None: `glip.labeling.job.load_model`.
+        engine: where to work; None: here.
+        watcher: follows the jobs.
+    """
+
+    model: str
+    device: str = "auto"
+    precision: str = "fp32"
+    batch: int | None = None
+    imgsz: int | None = None
+    offline: bool = False
+    overwrite: bool = False
+    load: Load | None = None
+    engine: Engine | None = None
+    watcher: Watcher | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A split that was labelled.
+
+    Attributes:
+        folder: the records.
+        paths: of the pictures, by their names in the records.
+        summary: what the run did.
+    """
+
+    folder: Path
+    paths: Mapping[str, Path]
+    summary: LabelSummary
+
+    def records(self) -> Iterator[tuple[Path, Record]]:
+        """Every picture with its record, in natural order of names."""
+        from glip.labeling.records import read_records
+
+        for record in read_records(self.folder):
+            yield self.paths[record.file_name], record
+
+
+def label_split(
+    out: Path,
+    pictures: Sequence[Path],
+    names: Sequence[str],
+    ask: Ask,
+    look: Looking,
+    selection: Selection | None = None,
+) -> Labelled:
+    """Labels pictures into `out`/labels, or goes on with what an earlier run left there.
+
+    Args:
+        out: the folder of the set.
+        pictures: absolute paths.
+        names: the classes; of captions what run.json is to note instead.
+        ask: makes the question from the checkpoint's tokenizer and the listing.
+        look: how.
+        selection: what the detector leaves; None: the published one, with more boxes than are scored.
+
+    Raises:
+        InputError: a picture is missing, or whatever `glip.labeling.label` refuses.
+    """
+    from glip.labeling.job import RECORDED_DETECTIONS, LabelJob, label, list_pictures
+    from glip.model.postprocess import PUBLISHED
+
+    _write_list(out / PICTURES_FILE, pictures)
+    job = LabelJob(
+        sources=(str(out / PICTURES_FILE),),
+        names=tuple(names),
+        model=look.model,
+        out=out / LABELS_FOLDER,
+        floor=FLOOR,
+        device=look.device,
+        precision=look.precision,
+        batch=look.batch,
+        imgsz=look.imgsz,
+        overwrite=look.overwrite,
+        offline=look.offline,
+        report=False,
+    )
+    chosen = selection or replace(PUBLISHED, max_detections=RECORDED_DETECTIONS)
+
+    def settle(detector: PictureDetector, listing: Sequence[ImageFile]) -> LabelSettings:
+        return _settings(job, ask, chosen, detector, listing)
+
+    summary = label(job, load=look.load, engine=look.engine, watcher=look.watcher, settle=settle)
+    paths = {picture.name: Path(str(picture.path)) for picture in list_pictures(job)}
+    return Labelled(job.out, paths, summary)
+
+
+def from_records(
+    records: Iterator[tuple[Path, Record]],
+    images: Mapping[Path, Sequence[int]],
+    category_ids: Callable[[Path], Sequence[int]],
+    most: int | None,
+) -> Predictions:
+    """The boxes of records as they are scored.
+
+    Args:
+        records: pictures with their records; those that could not be read give no boxes.
+        images: the ids of each picture in the truth; a file may stand there twice.
+        category_ids: of the labels of a picture.
+        most: boxes of a picture that count, ties of the last one too; None for all.
+    """
+    ids: list[Integers] = []
+    categories, boxes, scores = [], [], []
+    for path, record in records:
+        if not record.scores:
+            continue
+        found = np.asarray(record.scores, np.float32)
+        count = within(found, most)
+        xyxy = np.asarray(record.boxes[:count], np.float32).reshape(-1, 4).astype(np.float64)
+        own = np.asarray(category_ids(path), np.int64)[np.asarray(record.labels[:count], np.int64)]
+        for image in images[path]:
+            ids.append(np.full(count, image, np.int64))
+            categories.append(own)
+            boxes.append(xyxy)
+            scores.append(found[:count].astype(np.float64))
+    if not ids:
+        return Predictions.none()
+    bbox = np.concatenate(boxes)
+    bbox[:, 2:] -= bbox[:, :2]
+    return Predictions(np.concatenate(ids), np.concatenate(categories), bbox, np.concatenate(scores))
+
+
+def turned(labelled: Labelled, sizes_hw: Mapping[Path, tuple[int, int]]) -> int:
+    """How many pictures are shown upright by a tag in their file, whose annotations do not know it."""
+    count = 0
+    for path, record in labelled.records():
+        height, width = sizes_hw[path]
+        count += record.error is None and (record.height, record.width) == (width, height) != (height, width)
+    return count
+
+
+def within(scores: NDArray[np.float32], most: int | None) -> int:
+    """So many of scores, best first, stay under a limit; ties of the last one stay, as published."""
+    if most is None or len(scores) <= most:
+        return len(scores)
+    return int(np.count_nonzero(scores >= scores[most - 1]))
+
+
+def _settings(
+    job: LabelJob, ask: Ask, selection: Selection, detector: PictureDetector, listing: Sequence[ImageFile]
+) -> LabelSettings:
+    from glip.labeling.job import GPU_BATCH
+    from glip.labeling.worker import LabelSettings
+
+    asked = ask(detector.tokenizer, listing)
+    together = job.batch or (GPU_BATCH if detector.device.type == "cuda" else 1)
+    return LabelSettings(
+        out=job.out,
+        asked=asked,
+        selection=selection,
+        floor=job.floor,
+        imgsz=job.imgsz or detector.imgsz,
+        batch=1 if asked.by_caption else together,
+    )
+
+
+def _write_list(path: Path, pictures: Sequence[Path]) -> None:
+    missing = [picture for picture in pictures if not picture.is_file()]
+    if missing:
+        raise InputError(
+            f"{missing[0]} is missing, and {len(missing) - 1} more of {len(pictures)} pictures. "
+            f"Every picture that the annotations name is needed."
+            if len(missing) > 1
+            else f"The picture {missing[0]} is missing. Every picture that the annotations name is needed."
+        )
+    with whole_file(path) as file:
+        file.writelines(f"{picture}\n".encode("utf-8", "surrogateescape") for picture in pictures)

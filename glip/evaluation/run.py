@@ -1,0 +1,338 @@
+"""`evaluate`: a benchmark, a data folder and a model → its table.
+
+    find the files → label each set (or read somebody's results) → score → tables, curves, the worst pictures
+
+The folder is all the state there is: the same call again goes on where an earlier one ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glip.errors import InputError
+from glip.evaluation.asking import ask_names
+from glip.evaluation.benchmarks import Benchmark, find_benchmark
+from glip.evaluation.inference import LABELS_FOLDER, Ask, Looking, from_records, label_split, turned
+from glip.evaluation.layouts import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK
+from glip.evaluation.opening import OpenSet, open_set
+from glip.evaluation.predictions import Predictions, read_predictions
+from glip.evaluation.published import find_published
+from glip.evaluation.results import EvaluationResult, SetResult, averages
+from glip.evaluation.robustness import SLOPE
+from glip.evaluation.scoring import Scored, score_set
+from glip.evaluation.sets import EvalSet, Prompts
+from glip.evaluation.submission import RESULTS_FILE, read_submission, write_results, write_submission
+from glip.evaluation.tables import protocol_of, score_rows, write_tables
+from glip.files import whole_file
+from glip.labeling.records import read_run
+
+if TYPE_CHECKING:
+    from glip.labeling.job import LabelJob
+    from glip.labeling.worker import PictureDetector
+
+SUBMISSION_FILE = "odinw_submission.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """Everything that an evaluation is told.
+
+    Attributes:
+        dataset: a benchmark, a set of ODinW, a folder or a COCO file.
+        out: the folder that everything is written into.
+        data_root: the folder that the benchmarks' files lie below.
+        look: the model, and how it looks at pictures; not used with `predictions`.
+        split: None for the benchmark's default.
+        prompts: how classes are asked.
+        predictions: results to score instead of a model's: a file, or for several sets a folder of
+            SET.json or SET/results.json, or ODinW's submission form.
+        images: the folder of the pictures, of a dataset of one's own; None: where they usually are.
+        limit: only the first so many pictures of each set, for a trial.
+        max_det: most boxes that count of a picture. 100 is published for COCO and ODinW.
+        gallery: so many of the worst pictures are drawn.
+        coco_ap: AP on COCO val in percent, for COCO-O's effective robustness; None: the published one.
+        tta: at several scales and mirrored, as COCO's best published numbers were measured.
+    """
+
+    dataset: str
+    out: Path
+    data_root: Path = Path("data")
+    look: Looking = Looking("glip-t")  # noqa: RUF009  # frozen
+    split: str | None = None
+    prompts: Prompts = "plain"
+    predictions: Path | None = None
+    images: Path | None = None
+    limit: int | None = None
+    max_det: int = 100
+    gallery: int = 12
+    coco_ap: float | None = None
+    tta: bool = False
+
+    def __post_init__(self) -> None:
+        for option, number, least in (
+            ("limit", self.limit, 1),
+            ("max-det", self.max_det, 1),
+            ("gallery", self.gallery, 0),
+        ):
+            if number is not None and number < least:
+                raise InputError(f"--{option} is {number}; it must be {least} or more.")
+        if self.max_det > 300 and self.predictions is None:
+            raise InputError(f"--max-det is {self.max_det}; at most 300 boxes of a picture are recorded.")
+        if self.predictions is not None and self.tta:
+            raise InputError("--tta is for a model, and --predictions is scored without one. Leave one of them out.")
+
+
+class _Stopped(Exception):
+    """The watcher asked to stop."""
+
+
+def evaluate(request: EvalRequest) -> EvaluationResult:
+    """Scores a model, or somebody's results, on a benchmark, and writes tables and pictures.
+
+    Raises:
+        InputError: the benchmark is unknown, a file of it is missing or cannot be used, or what labelling refuses.
+        JobFailed: the disk or the network failed. What was labelled before is kept.
+    """
+    benchmark = find_benchmark(request.dataset, request.data_root.expanduser(), request.split, request.prompts)
+    if request.images is not None:
+        benchmark = _with_images(benchmark, request.images)
+    look = _loading_once(request.look)
+    if request.tta and any(item.scorer not in ("coco", "none", "voc") for item in benchmark.sets):
+        raise InputError(f"--tta is for class lists in COCO's sense, not for {benchmark.name}. Leave it out.")
+    given = _given(request, benchmark)
+    results: list[SetResult] = []
+    files: list[Path] = []
+    try:
+        for place, item in enumerate(benchmark.sets, start=1):
+            if len(benchmark.sets) > 1:
+                logger.info("%s, %d of %d", item.name, place, len(benchmark.sets))
+            result, written = _evaluate_set(item, request, look, given.get(item.name))
+            results.append(result)
+            files += written
+    except _Stopped:
+        return EvaluationResult(benchmark.name, look.model, {}, (), tuple(results), interrupted=True)
+    return _conclude(benchmark, request, results, files)
+
+
+def _conclude(
+    benchmark: Benchmark, request: EvalRequest, results: Sequence[SetResult], files: Sequence[Path]
+) -> EvaluationResult:
+    """Averages, the table, and the files about all sets."""
+    model = "" if request.predictions else request.look.model
+    summary = averages(results) if len(results) > 1 else {}
+    # A part of a benchmark is compared with nothing.
+    compared = "" if request.limit else model
+    words = _looking_in_words(request, results)
+    if benchmark.name == "coco-o":
+        summary, words = _with_robustness(summary, words, request, model)
+    protocol = protocol_of(benchmark, sets=results, model=model, look=words, max_det=request.max_det)
+    if request.tta:
+        from glip.evaluation.augmented import MOST
+
+        protocol["limits"] = f"100 boxes of each view, {MOST} of a picture, {request.max_det} of a class in it"
+    rows = score_rows(benchmark, compared, results, summary)
+    result = EvaluationResult(benchmark.name, model, protocol, rows, tuple(results), summary)
+    if benchmark.name in ("odinw13", "odinw35"):
+        write_submission(
+            request.out / SUBMISSION_FILE, {item.name: request.out / item.name / RESULTS_FILE for item in results}
+        )
+        files = [*files, request.out / SUBMISSION_FILE]
+    return replace(result, files=(*write_tables(request.out, result), *files))
+
+
+def _evaluate_set(
+    item: EvalSet, request: EvalRequest, look: Looking, given: Path | None
+) -> tuple[SetResult, list[Path]]:
+    out = request.out / item.name
+    if item.scorer in ("flickr30k", "d3"):
+        from glip.evaluation.phrases import evaluate_flickr
+        from glip.evaluation.scenarios import evaluate_d3
+
+        run = evaluate_flickr if item.scorer == "flickr30k" else evaluate_d3
+        result = run(item, out, look, given, limit=request.limit, max_det=request.max_det)
+        if result is None:
+            raise _Stopped
+        return result, []
+    opened = open_set(item, request.limit)
+    scored = _score(opened, request, look, given)
+    written = []
+    if item.scorer in ("coco", "none"):
+        write_results(out / RESULTS_FILE, scored.predictions)
+        written.append(out / RESULTS_FILE)
+    if scored.scores is not None:
+        from glip.evaluation.gallery import draw_set
+
+        written += draw_set(out, opened, scored, request.gallery)
+    return scored.result, written
+
+
+def _score(opened: OpenSet, request: EvalRequest, look: Looking, given: Path | None) -> Scored:
+    if given is not None:
+        return score_set(opened, _read(given, opened, request.limit), request.max_det)
+    predictions, notes = _label(opened, request, look)
+    return score_set(opened, predictions, request.max_det, notes)
+
+
+def _label(opened: OpenSet, request: EvalRequest, look: Looking) -> tuple[Predictions, tuple[str, ...]]:
+    """The model's boxes, and sentences about pictures that something is wrong with."""
+    from glip.model.postprocess import PUBLISHED
+
+    out = request.out / opened.item.name
+    lvis = opened.item.scorer == "lvis"
+    ask = ask_names(opened.names, opened.wordings, LVIS_NAMES_PER_CHUNK if lvis else None)
+    pictures = list(opened.ids_of_picture)
+    if request.tta:
+        return _label_augmented(opened, out, pictures, ask, look)
+    selection = replace(PUBLISHED, max_detections=LVIS_LIMIT, limit_per_chunk=True) if lvis else None
+    labelled = label_split(out, pictures, opened.names, ask, look, selection)
+    if labelled.summary.interrupted:
+        raise _Stopped
+    most = None if lvis else request.max_det
+    predictions = from_records(labelled.records(), opened.ids_of_picture, lambda path: opened.category_ids, most)
+    notes = _failures(labelled.summary.failed, opened, labelled.folder)
+    sizes = dict(zip(opened.pictures, ((h, w) for h, w in opened.truth.sizes_hw.tolist()), strict=True))
+    if upright := turned(labelled, sizes):
+        notes.append(
+            f"{upright} pictures of {opened.item.name} are turned upright by a tag in their file, which their "
+            f"annotations do not know: boxes in them count as wrong."
+        )
+    return predictions, tuple(notes)
+
+
+def _label_augmented(
+    opened: OpenSet, out: Path, pictures: Sequence[Path], ask: Ask, look: Looking
+) -> tuple[Predictions, tuple[str, ...]]:
+    from glip.evaluation.augmented import label_in_views
+
+    augmented = label_in_views(out, pictures, opened.names, ask, look)
+    if augmented.interrupted:
+        raise _Stopped
+    predictions = from_records(augmented.records(), opened.ids_of_picture, lambda path: opened.category_ids, None)
+    return predictions, tuple(_failures(augmented.failed, opened, out / "tta"))
+
+
+def _failures(count: int, opened: OpenSet, folder: Path) -> list[str]:
+    if not count:
+        return []
+    return [
+        f"{count} pictures of {opened.item.name} could not be read and count as empty; errors.jsonl in {folder} "
+        f"says why."
+    ]
+
+
+def _read(path: Path, opened: OpenSet, limit: int | None) -> Predictions:
+    """Somebody's boxes; with a limit only those of the pictures that are scored."""
+    if limit is None:
+        return read_predictions(path, opened.truth)
+    predictions = read_predictions(path, open_set(opened.item).truth)
+    return predictions.rows(np.isin(predictions.image_id, opened.truth.image_ids))
+
+
+def _given(request: EvalRequest, benchmark: Benchmark) -> Mapping[str, Path]:
+    """The file of somebody's results for each set, by name; empty where a model is asked."""
+    path = request.predictions
+    if path is None:
+        return {}
+    if not path.exists():
+        raise InputError(f"There is no file {path} to take the results from.")
+    if len(benchmark.sets) == 1 and path.is_file():
+        return {benchmark.sets[0].name: path}
+    if path.is_file():
+        return _of_submission(path, request.out, benchmark)
+    given = {}
+    for item in benchmark.sets:
+        places = (path / f"{item.name}.json", path / item.name / RESULTS_FILE)
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise InputError(f"{path} has no results for {item.name}: neither {places[0]} nor {places[1]} is there.")
+        given[item.name] = found
+    return given
+
+
+def _of_submission(path: Path, out: Path, benchmark: Benchmark) -> Mapping[str, Path]:
+    """Results of all sets in one file, taken apart into the sets' folders."""
+    sets = read_submission(path)
+    if sets is None:
+        raise InputError(
+            f"{benchmark.name} has {len(benchmark.sets)} sets. Give a folder with a file for each, SET.json, or one "
+            f"file with the results of each by its name; {path} is neither."
+        )
+    given = {}
+    for item in benchmark.sets:
+        if item.name not in sets:
+            raise InputError(f"{path} has no results for {item.name}. It has {', '.join(list(sets)[:5])}, …")
+        given[item.name] = out / item.name / RESULTS_FILE
+        with whole_file(given[item.name]) as file:
+            file.write(bytes(sets[item.name]))
+    return given
+
+
+def _with_images(benchmark: Benchmark, images: Path) -> Benchmark:
+    if benchmark.named or len(benchmark.sets) != 1:
+        raise InputError(f"--images is for a COCO file of your own; {benchmark.name} has its pictures where it says.")
+    if not images.is_dir():
+        raise InputError(f"--images {images} is no folder.")
+    return replace(benchmark, sets=(replace(benchmark.sets[0], images=(images,)),))
+
+
+def _loading_once(look: Looking) -> Looking:
+    """The model is opened for the first set, and serves all of them."""
+    loaded: list[PictureDetector] = []
+
+    def load(job: LabelJob) -> PictureDetector:
+        if not loaded:
+            from glip.labeling.job import load_model
+
+            loaded.append((look.load or load_model)(job))
+        return loaded[0]
+
+    return replace(look, load=load)
+
+
+def _with_robustness(
+    summary: dict[str, float | None], words: dict[str, str], request: EvalRequest, model: str
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Adds COCO-O's effective robustness, if the AP on COCO itself is known."""
+    coco, where = request.coco_ap, "given"
+    if coco is None:
+        published = find_published("coco", "", "AP", model, split="val", prompts="plain")
+        coco, where = (None, "") if published is None else (published.value, f"published: {published.source}")
+    if coco is None or summary["average"] is None:
+        said = "not known: give the model's AP on COCO val with --coco-ap"
+        return {**summary, "effective robustness": None}, {**words, "effective robustness": said}
+    said = f"average over the domains less {SLOPE} times the AP on COCO val, {coco:.1f} ({where})"
+    return {**summary, "effective robustness": summary["average"] - SLOPE * coco}, {
+        **words,
+        "effective robustness": said,
+    }
+
+
+def _looking_in_words(request: EvalRequest, results: Sequence[SetResult]) -> dict[str, str]:
+    if request.predictions is not None:
+        return {"boxes": f"results of {request.predictions}; how they were made is not known here"}
+    look = request.look
+    if request.tta:
+        from glip.evaluation.augmented import SCALES
+
+        sides = ", ".join(str(scale[0]) for scale in SCALES)
+        resolution = f"short sides {sides} pixels, each also mirrored, merged at an overlap of 0.6"
+    else:
+        imgsz = read_run(request.out / results[0].name / LABELS_FOLDER).imgsz
+        resolution = f"short side {imgsz} pixels, long side at most {round(imgsz * 1333 / 800)}"
+    batch = f"{look.batch or '8 on a GPU, else 1'}; only pictures of one padded size run together"
+    if results[0].scorer in ("flickr30k", "d3"):
+        batch = "1: each picture is asked by captions of its own"
+    return {
+        "resolution": resolution,
+        "batch size": batch,
+        "precision": look.precision,
+        "thresholds": "0.05 on the class score before centerness; suppression by class at an overlap of 0.6",
+    }
