@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from glip.errors import GlipError
-from glip_cli import data, models
+from glip_cli import data, models, review
 from glip_cli.calibrate import calibrate
 from glip_cli.evaluate import evaluate
 from glip_cli.export import export
@@ -33,6 +33,7 @@ app.command("calibrate")(calibrate)
 app.command("pretrain")(pretrain)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(review.app, name="review")
 
 
 def _show_version(wanted: bool) -> None:

@@ -27,9 +27,10 @@ import atexit
 from glip_cli.main import run
 atexit.register(lambda: print(*sys.modules))
 HELPED = ("label", "export", "eval", "calibrate", "pretrain")
-for words in (["--help"], ["models", "convert", "--help"], *([name, "--help"] for name in HELPED)):
+GROUPS = (["models", "convert"], ["review", "push"], ["data", "synthetic"])
+for words in ([], *([name] for name in HELPED), *GROUPS):
     try:
-        run(words)
+        run([*words, "--help"])
     except SystemExit as stop:
         assert not stop.code, stop.code
 """
