@@ -29,6 +29,10 @@ def pretrain(
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that make batches.")] = 1,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even where there is a GPU.")] = False,
+    stop_at: Annotated[
+        int | None,
+        typer.Option("--stop-at", min=0, help="End for now after this step, and write the model as it is then."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pre-train a model. Several processes: `torchrun --nproc-per-node N --no-python glip pretrain …`."""
@@ -46,7 +50,7 @@ def pretrain(
             bar.advance(step - done)
             done = step
 
-        folder = run(PretrainJob(chosen, out, init, data_root, workers, offline, cpu), advance)
+        folder = run(PretrainJob(chosen, out, init, data_root, workers, offline, cpu, stop_at), advance)
     if folder is None:
         return
     if as_json:

@@ -119,6 +119,7 @@ def fit(
     forward: Forward = forward_pixels,
     validate: Callable[[GLIP], float] | None = None,
     advance: Callable[[int], None] = lambda done: None,
+    stop_at: int | None = None,
 ) -> Fitted:
     """Trains a model, from where an earlier run into `out` stopped. The model ends with its last weights.
 
@@ -131,14 +132,14 @@ def fit(
         forward: what is computed of a batch.
         validate: gives a score, larger is better; called with the model in evaluation mode.
         advance: told how many steps are done.
+        stop_at: end for now after this step; a later run goes on.
 
     Raises:
         JobFailed: the loss is not finite again and again, or nothing can be written.
         InputError: the checkpoint to go on from is damaged.
     """
-    return _Run(model, settings, out, processes or Processes(settings.precision), forward, validate, advance).go(
-        batches
-    )
+    together = processes or Processes(settings.precision)
+    return _Run(model, settings, out, together, forward, validate, advance).go(batches, stop_at)
 
 
 class _Run:
@@ -175,11 +176,12 @@ class _Run:
         self.seconds = 0.0
         self.rows: list[dict[str, Any]] = []
 
-    def go(self, batches: Batches) -> Fitted:
+    def go(self, batches: Batches, stop_at: int | None) -> Fitted:
         self.out.mkdir(parents=True, exist_ok=True)
         start = self._resume()
         wrapped = self.processes.wrap(self.model)
-        steps, parts = self.settings.schedule.steps, self.settings.accumulate
+        planned, parts = self.settings.schedule.steps, self.settings.accumulate
+        steps = planned if stop_at is None else max(start, min(planned, stop_at))
         stream = batches(range(start * parts, steps * parts))
         window = _Window()
         done = start

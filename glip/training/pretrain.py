@@ -53,6 +53,7 @@ class PretrainJob:
         workers: processes that make batches.
         offline: fetch nothing.
         cpu: use the CPU even where there is a GPU.
+        stop_at: end for now after this step, with the model as it is then; a later run goes on.
     """
 
     preset: PretrainPreset
@@ -62,6 +63,7 @@ class PretrainJob:
     workers: int = 1
     offline: bool = False
     cpu: bool = False
+    stop_at: int | None = None
 
 
 def pretrain(job: PretrainJob, advance: Callable[[int], None] = lambda done: None) -> ModelFolder | None:
@@ -95,6 +97,7 @@ def pretrain(job: PretrainJob, advance: Callable[[int], None] = lambda done: Non
         job.out,
         processes=processes,
         advance=advance,
+        stop_at=job.stop_at,
     )
     return _save(job, config, vocabulary, model, fitted) if processes.first else None
 

@@ -25,9 +25,10 @@ def switch_off_chance(model: nn.Module) -> None:
             module.probability = 0.0
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Small products are not worth a second thread, and on a busy machine it makes them ten times as slow."""
+    """Small products are not worth a second thread, which on a busy machine makes them ten times as slow; and sums made
+    by two threads differ in the last digit from those of one."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -217,3 +217,14 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         moved += float((value - before[name]).detach().abs().sum())
         parted += float((value - weights[name]).detach().abs().sum())
     assert parted < 0.01 * moved
+
+
+def test_a_run_may_end_for_now_and_go_on_to_the_same_weights(
+    whole: tuple[dict[str, Tensor], dict[str, Tensor], list[dict[str, float]]], tmp_path: Path
+) -> None:
+    _, fitted = run(tmp_path, stop_at=3)
+    assert fitted.steps == 3
+    _, again = run(tmp_path, stop_at=0)  # nothing is undone
+    assert again.steps == 3
+    model, _ = run(tmp_path)
+    assert same(dict(model.state_dict()), whole[0])
