@@ -36,7 +36,7 @@ class Detector:
 
     Attributes:
         name: of the checkpoint, as it was asked for.
-        sha256: of the checkpoint's tensors file (and tuned prompt or adapter, if any); says which numbers made a result.
+        sha256: of the checkpoint's tensors file (and tuned prompt or adapter, if any): which numbers made a result.
         precision: fp32 (equal to the published model), bf16 or fp16 (matrix products in half precision).
         imgsz: short side in pixels at which the model is meant to look at pictures: 800 for the published ones.
     """

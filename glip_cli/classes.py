@@ -62,3 +62,22 @@ def spans_and_phrases(caption: str | None, classes: Path | None, ranges: str) ->
         )
     prompt = Prompt.from_caption(caption, parse_spans(ranges))
     return prompt.spans, prompt.phrases
+
+
+def classes_of_adapter(path: Path) -> tuple[tuple[str, ...], ClassFile | None, str | None, Spans]:
+    """What an adapter was tuned to find: its names, what they mean, and its caption with their places.
+
+    Args:
+        path: of the adapter.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    from glip.labeling.classes import ClassFile
+    from glip.weights.adapter import load_adapter
+
+    adapter = load_adapter(path)
+    meaning = None
+    if adapter.category_ids and len(set(adapter.names)) == len(adapter.names):
+        meaning = replace(ClassFile.from_phrases(adapter.names), ids=adapter.category_ids)
+    return adapter.names, meaning, adapter.caption or None, adapter.spans

@@ -14,6 +14,7 @@ from glip_cli import data, models, review
 from glip_cli.calibrate import calibrate
 from glip_cli.evaluate import evaluate
 from glip_cli.export import export
+from glip_cli.finetune import finetune
 from glip_cli.label import label
 from glip_cli.output import say
 from glip_cli.pretrain import pretrain
@@ -30,6 +31,7 @@ app.command("label")(label)
 app.command("export")(export)
 app.command("eval")(evaluate)
 app.command("calibrate")(calibrate)
+app.command("finetune")(finetune)
 app.command("pretrain")(pretrain)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")

@@ -26,7 +26,7 @@ def test_help_loads_nothing_heavy() -> None:
 import atexit
 from glip_cli.main import run
 atexit.register(lambda: print(*sys.modules))
-HELPED = ("label", "export", "eval", "calibrate", "pretrain")
+HELPED = ("label", "export", "eval", "calibrate", "finetune", "pretrain")
 GROUPS = (["models", "convert"], ["review", "push"], ["data", "synthetic"])
 for words in ([], *([name] for name in HELPED), *GROUPS):
     try:

@@ -6,11 +6,13 @@ from functools import partial
 
 from torch.utils.checkpoint import checkpoint
 
+from glip.model.backbone import SwinBlock
+from glip.model.fusion import FusionBlock
 from glip.model.glip import GLIP
 
 
 def recompute_blocks(model: GLIP) -> None:
     """Lets every block of Swin and of the tower keep its input only. The numbers stay the same, dropout included."""
-    blocks = [block for stage in model.backbone.stages for block in stage.blocks]
-    for block in (*blocks, *model.fusion.blocks):
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    for module in model.modules():
+        if isinstance(module, (SwinBlock, FusionBlock)):
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False)  # type: ignore[method-assign]

@@ -1,0 +1,198 @@
+"""Prompt tuning: how fast a step is where what is frozen is computed once, and that it learns the same.
+
+    python -m benchmarks.tuning --architecture glip-t --imgsz 416 --batch 1
+    python -m benchmarks.tuning --model nano/ --shots 1 3
+
+Three ways to do the same steps, from the same start, on the same pictures:
+
+    original   the published order of work: backbone and text encoder in every step, texts padded to 256 tokens,
+               attention unfolded and computed twice (checkpointed), torchvision's deformable convolution
+    plain      this project's model, backbone and text encoder in every step
+    cached     what `glip finetune` does
+
+Prints seconds a step (median, processor time and wall time) and the largest difference of the loss from `plain`.
+Without --model the weights are pseudo-random. Pictures are drawn: coloured rectangles on noise. With fewer pictures
+than a batch holds, as in the recipes for few examples, `cached` computes each picture once, the others once a copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from glip.data.examples import Example
+from glip.model import dyhead
+from glip.model.deform import deform_conv_plain, reread
+from glip.model.fusion import ImageTextAttention
+from glip.prompts import MAX_TOKENS
+from glip.training.batches import Share, TrainingBatch, read_batches
+from glip.training.features import FrozenParts, Store, keyed
+from glip.training.finetune import load_base
+from glip.training.loop import Batches, FitSettings, fit, forward_pixels
+from glip.training.recipes import recipe_for
+from glip.training.schedule import Schedule
+from glip.weights.folder import ModelFolder, load_model_folder
+from glip.weights.random import random_model
+
+NAMES = ("red", "green", "blue")
+_RGB = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230)}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """So many pictures, again and again."""
+
+    count: int
+    size_wh: tuple[int, int]
+
+    @property
+    def epoch_length(self) -> int:
+        """Pictures."""
+        return self.count
+
+    def example(self, position: int) -> Example:
+        """See `ExampleStream`."""
+        number = position % self.count
+        rng = random.Random(number)
+        width, height = self.size_wh
+        noise = np.random.default_rng(number).integers(90, 150, (height, width, 3), dtype=np.uint8)
+        image = Image.fromarray(noise)
+        boxes, spans, caption = [], [], ". ".join(NAMES)
+        for name in NAMES:
+            side = rng.randint(height // 6, height // 3)
+            left, top = rng.randint(0, width - side), rng.randint(0, height - side)
+            ImageDraw.Draw(image).rectangle((left, top, left + side - 1, top + side - 1), fill=_RGB[name])
+            boxes.append((left, top, left + side, top + side))
+            spans.append(((caption.index(name), caption.index(name) + len(name)),))
+        return Example(image, caption, np.array(boxes, np.float32), tuple(spans))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way: the loss of every step, seconds of processor and wall of every step."""
+
+    losses: list[float]
+    cpu: list[float]
+    wall: list[float]
+
+
+def run(folder: ModelFolder, batches: Batches, steps: int, store: Store | None = None) -> Measured:
+    """Tunes a prompt, with the published rates and without a validation."""
+    recipe = recipe_for("prompt", 1)
+    settings = FitSettings(
+        Schedule(steps, warmup=0, milestones=()), "prompt", recipe.rates, average=0, log_every=1, save_every=0
+    )
+    marks = [(time.process_time(), time.perf_counter())]
+
+    def mark(done: int) -> None:
+        marks.append((time.process_time(), time.perf_counter()))
+
+    with tempfile.TemporaryDirectory() as out:
+        if store is None:
+            fitted = fit(load_base(folder), batches, settings, Path(out), forward=forward_pixels, advance=mark)
+        else:
+            parts = FrozenParts("prompt", store)
+            fitted = fit(load_base(folder), keyed(batches), settings, Path(out), forward=parts.forward, advance=mark)
+    pairs = list(pairwise(marks))
+    return Measured(
+        [row["loss"] for row in fitted.rows], [b[0] - a[0] for a, b in pairs], [b[1] - a[1] for a, b in pairs]
+    )
+
+
+def padded(batches: Batches) -> Batches:
+    """Texts of 256 tokens."""
+
+    def with_padding(steps: range) -> Iterator[TrainingBatch]:
+        for batch in batches(steps):
+            more = (0, MAX_TOKENS - batch.input_ids.shape[1])
+            yield replace(batch, input_ids=F.pad(batch.input_ids, more), mask=F.pad(batch.mask, more))
+
+    return with_padding
+
+
+@contextmanager
+def original_order() -> Iterator[None]:
+    """Inside, the model works in the published order."""
+
+    def attention(self: ImageTextAttention, image: Tensor, text: Tensor, mask: Tensor | None = None) -> object:
+        return checkpoint(self.plain, image, text, mask, use_reentrant=False)
+
+    def convolution(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+        out_hw = (-(-x.shape[2] // stride), -(-x.shape[3] // stride))
+        return deform_conv_plain(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
+
+    with patch.object(ImageTextAttention, "forward", attention), patch.object(dyhead, "deform_conv", convolution):
+        yield
+
+
+def show(name: str, measured: Measured, plain: Measured, cached: Measured) -> None:
+    """A line of the table."""
+    difference = max(abs(a - b) for a, b in zip(measured.losses, plain.losses, strict=False))
+    cpu, wall = median(measured.cpu), median(measured.wall)
+    print(
+        f"{name:<9} {len(measured.losses):>5} {cpu:>10.3f} {wall:>10.3f} {cpu / median(cached.cpu):>10.1f} "
+        f"{wall / median(cached.wall):>10.1f} {difference:>12.1e}",
+        flush=True,
+    )
+
+
+def compare(folder: ModelFolder, shots: int, words: argparse.Namespace) -> None:
+    """Prints the table of one number of pictures."""
+    size_wh = (round(words.imgsz * 1.6 / 32) * 32, words.imgsz)
+    stream, tokenizer = Drawn(shots, size_wh), folder.tokenizer()
+
+    def batches(steps: range) -> Iterator[TrainingBatch]:
+        return read_batches(stream, tokenizer, Share(words.batch), steps)
+
+    print(f"{shots} pictures of {size_wh[0]} × {size_wh[1]}, batches of {words.batch}, {words.steps} steps")
+    print(f"{'':<9} {'steps':>5} {'cpu s':>10} {'wall s':>10} {'× cpu':>10} {'× wall':>10} {'difference':>12}")
+    store = Store()
+    cached = run(folder, batches, words.steps, store)
+    plain = run(folder, batches, words.steps)
+    show("cached", cached, plain, cached)
+    show("plain", plain, plain, cached)
+    if words.original_steps:
+        with original_order():
+            original = run(folder, padded(batches), words.original_steps)
+        show("original", original, plain, cached)
+    print(f"loss {plain.losses[0]:.4f} → {plain.losses[-1]:.4f}; pictures seen {store.missed} times", flush=True)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", type=Path, help="model folder; without one the weights are pseudo-random")
+    parser.add_argument("--architecture", default="glip-t", help="of pseudo-random weights")
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--original-steps", type=int, default=5, help="0: leave it out")
+    parser.add_argument("--batch", type=int, default=4, help="4 is published; copies of a picture are computed once")
+    parser.add_argument("--imgsz", type=int, default=416, help="short side in pixels, a multiple of 32")
+    parser.add_argument("--threads", type=int, default=None)
+    words = parser.parse_args()
+    if words.threads:
+        torch.set_num_threads(words.threads)
+    with tempfile.TemporaryDirectory() as place:
+        folder = load_model_folder(words.model) if words.model else random_model(Path(place) / "m", words.architecture)
+        for shots in words.shots:
+            compare(folder, shots, words)
+
+
+if __name__ == "__main__":
+    main()

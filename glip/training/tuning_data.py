@@ -1,0 +1,323 @@
+"""What is tuned on: a set's splits, found by name or path, few examples of it, and what is odd about them.
+
+Finds files as `glip eval` does. Knows annotations; opens no picture and no model.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from glip.data import catalog
+from glip.data.coco import CocoCategory, CocoDataset, load_coco
+from glip.data.fewshot import draw_few_shot
+from glip.errors import InputError
+from glip.evaluation.benchmarks import find_benchmark
+from glip.evaluation.folders import find_folder, find_json
+from glip.evaluation.opening import OpenSet, open_set
+from glip.evaluation.sets import EvalSet, Prompts
+from glip.evaluation.truth import Truth
+from glip.prompts import Wording
+from glip.training.recipes import Shots
+
+CORRECTED_FILE = "corrected.coco.json"  # what `glip review pull` writes
+HELD_OUT = 5  # without a validation split, every fifth picture is one of it
+HELD_OUT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set that can be tuned on.
+
+    Attributes:
+        name: in tables and folders.
+        train: to learn from; the whole set where it has no splits.
+        val: to choose the best epoch by; None: a part of `train` is held out.
+        test: scored once, at the end; None: `val` is.
+    """
+
+    name: str
+    train: EvalSet
+    val: EvalSet | None
+    test: EvalSet | None
+
+
+@dataclass(frozen=True, eq=False)
+class TuningSet:
+    """A set that is ready: as many examples as were asked for.
+
+    Attributes:
+        name: of the set.
+        train: pictures to learn from; its categories are those that are asked.
+        folders: of the pictures.
+        val: chooses the best epoch.
+        test: is scored at the end.
+        notes: what is odd, a sentence each.
+    """
+
+    name: str
+    train: CocoDataset
+    folders: tuple[Path, ...]
+    val: OpenSet
+    test: OpenSet
+    notes: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes as they are asked."""
+        return self.test.names
+
+    @property
+    def wordings(self) -> tuple[Wording, ...] | None:
+        """How the classes stand in the caption; None for the plain names."""
+        return self.test.wordings
+
+
+def find_sources(
+    data: str, root: Path, prompts: Prompts | None = None, images: Path | None = None
+) -> tuple[list[Source], list[str]]:
+    """The sets that a word of the command line means.
+
+    Args:
+        data: a set of ODinW, odinw13, odinw35, mini-odinw, coco and other names of `glip eval`; a folder or a file.
+        root: the folder that named sets lie below.
+        prompts: how ODinW's classes are asked; None: as its authors configured each set.
+        images: folder of the pictures of a COCO file, where they are not beside it.
+
+    Returns:
+        The sets found, and a sentence for each of a group that is missing.
+
+    Raises:
+        InputError: nothing is found, or a name is unknown.
+    """
+    path = Path(data).expanduser()
+    name = data.strip().removeprefix("@").casefold()
+    if name in catalog.GROUPS:
+        return _group(name, root, prompts or "original")
+    if name == "coco":
+        path = root / "coco"
+        if not path.is_dir():
+            raise InputError(
+                f"There is no folder {path}. COCO lies below --data-root as coco/annotations and coco/train2017."
+            )
+    if path.exists():
+        return _of_path(path, images, prompts), []
+    if images is not None:
+        raise InputError(f"--images is for a COCO file of your own; {data} has its pictures where it says.")
+    return _named(data, root, prompts), []
+
+
+def _group(name: str, root: Path, prompts: Prompts) -> tuple[list[Source], list[str]]:
+    found, missing = [], []
+    for benchmark in catalog.group(name):
+        try:
+            found += _named(benchmark.name, root, prompts)
+        except InputError:
+            missing.append(f"{benchmark.name.removeprefix('odinw/')} is not at {root / benchmark.root}.")
+    if not found:
+        raise InputError(
+            f"None of the {len(missing)} sets of {name} is below {root}; the first is looked for at "
+            f"{missing[0].rpartition(' at ')[2]} Say where they are with --data-root."
+        )
+    return found, missing
+
+
+def _named(data: str, root: Path, prompts: Prompts | None) -> list[Source]:
+    benchmark = find_benchmark(data, root, None, "plain") if prompts is None else None
+    odinw = benchmark is not None and benchmark.name.startswith("odinw")
+    chosen: Prompts = prompts or ("original" if odinw else "plain")
+    splits = {split: _split(data, root, split, chosen) for split in ("train", "val", "test")}
+    if not splits["train"]:
+        find_benchmark(data, root, "train", chosen)  # says what is wrong
+        raise InputError(f"{data} has no pictures to learn from.")
+    return [
+        Source(name, item, splits["val"].get(name), splits["test"].get(name)) for name, item in splits["train"].items()
+    ]
+
+
+def _split(data: str, root: Path, split: str, prompts: Prompts) -> dict[str, EvalSet]:
+    try:
+        return {item.name: item for item in find_benchmark(data, root, split, prompts).sets}
+    except InputError:
+        return {}
+
+
+def _of_path(path: Path, images: Path | None, prompts: Prompts | None) -> list[Source]:
+    if prompts not in (None, "plain"):
+        raise InputError(
+            f"--prompts {prompts} is for ODinW; the classes of {path} are asked by their names. Leave it out."
+        )
+    corrected = path / CORRECTED_FILE
+    if corrected.is_file():
+        path = corrected
+    if path.is_file():
+        found = find_json(path)
+        folders = (images,) if images is not None else found.images
+        return [Source(path.stem, EvalSet(path.stem, "", "coco", found.annotations, folders), None, None)]
+    if images is not None:
+        raise InputError(f"--images is for a COCO file; {path} is a folder.")
+    if find_folder(path, "train") is not None:
+        return [_of_folder(path)]
+    below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and find_folder(folder, "train")]
+    if below:
+        return [_of_folder(folder) for folder in below]
+    whole = find_benchmark(str(path), Path()).sets[0]
+    return [Source(whole.name, whole, None, None)]
+
+
+def _of_folder(folder: Path) -> Source:
+    train, val, test = (_found(folder, split) for split in ("train", "val", "test"))
+    assert train is not None
+    return Source(train.name, train, val, test)
+
+
+def _found(folder: Path, split: str) -> EvalSet | None:
+    found = find_folder(folder, split)
+    if found is None:
+        return None
+    return EvalSet(folder.resolve().name, found.split, "coco", found.annotations, found.images)
+
+
+def open_tuning_set(source: Source, shots: Shots, seed: int) -> TuningSet:
+    """Reads a set and takes as many examples as asked for.
+
+    Args:
+        source: where it is.
+        shots: pictures a class: the published list of this seed if there is one beside the annotations, else drawn by
+            the same rule; validation pictures likewise. 'all' takes everything, and 0 nothing to learn from.
+        seed: of the draw.
+
+    Raises:
+        InputError: a file cannot be used, a split is empty, or splits have other categories.
+    """
+    train_open = open_set(source.train)
+    whole = _asked_only(load_coco(source.train.annotations), train_open)
+    notes = list(train_open.notes)
+    if source.val is None:
+        whole, held_out = _held_out(whole, source.train)
+        notes.append(
+            f"{source.name} has no validation split: {len(held_out.images)} of its pictures are held out for it."
+        )
+        val = replace(train_open, truth=Truth.from_coco(held_out), notes=())
+    else:
+        val = open_set(source.val)
+        held_out = _asked_only(load_coco(source.val.annotations), val)
+        _refuse_other_categories(source.train, train_open, source.val, val)
+    test = val if source.test is None else open_set(source.test)
+    if source.test is None:
+        notes.append(f"{source.name} has no test split: the validation pictures are scored at the end.")
+    else:
+        _refuse_other_categories(source.train, train_open, source.test, test)
+    if not len(val.truth.image_id):
+        raise InputError(f"The validation split of {source.name} has no box, so no epoch can be told from another.")
+    train = whole
+    if shots != "all" and shots > 0:
+        train, short = _few(whole, source.train.annotations, "train", shots, seed)
+        notes += [f"{source.name}: {sentence}" for sentence in short]
+        few, _ = _few(held_out, (source.val or source.train).annotations, "val", shots, seed)
+        val = replace(val, truth=Truth.from_coco(few))
+    notes += [f"{source.name}: {sentence}" for sentence in _oddities(train)]
+    # An evaluation looks into places that may not exist; what is learned from must.
+    folders = tuple(folder for folder in source.train.images if folder.is_dir()) or source.train.images[:1]
+    return TuningSet(source.name, train, folders, val, test, tuple(dict.fromkeys(notes)))
+
+
+def _asked_only(dataset: CocoDataset, opened: OpenSet) -> CocoDataset:
+    """The set with the classes that are asked, called as they are asked."""
+    categories = tuple(CocoCategory(id, name) for id, name in zip(opened.category_ids, opened.names, strict=True))
+    known = set(opened.category_ids)
+    boxes = tuple(box for box in dataset.annotations if box.category_id in known)
+    return msgspec.structs.replace(dataset, categories=categories, annotations=boxes)
+
+
+def _refuse_other_categories(train: EvalSet, opened: OpenSet, other: EvalSet, other_opened: OpenSet) -> None:
+    here = dict(zip(opened.category_ids, opened.names, strict=True))
+    there = dict(zip(other_opened.category_ids, other_opened.names, strict=True))
+    if here == there:
+        return
+    id = next(id for id in sorted({*here, *there}) if here.get(id) != there.get(id))
+    words = [repr(names[id]) if id in names else "no such category" for names in (here, there)]
+    raise InputError(
+        f"The splits have other categories: {id} is {words[0]} in {train.annotations} and {words[1]} in "
+        f"{other.annotations}. Give all splits the same categories."
+    )
+
+
+def _held_out(dataset: CocoDataset, item: EvalSet) -> tuple[CocoDataset, CocoDataset]:
+    """Most of the pictures, and the others."""
+    boxes = dataset.boxes_by_image()
+    ids = [image.id for image in dataset.images if boxes[image.id]]
+    if len(ids) < 2:
+        raise InputError(
+            f"{item.annotations} has {len(ids)} pictures with boxes, and no validation split beside it: at least two "
+            f"are needed, one to learn from and one to look how well."
+        )
+    random.Random(HELD_OUT_SEED).shuffle(ids)  # noqa: S311  # which pictures, no secret
+    out = set(ids[::HELD_OUT] if len(ids) >= HELD_OUT else ids[:1])
+    return _part(dataset, {image.id for image in dataset.images} - out), _part(dataset, out)
+
+
+def _part(dataset: CocoDataset, ids: set[int]) -> CocoDataset:
+    return msgspec.structs.replace(
+        dataset,
+        images=tuple(image for image in dataset.images if image.id in ids),
+        annotations=tuple(box for box in dataset.annotations if box.image_id in ids),
+    )
+
+
+def _few(dataset: CocoDataset, annotations: Path, split: str, shots: int, seed: int) -> tuple[CocoDataset, list[str]]:
+    """Few examples of a split, and sentences about classes that have not enough."""
+    published = annotations.parent / f"fewshot_{split}_shot{shots}_seed{seed}.json"
+    if published.is_file():
+        few = load_coco(published)
+        known = {category.id for category in dataset.categories}
+        strange = [category for category in few.categories if category.id not in known and category.name.strip()]
+        if any(box.category_id == category.id for category in strange for box in few.annotations):
+            raise InputError(
+                f"{published} has the category {strange[0].id} {strange[0].name!r}, which {annotations} has not; the "
+                f"list is of another version of the set. Delete it, and the examples are drawn."
+            )
+        boxes = tuple(box for box in few.annotations if box.category_id in known)
+        few = msgspec.structs.replace(few, categories=dataset.categories, annotations=boxes)
+        return few, []
+    drawn = draw_few_shot(dataset, shots, seed)
+    if not drawn.dataset.images:
+        raise InputError(f"{annotations} has no picture with a box, so no example of {split} can be drawn.")
+    names = {category.id: category.name for category in dataset.categories}
+    short = [(names[id], shots - count) for id, count in drawn.missing.items() if count < shots]
+    if split == "train" and short:
+        listed = ", ".join(f"{name!r} {count}" for name, count in short[:5])
+        return drawn.dataset, [f"of {listed}{_more(short)} there are fewer than {shots} pictures; all are taken."]
+    return drawn.dataset, []
+
+
+def _oddities(dataset: CocoDataset) -> list[str]:
+    """What a person should know of the examples; none of it stops the work."""
+    found = []
+    per_class = Counter(box.category_id for box in dataset.annotations)
+    empty = [category.name for category in dataset.categories if not per_class[category.id]]
+    if empty:
+        listed = ", ".join(repr(name) for name in empty[:5])
+        found.append(f"the examples show no {listed}{_more(empty)}: asked for, never learned.")
+    sizes: Mapping[int, tuple[int, int]] = {image.id: (image.width, image.height) for image in dataset.images}
+    outside = crossing = 0
+    for box in dataset.annotations:
+        left, top, width, height = box.bbox
+        size = sizes[box.image_id]
+        gone = left >= size[0] or top >= size[1] or left + width <= 0 or top + height <= 0
+        outside += gone
+        crossing += not gone and (left < 0 or top < 0 or left + width > size[0] + 1 or top + height > size[1] + 1)
+    if outside:
+        found.append(f"{outside} boxes lie outside of their picture and are left out.")
+    if crossing:
+        found.append(f"{crossing} boxes reach out of their picture and are cut at its border.")
+    return found
+
+
+def _more(listed: Sequence[object]) -> str:
+    return f" and {len(listed) - 5} more" if len(listed) > 5 else ""
