@@ -73,11 +73,13 @@ GLIP_L = replace(
     num_fusion_blocks=8,
     swin=SwinConfig(192, (2, 2, 18, 2), (6, 12, 24, 48), window_size=12, drop_path=0.4),
 )
-# The same network in small numbers, for a laptop's CPU: every kind of layer, 5.7 million weights. It has a vocabulary of
+# The same network in small numbers, for a laptop: every kind of layer, 5.7 million weights. It has a vocabulary of
 # its own and knows synthetic scenes only.
 GLIP_NANO = GLIPConfig(
     swin=SwinConfig(32, (2, 2, 4, 2), (1, 2, 4, 8), window_size=5, drop_path=0.0),
-    text=TextConfig(vocab_size=1500, hidden_size=128, num_layers=2, num_heads=4, intermediate_size=256, max_positions=256),
+    text=TextConfig(
+        vocab_size=1500, hidden_size=128, num_layers=2, num_heads=4, intermediate_size=256, max_positions=256
+    ),
     channels=128,
     num_fusion_blocks=2,
     fusion_dim=256,

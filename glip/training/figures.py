@@ -30,14 +30,14 @@ class Compared:
     after: Detections
 
 
-def draw_curve(path: Path, rows: Sequence[Mapping[str, Any]], steps_per_epoch: int, title: str) -> None:
-    """The loss of the steps and the validation score, over epochs, as a PNG.
+def draw_curve(path: Path, rows: Sequence[Mapping[str, Any]], title: str, steps_per_epoch: int | None = None) -> None:
+    """The loss of the steps and the validation score, over epochs or steps, as a PNG.
 
     Args:
         path: to write.
         rows: as `fit` logs them: with 'loss', or with 'score'.
-        steps_per_epoch: of the run.
         title: of the figure.
+        steps_per_epoch: of the run; None: an epoch means nothing there.
 
     Raises:
         JobFailed: it cannot be written.
@@ -48,12 +48,13 @@ def draw_curve(path: Path, rows: Sequence[Mapping[str, Any]], steps_per_epoch: i
     axes = figure.subplots()
     learned = [row for row in rows if "loss" in row]
     scored = [row for row in rows if "score" in row]
-    axes.plot([row["step"] / steps_per_epoch for row in learned], [row["loss"] for row in learned], color="tab:grey")
-    axes.set(xlabel="epoch", ylabel="loss", title=title)
+    unit = steps_per_epoch or 1
+    axes.plot([row["step"] / unit for row in learned], [row["loss"] for row in learned], color="tab:grey")
+    axes.set(xlabel="epoch" if steps_per_epoch else "step", ylabel="loss", title=title)
     axes.set_ylim(bottom=0)
     if scored:
         right = axes.twinx()
-        places = [row["step"] / steps_per_epoch for row in scored]
+        places = [row["step"] / unit for row in scored]
         right.plot(places, [row["score"] for row in scored], color="tab:blue", marker=".")
         best = max(range(len(scored)), key=lambda place: (scored[place]["score"], place))
         right.plot(places[best], scored[best]["score"], color="tab:red", marker="o", linestyle="none", label="kept")

@@ -326,7 +326,7 @@ class _Run:
         job = self.job
         shots = "all pictures" if job.shots == "all" else f"{job.shots}-shot"
         title = f"{self.data.name}, {job.mode}, {shots}, seed {job.seed}"
-        draw_curve(job.out / CURVE_FILE, fitted.rows, every, title)
+        draw_curve(job.out / CURVE_FILE, fitted.rows, title, every)
         return (CURVE_FILE,)
 
     def _to_compare(self) -> list[Path]:

@@ -25,6 +25,7 @@ from glip.files import whole_file
 from glip.model.config import GLIPConfig
 from glip.model.glip import GLIP, build_glip
 from glip.training.batches import Share, read_batches
+from glip.training.figures import draw_curve
 from glip.training.initial import fresh_model
 from glip.training.loop import FitSettings, Fitted, fit
 from glip.training.presets import PretrainPreset, SceneSettings
@@ -37,6 +38,7 @@ from glip.weights.zoo import ARCHITECTURES
 
 RUN_FILE = "run.json"
 MODEL_FOLDER = "model"
+CURVE_FILE = "curve.png"
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class PretrainJob:
 
     Attributes:
         preset: data, sizes, schedule, rates.
-        out: folder of the run: settings, numbers, checkpoints and, at the end, `model/`.
+        out: folder of the run: settings, numbers, checkpoints and, at the end, `curve.png` and `model/`.
         init: model folder whose weights and vocabulary to begin with instead of the preset's.
         data_root: folder that holds the data sets' folders; not needed for scenes.
         workers: processes that make batches.
@@ -99,7 +101,10 @@ def pretrain(job: PretrainJob, advance: Callable[[int], None] = lambda done: Non
         advance=advance,
         stop_at=job.stop_at,
     )
-    return _save(job, config, vocabulary, model, fitted) if processes.first else None
+    if not processes.first:
+        return None
+    draw_curve(job.out / CURVE_FILE, fitted.rows, f"{preset.architecture}, {fitted.steps} steps of {preset.batch_size}")
+    return _save(job, config, vocabulary, model, fitted)
 
 
 def open_stream(preset: PretrainPreset, data_root: Path | None, tokenizer: Tokenizer) -> ExampleStream:

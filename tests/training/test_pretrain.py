@@ -63,6 +63,8 @@ def test_nano_learns_from_scenes_and_becomes_a_model_that_labels(
     folder = pretrain(PretrainJob(nano(), tmp_path / "run", workers=0, cpu=True))
     assert folder is not None
     assert folder.path == tmp_path / "run" / "model"
+    with Image.open(tmp_path / "run" / "curve.png") as curve:
+        assert curve.width > curve.height > 200
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "pictures" / "red.png")
     words = ("--model", folder.path, "-p", "red circle", "-o", tmp_path / "labels", "--imgsz", 64, "--no-report")
