@@ -37,8 +37,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from glip.data.examples import Example
-from glip.model import dyhead
-from glip.model.deform import deform_conv_plain, reread
+from glip.model.dyhead import DeformConv
 from glip.model.fusion import ImageTextAttention
 from glip.prompts import MAX_TOKENS
 from glip.training.batches import Share, TrainingBatch, read_batches
@@ -128,16 +127,12 @@ def padded(batches: Batches) -> Batches:
 
 @contextmanager
 def original_order() -> Iterator[None]:
-    """Inside, the model works in the published order."""
+    """Inside, models that are made work in the published order, attention computed twice."""
 
     def attention(self: ImageTextAttention, image: Tensor, text: Tensor, mask: Tensor | None = None) -> object:
         return checkpoint(self.plain, image, text, mask, use_reentrant=False)
 
-    def convolution(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-        out_hw = (-(-x.shape[2] // stride), -(-x.shape[3] // stride))
-        return deform_conv_plain(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
-
-    with patch.object(ImageTextAttention, "forward", attention), patch.object(dyhead, "deform_conv", convolution):
+    with patch.object(ImageTextAttention, "forward", attention), patch.object(DeformConv, "plain_form", True):
         yield
 
 

@@ -11,6 +11,7 @@ import typer
 
 from glip.errors import GlipError
 from glip_cli import data, models, review
+from glip_cli.bench import bench
 from glip_cli.calibrate import calibrate
 from glip_cli.evaluate import evaluate
 from glip_cli.export import export
@@ -33,6 +34,7 @@ app.command("eval")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("finetune")(finetune)
 app.command("pretrain")(pretrain)
+app.command("bench")(bench)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(review.app, name="review")

@@ -32,11 +32,20 @@ def deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: T
     Returns:
         (B, O, ceil(H / stride), ceil(W / stride)).
     """
-    out_hw = (-(-x.shape[2] // stride), -(-x.shape[3] // stride))
-    offset, mask = reread(offset, out_hw), reread(mask, out_hw)
-    if x.device.type == "cpu":
-        return _deform_conv_bags(x, offset, mask, weight, bias, stride)
-    return deform_conv_plain(x, offset, mask, weight, bias, stride)
+    if x.device.type != "cpu":
+        return published_deform_conv(x, offset, mask, weight, bias, stride)
+    out_hw = _output_hw(x, stride)
+    return _deform_conv_bags(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
+
+
+def published_deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """`deform_conv` by torchvision's operator, on every device."""
+    out_hw = _output_hw(x, stride)
+    return deform_conv_plain(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
+
+
+def _output_hw(x: Tensor, stride: int) -> tuple[int, int]:
+    return -(-x.shape[2] // stride), -(-x.shape[3] // stride)
 
 
 def reread(values: Tensor, out_hw: tuple[int, int]) -> Tensor:

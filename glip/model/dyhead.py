@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glip.model.deform import deform_conv
+from glip.model.deform import deform_conv, published_deform_conv
 
 COARSER, SAME, FINER = 0, 1, 2  # which neighbour a convolution reads; published order
 
 
 class DeformConv(nn.Module):
     """Modulated deformable 3x3 convolution, then GroupNorm."""
+
+    plain_form = False  # see `forms`
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -25,7 +27,8 @@ class DeformConv(nn.Module):
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """(B, D, H, W) with offset (B, 18, h, w) and mask (B, 9, h, w) to (B, D, H/stride, W/stride)."""
         assert self.conv.bias is not None
-        return self.norm(deform_conv(x, offset, mask, self.conv.weight, self.conv.bias, self.conv.stride[0]))
+        convolve = published_deform_conv if self.plain_form else deform_conv
+        return self.norm(convolve(x, offset, mask, self.conv.weight, self.conv.bias, self.conv.stride[0]))
 
 
 class DynamicReLU(nn.Module):

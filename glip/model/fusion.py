@@ -22,6 +22,8 @@ class ImageTextAttention(nn.Module):
     Published detail that matters: the residual is taken after the norm, so out = norm(x) + gamma * delta.
     """
 
+    plain_form = False  # see `forms`
+
     def __init__(self, channels: int, text_dim: int, embed_dim: int, num_heads: int, num_blocks: int) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -52,6 +54,8 @@ class ImageTextAttention(nn.Module):
         Returns:
             The new image (B, N, C) and text (B, T, D).
         """
+        if self.plain_form:
+            return self.plain(image, text, mask)
         image, text = self.norm_image(at_least_float32(image)), self.norm_text(at_least_float32(text))
         to_logits, logit_bias, from_text = self._text_side(text)
         # Heads lie side by side: one product each way over (H * T) columns.

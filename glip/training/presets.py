@@ -29,6 +29,7 @@ class SceneSettings:
     names: int | None = 400
     shapes: float = 0.5
     objects: tuple[int, int] = (2, 14)
+    scale: tuple[float, float] = (0.07, 0.5)
     sides: tuple[Sides, ...] = (Sides(112, 176),)
     asked: tuple[int, int] = (5, 25)
     sentences: float = 0.1

@@ -127,6 +127,7 @@ def _scenes(preset: PretrainPreset, scenes: SceneSettings) -> ExampleStream:
         names=scenes.names,
         shapes=scenes.shapes,
         objects=scenes.objects,
+        scale=scenes.scale,
         sides=scenes.sides,
         asked=scenes.asked,
         sentences=scenes.sentences,

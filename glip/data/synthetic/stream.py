@@ -36,6 +36,7 @@ class SceneStream:
         names: pictures are taken from the so many simplest names; None: all.
         shapes: share of the objects that are drawn shapes.
         objects: fewest and most objects in a scene.
+        scale: smallest and largest long side of an object, see `Look`.
         sides: sizes to draw from.
         widest: largest ratio of a scene's sides.
         asked: least and most names in a class list.
@@ -49,6 +50,7 @@ class SceneStream:
     names: int | None = None
     shapes: float = 0.4
     objects: tuple[int, int] = (1, 12)
+    scale: tuple[float, float] = (0.07, 0.5)
     sides: tuple[Sides, ...] = (Sides(160, 480),)
     widest: float = 1.5
     asked: tuple[int, int] = (5, 25)
@@ -72,7 +74,7 @@ class SceneStream:
         if self.names is not None:
             pool = pool.simplest(self.names)
         cast = cast_of(self.split, pool.trained, pool.held_out, self.shapes)
-        return SceneMaker(pool, cast, self.seed, Look(objects=self.objects))
+        return SceneMaker(pool, cast, self.seed, Look(objects=self.objects, scale=self.scale))
 
     def example(self, position: int) -> Example:
         """Scene number `position`."""

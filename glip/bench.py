@@ -1,0 +1,378 @@
+"""How fast a model is on this machine, stage by stage, beside the published order of operations and a peer.
+
+Speed does not depend on what is in a picture or in a name, so pictures are noise and names are token ids.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glip.detector import PRECISIONS, check_precision, choose_device
+from glip.errors import InputError
+from glip.images import padded_hw
+from glip.model.anchors import make_anchors
+from glip.model.config import GLIPConfig
+from glip.model.forms import use_plain_forms
+from glip.model.glip import GLIP, RawOutputs, build_glip
+from glip.model.postprocess import PUBLISHED, merge, select, without_limits
+from glip.model.text import TextFeatures
+from glip.prompts import MAX_TOKENS
+from glip.weights.checkpoint import open_model
+from glip.weights.random import RANDOM_ARCHITECTURES, random_state
+
+logger = logging.getLogger(__name__)
+
+FORMS = ("fast", "plain", "grounding-dino")
+LONGEST_LIST = 80  # names in one caption; longer lists come in chunks, as published for LVIS
+CHUNK = 40
+TOKENS_PER_NAME = 2.2  # COCO's 80 names make 177 tokens
+STAGES = ("backbone", "neck", "text", "tower", "head", "choice")
+
+
+@dataclass(frozen=True)
+class BenchJob:
+    """What to measure.
+
+    Attributes:
+        model: a checkpoint, as for `load_detector`; None: pseudo-random numbers.
+        architecture: of pseudo-random numbers.
+        forms: of `FORMS`. 'plain' is the original's order: one whole pass for each chunk of names, text padded to 256
+            tokens, wide projections, torchvision's deformable convolution. 'grounding-dino' is transformers'
+            GroundingDINO-tiny with fresh weights, up to its raw outputs.
+        precisions: each of 'fp32', 'bf16', 'fp16'.
+        names: lengths of prompts; more than 80 come in chunks of 40.
+        size_hw: pictures after resizing, in pixels; they are padded as always. None: the model's, at 3:5.
+        batch_size: pictures at a time.
+        rounds: measurements of each case after one for warming up; the fastest counts.
+        device: see `load_detector`.
+        offline: fetch nothing.
+    """
+
+    model: str | None = None
+    architecture: str = "glip-t"
+    forms: tuple[str, ...] = ("fast",)
+    precisions: tuple[str, ...] = ("fp32",)
+    names: tuple[int, ...] = (2, 80)
+    size_hw: tuple[int, int] | None = None
+    batch_size: int = 1
+    rounds: int = 3
+    device: str = "auto"
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    form: str
+    precision: str
+    names: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a case.
+
+    Attributes:
+        case: which.
+        chunks, tokens: into how many captions the names go, and how long the longest is.
+        seconds: wall time of one batch; what is computed once for a prompt is left out where it is kept.
+        cpu_seconds: processor time of all threads of that batch.
+        stages: wall seconds of each stage of that batch. 'text' of the fast form is computed once for a prompt and is
+            not part of `seconds`.
+        pictures_per_second: by wall time.
+        peak_bytes: largest resident memory of the process (CPU) or memory of the device (GPU); None if unknown.
+        faster: ratios of wall and processor time of every other form, of the same names, to this row: by form and
+            precision.
+    """
+
+    case: Case
+    chunks: int
+    tokens: int
+    seconds: float
+    cpu_seconds: float
+    stages: dict[str, float]
+    pictures_per_second: float
+    peak_bytes: int | None
+    faster: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def bench(job: BenchJob, advance: Callable[[int], None] = lambda done: None) -> list[Row]:
+    """Measures every case, in turns, so that what else the machine does meets all of them.
+
+    Args:
+        job: what to measure.
+        advance: told how many of the (rounds + 1) times `len(cases(job))` measurements are done.
+
+    Raises:
+        InputError: a form, a precision, a size or a count cannot be used here.
+    """
+    device = _check(job)
+    network, imgsz = _network(job)
+    network = network.eval().requires_grad_(False).to(device)
+    peer = _Peer(device) if "grounding-dino" in job.forms else None
+    size_hw = job.size_hw or (imgsz, round(imgsz * 1333 / 800))
+    runs = {case: _Run(case, network, peer, job, size_hw, device) for case in cases(job)}
+    done = 0
+    for round_ in range(job.rounds + 1):
+        for run in runs.values():
+            run.measure(keep=round_ > 0)
+            done += 1
+            advance(done)
+    rows = [run.row() for run in runs.values()]
+    return [_compared(row, rows) for row in rows]
+
+
+def cases(job: BenchJob) -> list[Case]:
+    """The lines of a job's table, in order."""
+    return [Case(form, precision, names) for names in job.names for form in job.forms for precision in job.precisions]
+
+
+def machine() -> dict[str, object]:
+    """What the numbers depend on besides the code: processor, threads, GPU, versions, day."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    packages = {name: version(name) for name in ("glip", "torch", "torchvision", "timm", "transformers")}
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "day": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begins to watch the memory anew, where that is possible (Linux, CUDA)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        logger.debug("The peak of the memory cannot be reset here: it is that of the whole process.")
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most memory in use since `forget_peak`: of the device, or resident pages of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+class _Run:
+    """A case with its input, and what was measured of it so far."""
+
+    def __init__(
+        self,
+        case: Case,
+        network: GLIP,
+        peer: _Peer | None,
+        job: BenchJob,
+        size_hw: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        self.case, self.network, self.peer, self.job, self.device = case, network, peer, job, device
+        self.size_hw = size_hw
+        height, width = padded_hw(size_hw)
+        generator = torch.Generator().manual_seed(0)
+        self.pixels = torch.randn(job.batch_size, 3, height, width, generator=generator).to(device)
+        count = 1 if case.names <= LONGEST_LIST else -(-case.names // CHUNK)
+        lengths = [case.names] if count == 1 else [min(CHUNK, case.names - CHUNK * k) for k in range(count)]
+        self.prompts = [_prompt(names, device) for names in lengths]
+        self.measured: list[tuple[float, float, dict[str, float]]] = []
+        self.peak: int | None = None
+
+    def measure(self, keep: bool) -> None:
+        clock = _Clock(self.device)
+        forget_peak(self.device)
+        use_plain_forms(self.network, self.case.form == "plain")
+        with torch.inference_mode(), self._autocast():
+            if self.case.form == "fast":
+                self._fast(clock)
+            elif self.case.form == "plain":
+                self._plain(clock)
+            else:
+                self._other(clock)
+        found = peak_bytes(self.device)
+        self.peak = None if found is None else max(self.peak or 0, found)
+        if keep:
+            self.measured.append((clock.wall, clock.cpu, dict(clock.stages)))
+
+    def row(self) -> Row:
+        wall, cpu, stages = min(self.measured, key=lambda item: item[0])
+        tokens = max(len(ids) for ids, _ in self.prompts)
+        return Row(self.case, len(self.prompts), tokens, wall, cpu, stages, self.job.batch_size / wall, self.peak)
+
+    def _fast(self, clock: _Clock) -> None:
+        with clock.stage("text", counted=False):
+            texts = [self.network.encode_text(ids[None]) for ids, _ in self.prompts]
+        maps = self._look(clock)
+        found = [
+            self._ground(clock, maps, text, positive) for text, (_, positive) in zip(texts, self.prompts, strict=True)
+        ]
+        with clock.stage("choice"):
+            for parts in zip(*found, strict=True):
+                merge(list(parts), [0] * len(parts))
+
+    def _plain(self, clock: _Clock) -> None:
+        for ids, positive in self.prompts:
+            maps = self._look(clock)
+            with clock.stage("text"):
+                padding = MAX_TOKENS - len(ids)
+                mask = torch.arange(MAX_TOKENS, device=self.device)[None] < len(ids)
+                text = self.network.encode_text(nn.functional.pad(ids, (0, padding))[None], mask)
+            self._ground(clock, maps, text, nn.functional.pad(positive, (0, padding)))
+
+    def _other(self, clock: _Clock) -> None:
+        assert self.peer is not None
+        for ids, _ in self.prompts:
+            with clock.stage("all"):
+                self.peer(self.pixels, ids)
+
+    def _look(self, clock: _Clock) -> list[Tensor]:
+        with clock.stage("backbone"):
+            maps = self.network.backbone(self.pixels)
+        with clock.stage("neck"):
+            return list(self.network.neck(maps))
+
+    def _ground(self, clock: _Clock, maps: list[Tensor], text: TextFeatures, positive: Tensor) -> list[Any]:
+        batch = self.job.batch_size
+        with clock.stage("tower"):
+            pyramid, text = self.network.fusion(maps, text.expand(batch))
+        with clock.stage("head"):
+            alignment, deltas, centerness = self.network.head(pyramid, text.hidden)
+        with clock.stage("choice"):
+            outputs = RawOutputs(alignment, deltas, centerness, *_anchors(pyramid, self.device))
+            return list(select(outputs, positive, [self.size_hw] * batch, without_limits(PUBLISHED)))
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        if self.case.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.case.precision])
+
+
+class _Clock:
+    """Wall and processor seconds of stages; waits for the device at every border."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.wall = self.cpu = 0.0
+        self.stages: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def stage(self, name: str, counted: bool = True) -> Iterator[None]:
+        self._wait()
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self._wait()
+        took = time.perf_counter() - wall
+        self.stages[name] += took
+        if counted:
+            self.wall += took
+            self.cpu += time.process_time() - cpu
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+
+class _Peer:
+    """transformers' GroundingDINO of the tiny size, with fresh weights: they do not change its time."""
+
+    def __init__(self, device: torch.device) -> None:
+        from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
+
+        torch.manual_seed(0)
+        self.network = GroundingDinoForObjectDetection(GroundingDinoConfig()).eval().requires_grad_(False).to(device)
+
+    def __call__(self, pixels: Tensor, ids: Tensor) -> None:
+        ids = ids[None].expand(len(pixels), -1)
+        self.network(pixel_values=pixels, input_ids=ids, attention_mask=torch.ones_like(ids))
+
+
+def _check(job: BenchJob) -> torch.device:
+    device = choose_device(job.device)
+    for precision in job.precisions:
+        check_precision(precision, device)
+    for form in job.forms:
+        if form not in FORMS:
+            raise InputError(f"There is no form {form!r} to measure. Accepted: {', '.join(FORMS)}.")
+    if job.model is None and job.architecture not in RANDOM_ARCHITECTURES:
+        raise InputError(f"There is no architecture {job.architecture!r}. Accepted: {', '.join(RANDOM_ARCHITECTURES)}.")
+    smallest = 32 if job.size_hw is None else min(job.size_hw)
+    for what, value, least in (
+        ("A picture's side", smallest, 32),
+        ("The batch", job.batch_size, 1),
+        ("The number of rounds", job.rounds, 1),
+        ("A prompt's number of names", min(job.names), 1),
+    ):
+        if value < least:
+            raise InputError(f"{what} is {value}; it must be {least} or more.")
+    return device
+
+
+def _network(job: BenchJob) -> tuple[GLIP, int]:
+    """The network, and the short side it is meant to look at pictures with."""
+    if job.model is not None:
+        folder = open_model(job.model, offline=job.offline)
+        return build_glip(folder.config, folder.state_dict()), folder.config.imgsz
+    config: GLIPConfig = RANDOM_ARCHITECTURES[job.architecture]
+    return build_glip(config, random_state(config)), config.imgsz
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _prompt(names: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids (T,) of so many names, and their positive map (names, T). Ids of BERT's words: any model has them."""
+    length = round(TOKENS_PER_NAME * names) + 1
+    ends = [1 + round(k * (length - 2) / names) for k in range(names + 1)]
+    ids = torch.arange(length) % 900 + 100
+    ids[0], ids[-1] = 101, 102
+    positive = torch.zeros(names, length)
+    for row, (start, end) in enumerate(pairwise(ends)):
+        positive[row, start:end] = 1
+    return ids.to(device), positive.to(device)
+
+
+def _anchors(pyramid: list[Tensor], device: torch.device) -> tuple[Tensor, tuple[int, ...]]:
+    sizes_hw = [(x.shape[2], x.shape[3]) for x in pyramid]
+    return make_anchors(sizes_hw, device), tuple(h * w for h, w in sizes_hw)
+
+
+def _compared(row: Row, rows: list[Row]) -> Row:
+    ratios = {
+        f"{other.case.form} {other.case.precision}": (other.seconds / row.seconds, other.cpu_seconds / row.cpu_seconds)
+        for other in rows
+        if other.case.names == row.case.names and other.case.form != row.case.form
+    }
+    return replace(row, faster=ratios)

@@ -1,0 +1,22 @@
+"""One switch between the fast forms of the network's parts and the published order of operations.
+
+Both give the same numbers to rounding. Tests and `glip bench` compare them; everything else runs the fast ones.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from glip.model.dyhead import DeformConv
+from glip.model.fusion import ImageTextAttention
+
+
+def use_plain_forms(network: nn.Module, plain: bool = True) -> None:
+    """Lets a network compute in the published order, or (`plain=False`) in the fast one again.
+
+    Plain are: attention with its wide projections of every place; deformable convolutions by torchvision's operator.
+    Padding the text to 256 tokens, as the original does, is the caller's part.
+    """
+    for module in network.modules():
+        if isinstance(module, ImageTextAttention | DeformConv):
+            module.plain_form = plain

@@ -1,0 +1,123 @@
+"""`glip bench`: pictures a second on this machine, stage by stage, beside the published order and a peer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glip.errors import InputError
+from glip_cli.options import DeviceOption, JsonOption
+from glip_cli.output import print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from glip.bench import Row
+
+
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Checkpoint, see `glip models list`. None: pseudo-random numbers."),
+    ] = None,
+    architecture: Annotated[
+        str, typer.Option("--architecture", help="Of pseudo-random numbers: glip-t, glip-l, glip-t-a, nano, tiny.")
+    ] = "glip-t",
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="plain (the published order of operations) or grounding-dino; may be repeated."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option("--precision", help="fp32, bf16 or fp16 (not on a CPU); may be repeated.")
+    ] = None,
+    names: Annotated[
+        list[int] | None,
+        typer.Option("--names", help="Names in the prompt, above 80 in chunks of 40; may be repeated. 2 and 80."),
+    ] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Height x width in pixels: 800x1333.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Pictures at a time.")] = 1,
+    rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each case; the fastest counts.")] = 3,
+    device: DeviceOption = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how fast a model is here. Pictures are noise: what is in them does not change the time."""
+    from glip.bench import BenchJob, cases, machine
+    from glip.bench import bench as run
+
+    job = BenchJob(
+        model=model,
+        architecture=architecture,
+        forms=("fast", *dict.fromkeys(against or ())),
+        precisions=tuple(dict.fromkeys(precision or ("fp32",))),
+        names=tuple(dict.fromkeys(names or (2, 80))),
+        size_hw=None if size is None else _size(size),
+        batch_size=batch_size,
+        rounds=rounds,
+        device=device,
+        offline=offline,
+    )
+    total = len(cases(job)) * (rounds + 1)
+    with progress("Measuring", total, "runs") as bar:
+        seen = 0
+
+        def advance(done: int) -> None:
+            nonlocal seen
+            bar.advance(done - seen)
+            seen = done
+
+        rows = run(job, advance)
+    if as_json:
+        print_json({"machine": machine(), "job": vars(job), "rows": rows})
+        return
+    _show(rows, batch_size)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise InputError(f"The size {text!r} cannot be read. Write height x width in pixels, such as 800x1333.")
+    return int(height), int(width)
+
+
+def _show(rows: list[Row], batch_size: int) -> None:
+    from glip.bench import STAGES, machine
+
+    facts = machine()
+    say(f"{facts['gpu'] or facts['processor']}, {facts['threads']} threads, {facts['day']}")
+    stages = [stage for stage in STAGES if any(stage in row.stages for row in rows)]
+    print_table(
+        (
+            "form",
+            "precision",
+            "names",
+            "tokens",
+            "pictures/s",
+            "ms",
+            "cpu ms",
+            *stages,
+            "peak MB",
+            "faster than (wall, cpu)",
+        ),
+        (
+            (
+                row.case.form,
+                row.case.precision,
+                row.case.names if row.chunks == 1 else f"{row.case.names} in {row.chunks}",
+                row.tokens,
+                f"{row.pictures_per_second:.2f}",
+                _ms(row.seconds / batch_size),
+                _ms(row.cpu_seconds / batch_size),
+                *(_ms(row.stages[stage] / batch_size) if stage in row.stages else "" for stage in stages),
+                "?" if row.peak_bytes is None else row.peak_bytes >> 20,
+                ", ".join(f"{name} {wall:.1f}x {cpu:.1f}x" for name, (wall, cpu) in row.faster.items())
+                if row.case.form == "fast"
+                else "",
+            )
+            for row in rows
+        ),
+    )
+    say("ms are of one picture; `text` of the fast form is computed once for a prompt, and not in ms.")
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}"
