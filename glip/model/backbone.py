@@ -27,6 +27,8 @@ class SwinBlock(nn.Module):
         self.shift = window_size // 2 if shifted else 0
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, num_heads, window_size=window_size)
+        # timm has it behind a flag. Equal to rounding, and the scores are never written to memory.
+        self.attn.fused_attn = True
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, 4 * dim)

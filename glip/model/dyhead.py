@@ -39,16 +39,25 @@ class DynamicReLU(nn.Module):
         self.reduce = nn.Linear(channels, channels // 4)
         self.expand = nn.Linear(channels // 4, 4 * channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D, H, W) to (B, D, H, W)."""
-        mean = x.mean((2, 3))
-        coefficients = _hard_sigmoid(self.expand(F.relu(self.reduce(mean))))[:, :, None, None]
-        slope1, shift1, slope2, shift2 = coefficients.chunk(4, dim=1)
+    def forward(self, x: Tensor, mean: Tensor) -> Tensor:
+        """(B, D, H, W) and its mean (B, D, 1, 1) over all places to (B, D, H, W)."""
+        slope1, shift1, slope2, shift2 = self._coefficients(mean)
+        return torch.maximum(torch.addcmul(shift1 - 0.5, x, 2 * slope1), torch.addcmul(shift2 - 0.5, x, 2 * slope2 - 1))
+
+    def plain(self, x: Tensor) -> Tensor:
+        """`forward` in the published order of operations."""
+        slope1, shift1, slope2, shift2 = self._coefficients(x.mean((2, 3), keepdim=True))
         return torch.maximum(x * (2 * slope1) + (shift1 - 0.5), x * (2 * slope2 - 1) + (shift2 - 0.5))
+
+    def _coefficients(self, mean: Tensor) -> tuple[Tensor, ...]:
+        coefficients = _hard_sigmoid(self.expand(F.relu(self.reduce(mean.flatten(1)))))
+        return coefficients[:, :, None, None].chunk(4, dim=1)
 
 
 class DyHeadBlock(nn.Module):
     """Every level becomes the attention-weighted mean of itself and its neighbours. All levels share the weights."""
+
+    plain_form = False  # see `forms`
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -72,12 +81,30 @@ class DyHeadBlock(nn.Module):
         if level + 1 < len(maps):
             coarser = self.convs[COARSER](maps[level + 1], offset, mask)
             branches.append(F.interpolate(coarser, size=x.shape[2:], mode="bilinear", align_corners=True))
-        mixed = sum(branch * self._weight(branch) for branch in branches)
-        return self.relu(mixed / len(branches))
+        return self._mix_plain(branches) if self.plain_form else self._mix(branches)
 
-    def _weight(self, branch: Tensor) -> Tensor:
-        """(B, D, H, W) to (B, 1, 1, 1) in [0, 1]."""
-        return _hard_sigmoid(F.relu(self.scale_attention(branch.mean((2, 3), keepdim=True))))
+    def _mix(self, branches: Sequence[Tensor]) -> Tensor:
+        """The weighted mean of the branches (B, D, H, W), through the dynamic ReLU.
+
+        The maps are large and this is the arithmetic of few passes over memory, so no pass is made twice: the mean
+        that the ReLU needs follows from those that the weights were made of.
+        """
+        means = [branch.mean((2, 3), keepdim=True) for branch in branches]
+        weights = [_hard_sigmoid(F.relu(self.scale_attention(mean))) / len(branches) for mean in means]
+        mixed, mean = branches[0] * weights[0], means[0] * weights[0]
+        for branch, weight, part in zip(branches[1:], weights[1:], means[1:], strict=True):
+            mixed, mean = torch.addcmul(mixed, branch, weight), torch.addcmul(mean, part, weight)
+        return self.relu(mixed, mean)
+
+    def _mix_plain(self, branches: Sequence[Tensor]) -> Tensor:
+        """`_mix` in the published order of operations."""
+        means = [branch.mean((2, 3), keepdim=True) for branch in branches]
+        weighted = [
+            branch * _hard_sigmoid(F.relu(self.scale_attention(mean)))
+            for branch, mean in zip(branches, means, strict=True)
+        ]
+        mixed = torch.stack(weighted).mean(0)
+        return self.relu.plain(mixed)
 
 
 def _hard_sigmoid(x: Tensor) -> Tensor:

@@ -5,18 +5,22 @@ Both give the same numbers to rounding. Tests and `glip bench` compare them; eve
 
 from __future__ import annotations
 
+from timm.models.swin_transformer import WindowAttention
 from torch import nn
 
-from glip.model.dyhead import DeformConv
+from glip.model.dyhead import DeformConv, DyHeadBlock
 from glip.model.fusion import ImageTextAttention
 
 
 def use_plain_forms(network: nn.Module, plain: bool = True) -> None:
     """Lets a network compute in the published order, or (`plain=False`) in the fast one again.
 
-    Plain are: attention with its wide projections of every place; deformable convolutions by torchvision's operator.
+    Plain are: attention with its wide projections of every place; deformable convolutions by torchvision's operator;
+    each step of DyHead's mixing and of Swin's attention on its own.
     Padding the text to 256 tokens, as the original does, is the caller's part.
     """
     for module in network.modules():
-        if isinstance(module, ImageTextAttention | DeformConv):
+        if isinstance(module, ImageTextAttention | DeformConv | DyHeadBlock):
             module.plain_form = plain
+        elif isinstance(module, WindowAttention):
+            module.fused_attn = not plain
