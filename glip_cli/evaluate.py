@@ -52,6 +52,10 @@ def evaluate(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, exactly this one.")] = Path("eval"),
     model: ModelOption = "glip-t",
+    adapter: Annotated[
+        Path | None,
+        typer.Option("--adapter", help="What `glip finetune` has learned beside --model, on this very set."),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     batch: Annotated[
@@ -99,7 +103,7 @@ def evaluate(
     from glip.evaluation.run import EvalRequest
     from glip.evaluation.run import evaluate as run
 
-    look = Looking(model, device, precision, batch, imgsz, offline, overwrite, load=_load, watcher=Terminal())
+    look = Looking(model, device, precision, batch, imgsz, offline, overwrite, adapter, load=_load, watcher=Terminal())
     request = EvalRequest(
         dataset=dataset,
         out=out,

@@ -37,6 +37,37 @@ def ask_names(
     return ask
 
 
+def ask_tuned(adapter: Path, names: Sequence[str], what: str) -> Ask:
+    """The class list of every picture, in the caption that an adapter was tuned with.
+
+    Args:
+        adapter: its file.
+        names: of the classes.
+        what: the set's name, for the message.
+
+    Raises:
+        InputError: the adapter cannot be read, or was tuned for other classes.
+    """
+    from glip.weights.adapter import load_adapter
+
+    tuned = load_adapter(adapter)
+    if tuned.names != tuple(names):
+        raise InputError(
+            f"The adapter {adapter} was tuned to find {', '.join(tuned.names)}, but the classes of {what} are "
+            f"{', '.join(names)}. Take an adapter that was tuned on {what}, or leave --adapter out."
+        )
+    prompt = tuned.prompt
+    if prompt is None:
+        return ask_names(names)
+
+    def ask(tokenizer: Tokenizer, listing: Sequence[ImageFile]) -> Asked:
+        from glip.labeling.asking import one_caption
+
+        return one_caption(prompt.caption, prompt.spans, prompt.phrases, tokenizer)
+
+    return ask
+
+
 def ask_captions(prompts: Mapping[Path, Sequence[Prompt]]) -> Ask:
     """Captions of each picture's own, one or several; each is run by itself, on the picture's features.
 

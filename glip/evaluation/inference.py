@@ -45,6 +45,7 @@ class Looking:
     Attributes:
         model: name of a checkpoint, a model folder or a file.
         device, precision, batch, imgsz, offline, overwrite: as of `LabelJob`.
+        adapter: what `glip finetune` has learned beside it; None: nothing.
         load: opens the model; None: `glip.labeling.job.load_model`.
         engine: where to work; None: here.
         watcher: follows the jobs.
@@ -57,6 +58,7 @@ class Looking:
     imgsz: int | None = None
     offline: bool = False
     overwrite: bool = False
+    adapter: Path | None = None
     load: Load | None = None
     engine: Engine | None = None
     watcher: Watcher | None = None
@@ -113,6 +115,7 @@ def label_split(
         sources=(str(out / PICTURES_FILE),),
         names=tuple(names),
         model=look.model,
+        adapter=look.adapter,
         out=out / LABELS_FOLDER,
         floor=FLOOR,
         device=look.device,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glip.errors import InputError
-from glip.evaluation.asking import ask_names
+from glip.evaluation.asking import ask_names, ask_tuned
 from glip.evaluation.benchmarks import Benchmark, find_benchmark
 from glip.evaluation.inference import LABELS_FOLDER, Ask, Looking, from_records, label_split, turned
 from glip.evaluation.layouts import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK
@@ -86,6 +86,10 @@ class EvalRequest:
                 raise InputError(f"--{option} is {number}; it must be {least} or more.")
         if self.max_det > 300 and self.predictions is None:
             raise InputError(f"--max-det is {self.max_det}; at most 300 boxes of a picture are recorded.")
+        if self.predictions is not None and self.look.adapter is not None:
+            raise InputError(
+                "--adapter is for a model, and --predictions is scored without one. Leave one of them out."
+            )
         if self.predictions is not None and self.tta:
             raise InputError("--tta is for a model, and --predictions is scored without one. Leave one of them out.")
 
@@ -107,6 +111,8 @@ def evaluate(request: EvalRequest) -> EvaluationResult:
     look = _loading_once(request.look)
     if request.tta and any(item.scorer not in ("coco", "none", "voc") for item in benchmark.sets):
         raise InputError(f"--tta is for class lists in COCO's sense, not for {benchmark.name}. Leave it out.")
+    if request.look.adapter and any(item.scorer in ("flickr30k", "d3", "lvis") for item in benchmark.sets):
+        raise InputError(f"--adapter is for one class list, not for {benchmark.name}. Leave it out.")
     given = _given(request, benchmark)
     results: list[SetResult] = []
     files: list[Path] = []
@@ -128,8 +134,9 @@ def _conclude(
     """Averages, the table, and the files about all sets."""
     model = "" if request.predictions else request.look.model
     summary = averages(results) if len(results) > 1 else {}
-    # A part of a benchmark is compared with nothing.
-    compared = "" if request.limit else model
+    # A part of a benchmark is compared with nothing, nor is what was tuned here with a checkpoint.
+    compared = "" if request.limit or request.look.adapter else model
+    model += f" with {request.look.adapter}" if request.look.adapter else ""
     words = _looking_in_words(request, results)
     if benchmark.name == "coco-o":
         summary, words = _with_robustness(summary, words, request, model)
@@ -187,7 +194,10 @@ def _label(opened: OpenSet, request: EvalRequest, look: Looking) -> tuple[Predic
 
     out = request.out / opened.item.name
     lvis = opened.item.scorer == "lvis"
-    ask = ask_names(opened.names, opened.wordings, LVIS_NAMES_PER_CHUNK if lvis else None)
+    if look.adapter is not None:
+        ask = ask_tuned(look.adapter, opened.names, opened.item.name)
+    else:
+        ask = ask_names(opened.names, opened.wordings, LVIS_NAMES_PER_CHUNK if lvis else None)
     pictures = list(opened.ids_of_picture)
     if request.tta:
         return _label_augmented(opened, out, pictures, ask, look)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from glip.errors import InputError
-from glip.evaluation.asking import ask_captions, ask_lists, ask_names
+from glip.evaluation.asking import ask_captions, ask_lists, ask_names, ask_tuned
 from glip.images import ImageFile
 from glip.labeling.asking import in_one
 from glip.prompts import Prompt, Wording
+from glip.weights.adapter import Adapter, save_adapter
 from tests.labeling.fake import word_tokenizer
 
 A, B = ImageFile(Path("/a.png"), "a.png"), ImageFile(Path("/b.png"), "b.png")
@@ -27,6 +29,26 @@ def test_worded_names_stand_in_the_caption_as_given() -> None:
     asked = ask_names(["hand"], [Wording("hat", " ", " of a person")])(word_tokenizer(), [A])
     (chunk,) = asked.prompts.chunks
     assert (chunk.caption, chunk.phrases, chunk.spans) == (" hat of a person", ("hand",), (((1, 4),),))
+
+
+def an_adapter(path: Path, caption: str = "my dog. a car") -> Path:
+    spans = (((3, 6),), ((10, 13),)) if caption else ()
+    tensors = {"prompt_offset": torch.ones(256, 8)}
+    save_adapter(path, Adapter("prompt", "0" * 64, "base", ("dog", "car"), tensors, caption, spans))
+    return path
+
+
+def test_what_was_tuned_is_asked_in_its_own_caption(tmp_path: Path) -> None:
+    ask = ask_tuned(an_adapter(tmp_path / "a.safetensors"), ["dog", "car"], "Pets")
+    (chunk,) = ask(word_tokenizer(), [A]).prompts.chunks
+    assert (chunk.caption, chunk.phrases) == ("my dog. a car", ("dog", "car"))
+    several = ask_tuned(an_adapter(tmp_path / "b.safetensors", caption=""), ["dog", "car"], "Pets")
+    assert [chunk.caption for chunk in several(word_tokenizer(), [A]).prompts.chunks] == ["dog. car"]
+
+
+def test_an_adapter_for_other_classes_is_refused_with_both_lists(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="was tuned to find dog, car, but the classes of Farm are dog, cow"):
+        ask_tuned(an_adapter(tmp_path / "a.safetensors"), ["dog", "cow"], "Farm")
 
 
 def test_a_picture_may_have_several_captions_and_another_one() -> None:

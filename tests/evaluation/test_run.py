@@ -413,3 +413,12 @@ def test_an_annotation_that_cocos_evaluator_overlooks_is_told(tmp_path: Path) ->
 def test_requests_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         EvalRequest("coco", Path("out"), **options)
+
+
+def test_an_adapter_needs_a_model_and_one_class_list(tmp_path: Path) -> None:
+    look = Looking("glip-t", adapter=tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="--adapter is for a model"):
+        EvalRequest("coco", tmp_path, look=look, predictions=tmp_path / "results.json")
+    write_set(tmp_path / "coco/annotations/lvis_v1_minival.json", tmp_path / "coco/val2017", lvis=True)
+    with pytest.raises(InputError, match="--adapter is for one class list, not for lvis-minival"):
+        evaluate(EvalRequest("lvis-minival", tmp_path / "out", tmp_path, look))

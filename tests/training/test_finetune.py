@@ -18,7 +18,9 @@ from PIL import Image
 from glip.detector import Detector, load_detector
 from glip.errors import InputError
 from glip.evaluation.coco import coco_scores
+from glip.evaluation.inference import Looking
 from glip.evaluation.predictions import Predictions
+from glip.evaluation.run import EvalRequest, evaluate
 from glip.training import finetune as module
 from glip.training import sweep as sweep_module
 from glip.training.features import Store
@@ -106,6 +108,20 @@ def test_the_score_is_that_of_the_adapter_on_the_base(folders: Path, tmp_path: P
     assert tuned.tensors == LINEAR
     detector = load_detector(folders / "base", adapter=tmp_path / "out" / "adapter.safetensors", device="cpu")
     assert numbers_of(detector, job) == pytest.approx(tuned.test["AP"], abs=1e-9)
+
+
+def test_the_score_is_that_of_glip_eval_with_the_adapter(folders: Path, tmp_path: Path) -> None:
+    tuned = finetune(job_of(folders, tmp_path / "out"))
+    (annotations,) = (folders / "Squares" / "test").glob("*.json")
+    look = Looking(str(folders / "base"), adapter=tmp_path / "out" / "adapter.safetensors", device="cpu")
+    request = EvalRequest(str(annotations), tmp_path / "eval", look=look, gallery=0)
+    result = evaluate(request)
+    assert result.rows[0].metric == "AP" and result.rows[0].measured == pytest.approx(tuned.test["AP"], abs=1e-9)
+    assert result.rows[0].published is None and "with" in result.protocol["model"]
+    bare = evaluate(replace(request, out=tmp_path / "bare", look=replace(look, adapter=None)))
+    assert bare.protocol["model"] == str(folders / "base")
+    (with_adapter,), (without,) = ((tmp_path / run).rglob("results.json") for run in ("eval", "bare"))
+    assert with_adapter.read_bytes() != without.read_bytes()
 
 
 def numbers_of(detector: Detector, job: FinetuneJob) -> float:
