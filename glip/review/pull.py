@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,10 +23,13 @@ from glip.review.database import Books, connect, documents, open_dataset, read_b
 from glip.review.difference import Change, Difference, Kept, compare
 from glip.review.picture import Reviewed
 
+logger = logging.getLogger(__name__)
+
 CORRECTED_FILE = "corrected.coco.json"
 DIFF_FILE = "diff.json"
 SUMMARY_FILE = "summary.json"
 CHART_FILE = "summary.png"
+PICTURES_LINK = "images"  # to the pictures' folder, so that the corrected file is a data set as it stands
 KINDS = ("accepted", "moved", "relabelled", "added", "deleted")
 
 
@@ -92,7 +97,7 @@ def pull(
 
     Args:
         name: of the dataset.
-        out: folder for the four files.
+        out: folder for the four files, and for a link to the pictures.
         only_reviewed: leave pictures out where nobody changed or tagged anything.
         advance: called with the number of pictures done since the last call.
 
@@ -132,6 +137,7 @@ def pull(
         file.write(msgspec.json.format(msgspec.json.encode(summary.to_json()), indent=2) + b"\n")
     with whole_file(out / CHART_FILE) as file:
         draw_chart(summary).save(file, "PNG")
+    _link_pictures(dataset, out / PICTURES_LINK)
     return summary
 
 
@@ -151,6 +157,27 @@ def _pictures(dataset: Any) -> Iterator[tuple[Reviewed, Difference]]:
     for document in documents(dataset).find({}, dict.fromkeys(fields, 1), batch_size=docs.BATCH).sort("image_id", 1):
         picture = docs.reviewed(document)
         yield picture, compare(picture)
+
+
+def _link_pictures(dataset: Any, link: Path) -> None:
+    """Points to the folder that all pictures lie in, where there is one and the system has such links."""
+    roots = set()
+    for document in documents(dataset).find({}, {"filepath": 1, "file_name": 1}, batch_size=docs.BATCH):
+        roots.add(document["filepath"].removesuffix(document["file_name"]))
+    folder = Path(roots.pop()) if len(roots) == 1 else None
+    if link.exists() and not link.is_symlink():
+        return  # somebody's own folder of pictures
+    if folder is None or not folder.is_dir():
+        logger.warning("The pictures are not in one folder of this machine; say with --images where they are.")
+        return
+    beside = link.with_name(f".{link.name}.{os.getpid()}")
+    try:
+        beside.symlink_to(folder.resolve(), target_is_directory=True)
+        beside.replace(link)
+    except OSError as error:
+        logger.warning("No link to the pictures could be made (%s); say with --images %s.", error.strerror, folder)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _give_ids(dataset: Any, books: Books) -> None:

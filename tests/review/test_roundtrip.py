@@ -13,10 +13,11 @@ from PIL import Image
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, load_coco, save_coco
 from glip.errors import InputError
+from glip.evaluation.folders import find_json
 from glip.labeling.selection import ExportSettings
 from glip.review import documents, merging
 from glip.review import push as push_module
-from glip.review.pull import CHART_FILE, CORRECTED_FILE, PullSummary, pull
+from glip.review.pull import CHART_FILE, CORRECTED_FILE, PICTURES_LINK, PullSummary, pull
 from glip.review.push import PushSummary, push
 from glip.review.source import open_source
 from glip.review.views import compare_with_truth, save_views
@@ -68,7 +69,7 @@ def edit(fiftyone: ModuleType, name: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_untouched_labels_come_back_as_they_went_in(
@@ -85,6 +86,29 @@ def test_untouched_labels_come_back_as_they_went_in(
     assert (corrected.images, corrected.categories) == (exported.images, exported.categories)
     assert corrected.info["glip"] == exported.info["glip"]
     assert (pulled.reviewed, pulled.acceptance_rate, pulled.unreviewed) == (0, None, 5)
+
+
+def test_what_was_pulled_is_a_data_set_with_its_pictures(
+    fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pushed(labels, name)
+    pull(name, tmp_path / "out")
+    link = tmp_path / "out" / PICTURES_LINK
+    assert link.is_symlink() and link.resolve() == (tmp_path / "pictures").resolve()
+    dataset = load_coco(tmp_path / "out" / CORRECTED_FILE)
+    source = find_json(tmp_path / "out" / CORRECTED_FILE)
+    assert all((source.images[0] / image.file_name).is_file() for image in dataset.images)
+    # Pulled again where somebody has put the pictures themselves: they stay.
+    link.unlink()
+    link.mkdir()
+    (link / "own.txt").write_text("mine")
+    pull(name, tmp_path / "out")
+    assert (link / "own.txt").read_text() == "mine" and not caplog.records
+    # Pictures that have gone: said, with the option that helps.
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    pull(name, tmp_path / "third")
+    assert not (tmp_path / "third" / PICTURES_LINK).exists()
+    assert "say with --images where they are" in caplog.text
 
 
 def test_what_the_dataset_holds(fiftyone: ModuleType, labels: Path, name: str) -> None:
