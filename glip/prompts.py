@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-
-import torch
-from tokenizers import Encoding, Tokenizer
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from glip.errors import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +208,8 @@ def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> TokenizedPrompt:
     Raises:
         InputError: too many tokens, or a phrase that no token spells.
     """
+    import torch  # names and captions are read by much that needs no network
+
     encoding = tokenizer.encode(prompt.caption)
     if len(encoding.ids) > MAX_TOKENS:
         raise InputError(
@@ -237,6 +240,8 @@ def tokenize_boxes(caption: str, spans: Sequence[Sequence[Span]], tokenizer: Tok
     Returns:
         The tokens; the positive map has a row for each box, all zero where no token within reach spells its phrase.
     """
+    import torch
+
     encoding = tokenizer.encode(caption)
     input_ids = torch.tensor(encoding.ids, dtype=torch.int64)
     positive_map = torch.zeros(len(spans), len(input_ids))

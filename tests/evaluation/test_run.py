@@ -324,6 +324,8 @@ from glip.evaluation.run import EvalRequest, evaluate
 root = Path({str(tmp_path)!r})
 evaluate(EvalRequest("coco", root / "out", root, predictions=root / "results.json"))
 assert "torch" not in sys.modules
+import glip.prompts
+assert glip.prompts.Prompt.from_names(["dog"]).caption == "dog" and "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
