@@ -190,3 +190,17 @@ def test_a_size_that_is_none() -> None:
 def test_the_cases_are_those_of_the_table() -> None:
     job = replace(SMALL, forms=("fast", "plain"), precisions=("fp32", "bf16"), names=(2, 80))
     assert len(cases(job)) == 8
+
+
+def test_long_class_lists_cost_a_third_of_the_published_operations() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from benchmarks.operations import LISTS, operations
+    from glip.weights.zoo import ARCHITECTURES
+
+    with FakeTensorMode():
+        network = build_glip(ARCHITECTURES["glip-t"]).eval()
+        here, published = (
+            sum(operations(network, (800, 1333), *LISTS[-1][1:], plain=plain).values()) for plain in (False, True)
+        )
+    assert published / here > 3

@@ -1,0 +1,85 @@
+"""How many operations a picture costs: `python -m benchmarks.operations`. Counted, not timed; takes no weights.
+
+Compares what is done here with the published order of operations, which pads every text to 256 tokens, projects every
+place and, where a class list needs several captions, runs the whole network for each of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from glip.images import padded_hw
+from glip.model.forms import use_plain_forms
+from glip.model.glip import GLIP, build_glip
+from glip.prompts import MAX_TOKENS
+from glip.weights.zoo import ARCHITECTURES
+
+# Class names, captions they need, tokens of each; LVIS's are the mean of its chunks of 40 names.
+LISTS = ((2, 1, 6), (80, 1, 177), (1203, 31, 103))
+TERA = 1e12
+
+
+def deform_conv_operations(
+    x: Sequence[int], weight: Sequence[int], *shapes: object, out_shape: Sequence[int], **options: object
+) -> int:
+    """Of the matrix product; sampling has none to speak of."""
+    batch, outputs, height, width = out_shape
+    inputs, rows, columns = weight[1:]
+    return 2 * batch * height * width * outputs * inputs * rows * columns
+
+
+def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: int, plain: bool) -> dict[str, int]:
+    """Multiplications and additions of one picture, by stage; the text of a prompt is not counted where it is kept."""
+    use_plain_forms(network, plain)
+    length = MAX_TOKENS if plain else tokens
+    counted: dict[str, int] = {}
+    pixels = torch.empty(1, 3, *padded_hw(size_hw))
+    ids = torch.zeros(1, length, dtype=torch.long)
+    mask = torch.ones(1, length, dtype=torch.bool) if plain else None
+    mapping = {torch.ops.torchvision.deform_conv2d: deform_conv_operations}
+    with torch.no_grad():
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+            maps = network.encode_image(pixels)
+        counted["picture"] = counter.get_total_flops() * (captions if plain else 1)
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+            text = network.encode_text(ids, mask)
+        counted["text"] = counter.get_total_flops() * captions if plain else 0
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+            pyramid, text = network.fusion(maps, text)
+            network.head(pyramid, text.hidden)
+        counted["head"] = counter.get_total_flops() * captions
+    return counted
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("architectures", nargs="*", default=["glip-t", "glip-l"])
+    parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("HEIGHT", "WIDTH"))
+    words = parser.parse_args()
+    table = Table("", "names", "captions", "tokens", "picture", "text", "head", "here", "published order", "ratio")
+    fake = FakeTensorMode()  # shapes without numbers; one for all, because masks are kept
+    for architecture in words.architectures:
+        with fake:
+            network = build_glip(ARCHITECTURES[architecture]).eval()
+        for names, captions, tokens in LISTS:
+            with fake:
+                here = operations(network, tuple(words.size), captions, tokens, plain=False)
+                published = operations(network, tuple(words.size), captions, tokens, plain=True)
+            total, other = sum(here.values()), sum(published.values())
+            parts = (f"{value / TERA:.2f}" for value in here.values())
+            row = (architecture, str(names), str(captions), str(tokens), *parts)
+            table.add_row(*row, f"{total / TERA:.2f}", f"{other / TERA:.2f}", f"{other / total:.2f}")
+    Console(width=140).print(table)
+    print("10^12 operations a picture")
+
+
+if __name__ == "__main__":
+    main()
