@@ -91,6 +91,12 @@ def label(
     tile_merge: Annotated[
         str, typer.Option("--tile-merge", help="Merge what several tiles see by nms, or wbf (weighted box fusion).")
     ] = "nms",
+    fast_decode: Annotated[
+        bool,
+        typer.Option(
+            "--fast-decode", help="Decode large JPEG files at a part of their size: faster, boxes differ a bit."
+        ),
+    ] = False,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many pictures.")] = None,
     preview: Annotated[int, typer.Option("--preview", help="Draw so many pictures with their boxes.")] = 0,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, to look through.")] = True,
@@ -149,6 +155,7 @@ def label(
         spans=spans,
         captions=None if captions is None else CaptionSource(captions, chunker, tuple(phrases or ())),  # type: ignore[arg-type]
         tiling=None if tile is None else Tiling(tile, overlap, tile_merge),  # type: ignore[arg-type]
+        fast_decode=fast_decode,
         report=report,
         adapter=adapter,
     )

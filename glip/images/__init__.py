@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from glip.images.batch import ImageBatch, PreparedImage, collate, padded_hw, prepare, resized_hw
 from glip.images.listing import IMAGE_SUFFIXES, ImageFile, list_images
-from glip.images.reading import MAX_PIXELS, ImageInput, UnreadableImage, as_image, read_image
+from glip.images.reading import MAX_PIXELS, ImageInput, UnreadableImage, as_image, read_image, read_reduced
 from glip.images.remote import NotFetched, RemoteFile, is_remote, shown
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "padded_hw",
     "prepare",
     "read_image",
+    "read_reduced",
     "resized_hw",
     "shown",
 ]

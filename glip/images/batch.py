@@ -61,17 +61,18 @@ class PreparedImage:
     resized_hw: tuple[int, int]
 
 
-def prepare(image: Image.Image, imgsz: int = 800) -> PreparedImage:
+def prepare(image: Image.Image, imgsz: int = 800, size_hw: tuple[int, int] | None = None) -> PreparedImage:
     """Resizes an RGB picture and normalises it as published.
 
     Args:
         image: RGB, of any size.
         imgsz: the short side to look at, see `resized_hw`.
+        size_hw: of the whole picture, if `image` was decoded smaller; boxes are found in that one.
     """
     assert image.mode == "RGB", f"an RGB picture is needed, not {image.mode}; see as_image"
-    size_hw = image.height, image.width
+    size_hw = size_hw or (image.height, image.width)
     height, width = resized_hw(size_hw, imgsz)
-    if (height, width) != size_hw:
+    if (height, width) != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return PreparedImage(normalised(image), size_hw, (height, width))
 

@@ -70,6 +70,7 @@ class LabelJob:
         spans: for each name its character ranges in `caption`.
         captions: each picture is asked for the phrases of its own caption instead.
         tiling: pictures are looked at in tiles as well.
+        fast_decode: decode JPEG files no larger than needed; boxes then differ slightly.
         report: write report.html.
     """
 
@@ -94,6 +95,7 @@ class LabelJob:
     spans: Spans = ()
     captions: CaptionSource | None = None
     tiling: Tiling | None = None
+    fast_decode: bool = False
     report: bool = True
     adapter: Path | None = None
 
@@ -122,6 +124,11 @@ class LabelJob:
             raise InputError(
                 "--tile and --record candidates exclude each other: what several tiles see of one object is merged "
                 "before it is recorded. Leave one of them out."
+            )
+        if self.tiling is not None and self.fast_decode:
+            raise InputError(
+                "--tile and --fast-decode exclude each other: tiles are cut out of the whole picture. "
+                "Leave one of them out."
             )
         if self.imgsz is not None:
             resized_hw((1, 1), self.imgsz)  # refuses a size that no picture could be resized to
@@ -353,6 +360,7 @@ def settings_of(job: LabelJob, detector: PictureDetector, listing: Sequence[Imag
         # A caption is hardly ever shared: pictures would only wait for company.
         batch=1 if job.captions else job.batch or (GPU_BATCH if detector.device.type == "cuda" else 1),
         tiling=job.tiling,
+        fast_decode=job.fast_decode,
     )
 
 

@@ -28,6 +28,7 @@ QUESTION = {
     "imgsz": "--imgsz",
     "by_caption": "--captions",
     "tiling": "--tile",
+    "fast_decode": "--fast-decode",
     "nms_iou": "--record",
     "max_detections": "--record",
 }
@@ -65,6 +66,7 @@ def describe_run(
         job=job,
         by_caption=settings.asked.by_caption,
         tiling=str(settings.tiling or ""),
+        fast_decode=settings.fast_decode,
     )
 
 

@@ -144,6 +144,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
         precision: number format of the model's arithmetic.
         by_caption: each picture was asked for the phrases of its own caption, which its record holds.
         tiling: how pictures were cut into tiles, in words; empty if they were not.
+        fast_decode: JPEG files were decoded no larger than needed.
         model: what was asked for with --model.
         device: where the last command ran.
         created: ISO 8601, when the first picture's labelling began.
@@ -167,6 +168,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     job: dict[str, Any]
     by_caption: bool = False
     tiling: str = ""
+    fast_decode: bool = False
 
 
 _Line = TypeVar("_Line", Head, Record)

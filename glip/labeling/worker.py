@@ -28,6 +28,8 @@ from glip.images import (
     padded_hw,
     prepare,
     read_image,
+    read_reduced,
+    resized_hw,
 )
 from glip.labeling.asking import Asked, in_one
 from glip.labeling.readahead import read_ahead
@@ -75,6 +77,7 @@ class LabelSettings:
         imgsz: short side in pixels that pictures are resized to.
         batch: most pictures, or views of one, that run together.
         tiling: how pictures are cut into views; None: each is looked at as a whole.
+        fast_decode: decode JPEG files no larger than needed, see `read_reduced`; not with tiles.
     """
 
     out: Path
@@ -84,6 +87,7 @@ class LabelSettings:
     imgsz: int
     batch: int
     tiling: Tiling | None = None
+    fast_decode: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,13 +185,16 @@ class LabelWorker:
         prompts = asked.of(file.name)
         if isinstance(prompts, str):
             return _failed(file, prompts, mark)
+        settings = self._settings
         try:
-            image = read_image(file.path)
+            if settings.tiling is not None:
+                return _Large(file, mark, prompts, read_image(file.path))
+            if settings.fast_decode:
+                image, size_hw = read_reduced(file.path, lambda size_hw: resized_hw(size_hw, settings.imgsz))
+                return _Ready(file, mark, prompts, prepare(image, settings.imgsz, size_hw))
+            return _Ready(file, mark, prompts, prepare(read_image(file.path), settings.imgsz))
         except UnreadableImage as error:
             return _failed(file, error.reason, "" if _may_pass(error) else mark)
-        if self._settings.tiling is not None:
-            return _Large(file, mark, prompts, image)
-        return _Ready(file, mark, prompts, prepare(image, self._settings.imgsz))
 
     def _together(self, group: list[_Ready]) -> Iterator[Record]:
         """Records of pictures that may share a batch."""

@@ -17,6 +17,7 @@ from glip.errors import InputError, JobFailed
 from glip.images import list_images
 from glip.labeling.job import LabelJob, LabelSummary, label
 from glip.labeling.records import Record, read_all, read_records, read_run
+from glip.labeling.tiles import Tiling
 from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_pictures
 
 
@@ -232,6 +233,7 @@ def test_json_that_is_no_job_is_refused(values: dict[str, Any]) -> None:
         ({"preview": -1}, "--preview is -1; it must be 0 or more"),
         ({"shard_size": 0}, "--shard-size is 0"),
         ({"imgsz": 31}, "imgsz must be a whole number from 32"),
+        ({"tiling": Tiling(64), "fast_decode": True}, "--tile and --fast-decode exclude each other"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(job: LabelJob, change: dict[str, Any], message: str) -> None:

@@ -215,6 +215,7 @@ def test_what_failed_for_want_of_memory_is_tried_again(job: LabelJob) -> None:
         ({"names": ("dog", "person", "car")}, {}, r"names \(--prompt\)"),
         ({"floor": 0.1}, {}, r"floor \(--floor\) was 0\.05 and is now 0\.1"),
         ({"imgsz": 64}, {}, r"imgsz \(--imgsz\) was 32 and is now 64"),
+        ({"fast_decode": True}, {}, r"fast_decode \(--fast-decode\) was False and is now True"),
         ({"record": "candidates"}, {}, r"record \(--record\) was detections and is now candidates"),
         ({}, {"sha256": "e" * 64}, r"model_sha256 \(--model\) was ffff.* and is now eeee"),
         ({}, {"precision": "bf16"}, r"precision \(--precision\) was fp32 and is now bf16"),

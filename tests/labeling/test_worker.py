@@ -70,6 +70,21 @@ def test_size_is_that_of_the_picture_as_it_is_looked_at(tmp_path: Path, settings
     assert (records[0].width, records[0].height) == (30, 40)
 
 
+def test_fast_decoding_finds_boxes_in_the_whole_picture(tmp_path: Path, settings: LabelSettings) -> None:
+    path = tmp_path / "large.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (800, 600)).save(path, exif=exif)
+    looked: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]] = []
+
+    def look(batch: ImageBatch) -> None:
+        looked.append((batch.sizes_hw, batch.original_sizes_hw))
+
+    _, (record,), _ = work(replace(settings, fast_decode=True), FakeDetector(fail=look), [ImageFile(path, "large.jpg")])
+    assert (record.width, record.height) == (600, 800)
+    assert looked == [([(42, 32)], [(800, 600)])]
+
+
 @pytest.mark.parametrize("batch", [2, 3, 4, 100])
 def test_batching_changes_no_record(tmp_path: Path, settings: LabelSettings, batch: int) -> None:
     make_pictures(tmp_path / "in", 11)

@@ -1,0 +1,37 @@
+"""JPEG files decoded no larger than needed: the sizes are those of the whole picture, the pixels nearly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glip.images import prepare, read_image, read_reduced, resized_hw
+from tests.images.pictures import encoded, exif, picture, write
+
+
+def at_96(size_hw: tuple[int, int]) -> tuple[int, int]:
+    return resized_hw(size_hw, 96)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_is_decoded_smaller_but_never_smaller_than_needed(tmp_path: Path, orientation: int) -> None:
+    path = write(tmp_path, encoded(picture(800, 500), "JPEG", exif=exif(orientation), quality=95))
+    whole = read_image(path)
+    image, size_hw = read_reduced(path, at_96)
+    assert size_hw == (whole.height, whole.width)
+    assert image.width < whole.width / 2 and min(image.size) >= 96
+    exact, near = prepare(whole, 96), prepare(image, 96, size_hw)
+    assert (near.size_hw, near.resized_hw) == (exact.size_hw, exact.resized_hw)
+    difference = (near.pixels - exact.pixels).abs() * 57.3  # grey levels
+    assert difference.mean() < 1.5
+
+
+def test_others_are_read_as_they_are(tmp_path: Path) -> None:
+    for kind in ("PNG", "TIFF", "WEBP"):
+        path = write(tmp_path, encoded(picture(800, 500), kind))
+        image, size_hw = read_reduced(path, at_96)
+        assert np.array_equal(np.asarray(image), np.asarray(read_image(path))) and size_hw == (500, 800)
+    small = write(tmp_path, encoded(picture(120, 100), "JPEG"), "small.jpg")
+    assert np.array_equal(np.asarray(read_reduced(small, at_96)[0]), np.asarray(read_image(small)))
