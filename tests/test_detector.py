@@ -15,7 +15,8 @@ from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
 from glip.detector import Detector, choose_device, load_detector
 from glip.errors import GlipError, InputError
-from glip.images import ImageInput, collate, prepare
+from glip.images import ImageBatch, ImageInput, collate, prepare
+from glip.model.glip import RawOutputs
 from glip.model.postprocess import PUBLISHED, Selection, select
 from glip.model.text import TextFeatures
 from glip.prompts import Prompt, PromptSet, tokenize
@@ -137,6 +138,57 @@ def test_a_long_list_runs_in_chunks_that_are_merged_before_the_limit(detector: D
     best = unlimited[1].filter(unlimited[1].scores >= merged.scores[-1])
     in_second = second & (merged.labels < start + len(prompts[1].phrases))
     assert sorted(merged.labels[in_second] - start) == sorted(best.labels)
+
+
+def chunks_and_pictures() -> tuple[list[Prompt], ImageBatch]:
+    """Chunks of several lengths, one of them longer than what runs together with it; and two pictures."""
+    names = (["cat"], ["dog", "a very large bird of prey"], ["lion", "horse"], ["fish"], ["a tree in the wind"])
+    return [Prompt.from_names(some) for some in names], collate([prepare(picture(seed=seed), 64) for seed in (0, 1)])
+
+
+@pytest.mark.parametrize("together", [2, 3, 5])
+def test_chunks_that_run_together_find_what_each_finds_alone(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    prompts, batch = chunks_and_pictures()
+    monkeypatch.setattr(detector, "most_places", 0)
+    alone = detector.detect(batch, prompts, Selection(max_detections=None))
+    detector.most_places = together * sum(x.shape[0] * x.shape[2] * x.shape[3] for x in detector.look(batch))
+    ground = detector._model.ground
+    rows: list[int] = []
+
+    def counted(maps: list[torch.Tensor], text: TextFeatures) -> RawOutputs:
+        rows.append(len(maps[0]))
+        return ground(maps, text)
+
+    monkeypatch.setattr(detector._model, "ground", counted)
+    joined = detector.detect(batch, prompts, Selection(max_detections=None))
+    assert rows == [2 * together] * (5 // together) + [2 * (5 % together)] * (5 % together > 0)
+    for one, other in zip(alone, joined, strict=True):
+        assert len(one) == len(other) > 50
+        assert np.allclose(one.scores, other.scores, atol=1e-5)
+        assert np.allclose(one.boxes, other.boxes, atol=1e-2)
+        assert (np.bincount(one.labels, minlength=7) == np.bincount(other.labels, minlength=7)).all()
+    assert not np.allclose(joined[0].boxes[:20], joined[1].boxes[:20], atol=1)
+
+
+def test_chunks_that_do_not_fit_together_run_alone(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, batch = chunks_and_pictures()
+    monkeypatch.setattr(detector, "most_places", 100_000)
+    expected = detector.detect(batch, prompts)
+    ground = detector._model.ground
+    tried: list[int] = []
+
+    def small(maps: list[torch.Tensor], text: TextFeatures) -> RawOutputs:
+        tried.append(len(maps[0]))
+        if len(maps[0]) > 2:
+            raise torch.OutOfMemoryError("simulated")
+        return ground(maps, text)
+
+    monkeypatch.setattr(detector._model, "ground", small)
+    found = [detector.detect(batch, prompts) for _ in range(2)]
+    assert tried == [10] + [2] * 10
+    assert all(np.allclose(one.scores, other.scores, atol=1e-5) for one, other in zip(found[1], expected, strict=True))
 
 
 def test_the_published_limit_per_chunk_is_an_option(detector: Detector) -> None:

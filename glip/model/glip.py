@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.models.swin_transformer import WindowAttention, get_relative_position_index
@@ -36,6 +36,15 @@ class RawOutputs:
     centerness: Tensor
     anchors: Tensor
     level_sizes: tuple[int, ...]
+
+    def part(self, rows: slice, tokens: int) -> RawOutputs:
+        """Some rows of the batch, without the padding behind the first `tokens`."""
+        return replace(
+            self,
+            alignment=self.alignment[rows, :, :tokens],
+            deltas=self.deltas[rows],
+            centerness=self.centerness[rows],
+        )
 
 
 class GLIP(nn.Module):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLayer, BertModel
@@ -30,9 +32,25 @@ class TextFeatures:
         mask = None if self.mask is None else self.mask.expand(batch, -1)
         return TextFeatures(self.hidden.expand(batch, -1, -1), mask)
 
+    def repeat(self, times: int) -> TextFeatures:
+        """All prompts once more for every further picture, in the same order."""
+        mask = None if self.mask is None else self.mask.repeat(times, 1)
+        return TextFeatures(self.hidden.repeat(times, 1, 1), mask)
+
     def shifted(self, offset: Tensor) -> TextFeatures:
         """Row j of (at least T, D) `offset` added to token j, padding included: what prompt tuning learns."""
         return TextFeatures(self.hidden + offset[: self.hidden.shape[1]], self.mask)
+
+
+def stack_prompts(prompts: Sequence[TextFeatures]) -> TextFeatures:
+    """Prompts without padding, of one row each, below one another: shorter ones are padded and masked."""
+    lengths = [prompt.hidden.shape[1] for prompt in prompts]
+    longest = max(lengths)
+    hidden = torch.cat([F.pad(prompt.hidden, (0, 0, 0, longest - prompt.hidden.shape[1])) for prompt in prompts])
+    if min(lengths) == longest:
+        return TextFeatures(hidden)
+    places = torch.arange(longest, device=hidden.device)
+    return TextFeatures(hidden, places < torch.tensor(lengths, device=hidden.device)[:, None])
 
 
 class TextEncoder(nn.Module):
