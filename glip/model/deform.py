@@ -13,8 +13,8 @@ from torchvision.ops import deform_conv2d
 
 from glip.model.precision import at_least_float32
 
-# Numbers in the columns of one product (64 MiB in float32).
-COLUMNS_AT_ONCE = 2**24
+# Numbers in the columns of one product (32 MiB in float32): more leaves the cache, less starves the product.
+COLUMNS_AT_ONCE = 2**23
 
 
 def deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -78,20 +78,32 @@ def deform_conv_plain(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, b
 
 def _deform_conv_bags(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     height, width = x.shape[2:]
+    out_hw = offset.shape[2:]
     taps = weight.permute(0, 2, 3, 1).flatten(1)
     cells = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H * W, D)
-    # Small maps of several pictures go together: in training the number of calls is what costs. Large ones go alone:
-    # their columns would leave the cache.
+    # Small maps of several pictures go together: in training the number of calls is what costs.
     together = max(1, COLUMNS_AT_ONCE // (mask[0].numel() * x.shape[1]))
     outputs = []
     for start in range(0, len(x), together):
         some = slice(start, start + together)
         shifts, weights = at_least_float32(offset[some]), at_least_float32(mask[some])
         index, share = _bilinear_neighbours(shifts, weights, (height, width), stride)
-        rows = cells[some].flatten(0, 1)
-        columns = F.embedding_bag(index, rows, per_sample_weights=share.to(rows.dtype), mode="sum")
-        outputs.append(F.linear(columns.view(*shifts.shape[::2], shifts.shape[3], -1), taps, bias))
-    return torch.cat(outputs).permute(0, 3, 1, 2)
+        outputs.append(_gather(index, share, cells[some].flatten(0, 1), taps, bias).view(-1, *out_hw, len(bias)))
+    return _joined(outputs).permute(0, 3, 1, 2)
+
+
+def _gather(index: Tensor, share: Tensor, cells: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
+    """The convolution's output (places, O) from the neighbours of every place's nine taps, (places * 9, 4) each."""
+    outputs = []
+    at_once = max(1, COLUMNS_AT_ONCE // taps.shape[1]) * 9
+    for rows, shares in zip(index.split(at_once), share.to(cells.dtype).split(at_once), strict=True):
+        columns = F.embedding_bag(rows, cells, per_sample_weights=shares, mode="sum")
+        outputs.append(F.linear(columns.view(-1, taps.shape[1]), taps, bias))
+    return _joined(outputs)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)  # one part would be copied
 
 
 def _bilinear_neighbours(

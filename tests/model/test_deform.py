@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from glip.model import deform
 from glip.model.deform import deform_conv, deform_conv_plain, reread
 
 
@@ -74,6 +75,24 @@ def test_both_forms_equal_the_literal_kernel(
     assert torch.allclose(deform_conv(x, offset, mask, weight, bias, stride), expected, atol=1e-10)
     plain = deform_conv_plain(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
     assert torch.allclose(plain, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("at_once", [1, 36, 400, 36 * 35])
+def test_the_size_of_a_product_changes_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, offset, mask, weight, bias = make((5, 7), 1)
+    expected = deform_conv(x, offset, mask, weight, bias, 1)
+    sizes: list[int] = []
+    linear = torch.nn.functional.linear
+
+    def counted(columns: Tensor, *rest: Tensor) -> Tensor:
+        sizes.append(columns.numel())
+        return linear(columns, *rest)
+
+    monkeypatch.setattr(deform, "COLUMNS_AT_ONCE", at_once)
+    monkeypatch.setattr(deform.F, "linear", counted)
+    assert torch.allclose(deform_conv(x, offset, mask, weight, bias, 1), expected, atol=1e-12)
+    assert max(sizes) <= max(36, at_once)
+    assert sum(sizes) == 2 * 35 * 36
 
 
 def test_offsets_exactly_on_the_border_follow_the_strict_rule() -> None:
