@@ -10,7 +10,7 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glip.data.synthetic import Scene, SceneMaker, SpritePool, cast_of, load_pool
-from glip.data.synthetic.cast import Split
+from glip.data.synthetic.cast import Look, Split
 from glip.data.synthetic.words import COLOURS, KINDS, UNSEEN_PAIRS
 from glip.detections import Detections
 from glip.detector import Detector, load_detector
@@ -63,8 +63,8 @@ class Tally:
     scenes: int = 0
 
 
-def maker_of(pool: SpritePool, setting: Setting) -> SceneMaker:
-    return SceneMaker(pool, cast_of(setting.split, pool.trained, pool.held_out, setting.shapes), SEED)
+def maker_of(pool: SpritePool, setting: Setting, look: Look | None = None) -> SceneMaker:
+    return SceneMaker(pool, cast_of(setting.split, pool.trained, pool.held_out, setting.shapes), SEED, look)
 
 
 def size_of(setting: Setting, index: int) -> tuple[int, int]:
@@ -160,15 +160,22 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=400, help="simplest so many emoji")
     parser.add_argument("--choices", type=int, default=100)
     parser.add_argument("--only", type=int, default=len(SETTINGS), help="the first so many kinds of scenes")
+    parser.add_argument("--objects", type=int, nargs=2, help="so many things in a scene (default: 1 12)")
+    parser.add_argument("--scale", type=float, nargs=2, help="their sizes, of the scene's side (default: 0.07 0.5)")
     parser.add_argument("--sprites", type=Path)
     options = parser.parse_args()
     detector = load_detector(options.model)
     pool = load_pool(options.sprites).simplest(options.names)
 
+    look = Look()
+    if options.objects:
+        look = replace(look, objects=tuple(options.objects))
+    if options.scale:
+        look = replace(look, scale=tuple(options.scale))
     table = Table("scenes", "AP50", "AP75", *(f"P/R/absent at {t}" for t in (0.3, 0.4, 0.5, 0.6)), "s/scene", box=None)
     for setting in SETTINGS[: options.only]:
         started = time.perf_counter()
-        result = tally(detector, maker_of(pool, setting), setting, options.scenes)
+        result = tally(detector, maker_of(pool, setting, look), setting, options.scenes)
         seconds = (time.perf_counter() - started) / options.scenes
         cells = ["{:.2f} / {:.2f} / {:.2f}".format(*at_threshold(result, t)) for t in (0.3, 0.4, 0.5, 0.6)]
         scores = [f"{100 * average_precision(result, least):.1f}" for least in (0.5, 0.75)]

@@ -16,6 +16,7 @@ from timm.models.swin_transformer import PatchMerging, WindowAttention
 from torch import Tensor, nn
 
 from glip.model.config import SwinConfig
+from glip.model.products import use_linear
 
 
 class SwinBlock(nn.Module):
@@ -112,6 +113,7 @@ class Backbone(nn.Module):
             for i, heads in enumerate(config.num_heads)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in config.out_channels)
+        use_linear(self.stages)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pyramid of one batch.

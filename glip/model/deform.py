@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from glip.model.precision import at_least_float32
+from glip.model.products import linear
 
 # Numbers in the columns of one product (32 MiB in float32): more leaves the cache, less starves the product.
 COLUMNS_AT_ONCE = 2**23
@@ -98,7 +99,7 @@ def _gather(index: Tensor, share: Tensor, cells: Tensor, taps: Tensor, bias: Ten
     at_once = max(1, COLUMNS_AT_ONCE // taps.shape[1]) * 9
     for rows, shares in zip(index.split(at_once), share.to(cells.dtype).split(at_once), strict=True):
         columns = F.embedding_bag(rows, cells, per_sample_weights=shares, mode="sum")
-        outputs.append(F.linear(columns.view(-1, taps.shape[1]), taps, bias))
+        outputs.append(linear(columns.view(-1, taps.shape[1]), taps, bias))
     return _joined(outputs)
 
 

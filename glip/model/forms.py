@@ -10,17 +10,18 @@ from torch import nn
 
 from glip.model.dyhead import DeformConv, DyHeadBlock
 from glip.model.fusion import ImageTextAttention
+from glip.model.products import Linear
 
 
 def use_plain_forms(network: nn.Module, plain: bool = True) -> None:
     """Lets a network compute in the published order, or (`plain=False`) in the fast one again.
 
     Plain are: attention with its wide projections of every place; deformable convolutions by torchvision's operator;
-    each step of DyHead's mixing and of Swin's attention on its own.
+    each step of DyHead's mixing and of Swin's attention on its own; products by the library PyTorch chooses.
     Padding the text to 256 tokens, as the original does, is the caller's part.
     """
     for module in network.modules():
-        if isinstance(module, ImageTextAttention | DeformConv | DyHeadBlock):
+        if isinstance(module, ImageTextAttention | DeformConv | DyHeadBlock | Linear):
             module.plain_form = plain
         elif isinstance(module, WindowAttention):
             module.fused_attn = not plain

@@ -1,0 +1,102 @@
+"""Large products through oneDNN: the same numbers, only where MKL is slow, and never in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glip.model import products
+from glip.model.backbone import Backbone
+from glip.model.forms import use_plain_forms
+from glip.model.products import LEAST_ROWS, Linear, linear, use_linear
+from glip.weights.random import TINY
+
+
+@pytest.fixture
+def convolved(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
+    """A processor that MKL is slow on; gives the shapes of the products that went to oneDNN."""
+    shapes: list[tuple[int, ...]] = []
+    convolve = torch.nn.functional.conv2d
+
+    def counted(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+        if x.shape[2] == 1 and weight.shape[2:] == (1, 1):
+            assert x.is_contiguous(memory_format=torch.channels_last)
+            shapes.append(tuple(x.shape))
+        return convolve(x, weight, *rest)
+
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, "conv2d", counted)
+        yield shapes
+
+
+@pytest.mark.parametrize("shape", [(LEAST_ROWS, 48), (2, 300, 48), (3, 20, 30, 48)])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_product_through_onednn_is_the_product(
+    convolved: list[tuple[int, ...]], shape: tuple[int, ...], with_bias: bool
+) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(shape), torch.randn(70, 48), torch.randn(70) if with_bias else None
+    with torch.inference_mode():
+        found = linear(x, weight, bias)
+    exact = torch.nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
+    assert len(convolved) == 1
+    assert found.shape == exact.shape
+    assert torch.allclose(found.double(), exact, atol=2e-5)
+
+
+def test_rows_that_lie_apart_are_brought_together(convolved: list[tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(48, 600).t()[::2], torch.randn(7, 48), torch.randn(7)
+    with torch.inference_mode():
+        assert torch.allclose(linear(x, weight, bias), x @ weight.t() + bias, atol=1e-4)
+    assert convolved == [(1, 48, 1, 300)]
+
+
+def test_training_few_rows_and_other_numbers_stay_where_they_are(convolved: list[tuple[int, ...]]) -> None:
+    x, weight, bias = torch.randn(LEAST_ROWS, 8), torch.randn(4, 8), torch.randn(4)
+    linear(x, weight, bias)
+    with torch.inference_mode():
+        linear(x[:-1], weight, bias)
+        linear(x.double(), weight.double(), bias.double())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert linear(x, weight, bias).dtype == torch.bfloat16
+    assert convolved == []
+
+
+def test_a_backbone_gives_the_same_maps_either_way(convolved: list[tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
+    backbone = Backbone(TINY.swin).eval()
+    pixels = torch.randn(1, 3, 160, 224)
+    with torch.inference_mode():
+        found = backbone(pixels)
+        count = len(convolved)
+        use_plain_forms(backbone)
+        plain = backbone(pixels)
+    assert count > 8
+    assert len(convolved) == count
+    for one, other in zip(found, plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_exchanged_layers_keep_their_parameters_and_names() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 5, bias=False)))
+    before = dict(network.state_dict(keep_vars=True))
+    use_linear(network)
+    after = dict(network.state_dict(keep_vars=True))
+    assert list(before) == list(after)
+    assert all(before[name] is after[name] for name in before)
+    assert sum(isinstance(module, Linear) for module in network.modules()) == 2
+
+
+def test_this_processor_is_judged_by_its_maker(monkeypatch: pytest.MonkeyPatch) -> None:
+    products.mkl_is_slow.cache_clear()
+    for maker, slow in (("GenuineIntel", False), ("AuthenticAMD", torch.backends.mkl.is_available())):
+        monkeypatch.setattr(Path, "read_text", lambda *_, maker=maker, **__: f"vendor_id : {maker}\n")
+        assert products.mkl_is_slow() is slow
+        products.mkl_is_slow.cache_clear()
