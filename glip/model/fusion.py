@@ -59,8 +59,9 @@ class ImageTextAttention(nn.Module):
         image, text = self.norm_image(at_least_float32(image)), self.norm_text(at_least_float32(text))
         to_logits, logit_bias, from_text = self._text_side(text)
         # Heads lie side by side: one product each way over (H * T) columns.
-        logits = at_least_float32(torch.matmul(image, to_logits)) + logit_bias
-        logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        # In place: with a long prompt these are the largest numbers of all, and memory is what they cost.
+        logits = at_least_float32(torch.matmul(image, to_logits)).add_(logit_bias)
+        logits = logits.clamp_(-LOGIT_LIMIT, LOGIT_LIMIT)
         # Matches the published model: padded places take part here, so a result depends slightly on the padding.
         over_places = self.dropout(logits.softmax(dim=1))
         by_head = logits.unflatten(2, (self.num_heads, -1))
