@@ -68,7 +68,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after `glip`; those of the process if None.
     """
     # A picture's maps are tens of megabytes each, and the system clears their pages anew for every tensor: in large
-    # pages that costs a fifth less of a picture's time on a CPU. PyTorch reads this before its first tensor; Linux only.
+    # pages a picture takes a fifth less time on a CPU. PyTorch reads this before its first tensor; Linux only.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app(args=None if arguments is None else list(arguments))
