@@ -160,18 +160,15 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=400, help="simplest so many emoji")
     parser.add_argument("--choices", type=int, default=100)
     parser.add_argument("--only", type=int, default=len(SETTINGS), help="the first so many kinds of scenes")
-    parser.add_argument("--objects", type=int, nargs=2, help="so many things in a scene (default: 1 12)")
-    parser.add_argument("--scale", type=float, nargs=2, help="their sizes, of the scene's side (default: 0.07 0.5)")
+    usual = Look()
+    parser.add_argument("--objects", type=int, nargs=2, default=usual.objects, help="fewest and most in a scene")
+    parser.add_argument("--scale", type=float, nargs=2, default=usual.scale, help="their sizes, of the scene's side")
     parser.add_argument("--sprites", type=Path)
     options = parser.parse_args()
     detector = load_detector(options.model)
     pool = load_pool(options.sprites).simplest(options.names)
 
-    look = Look()
-    if options.objects:
-        look = replace(look, objects=tuple(options.objects))
-    if options.scale:
-        look = replace(look, scale=tuple(options.scale))
+    look = replace(usual, objects=tuple(options.objects), scale=tuple(options.scale))
     table = Table("scenes", "AP50", "AP75", *(f"P/R/absent at {t}" for t in (0.3, 0.4, 0.5, 0.6)), "s/scene", box=None)
     for setting in SETTINGS[: options.only]:
         started = time.perf_counter()
