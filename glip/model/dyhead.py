@@ -68,12 +68,13 @@ class DyHeadBlock(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Five maps (B, D, h, w), finest first, to five of the same sizes. All read the block's input."""
+        maps = [self._lowered(x) for x in maps]
         return [self._level(maps, level) for level in range(len(maps))]
 
     def _level(self, maps: Sequence[Tensor], level: int) -> Tensor:
         x = maps[level]
-        # Contiguous, because oneDNN's channels-last convolutions round two to four times more coarsely.
-        sampling = self.offset(x.contiguous())
+        # Contiguous, because oneDNN's channels-last convolutions round float32 two to four times more coarsely.
+        sampling = self.offset(x if x.dtype == torch.bfloat16 else x.contiguous())
         offset, mask = sampling[:, :18], sampling[:, 18:].sigmoid()
         branches = [self.convs[SAME](x, offset, mask)]
         if level > 0:
@@ -82,6 +83,14 @@ class DyHeadBlock(nn.Module):
             coarser = self.convs[COARSER](maps[level + 1], offset, mask)
             branches.append(F.interpolate(coarser, size=x.shape[2:], mode="bilinear", align_corners=True))
         return self._mix_plain(branches) if self.plain_form else self._mix(branches)
+
+    def _lowered(self, x: Tensor) -> Tensor:
+        """In bfloat16 where products run so: three convolutions read each map, which is otherwise lowered each time.
+
+        Prediction on a CPU only: gradients of what was sampled are summed, which bfloat16 is too coarse for.
+        """
+        served = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
+        return x.to(torch.get_autocast_dtype("cpu")) if served and not self.plain_form else x
 
     def _mix(self, branches: Sequence[Tensor]) -> Tensor:
         """The weighted mean of the branches (B, D, H, W), through the dynamic ReLU.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from glip.model.config import GLIPConfig
 from glip.model.dyhead import DyHeadBlock
+from glip.model.fused import attend_in_tiles
 from glip.model.precision import at_least_float32
 from glip.model.text import TextFeatures, TextLayer
 
@@ -57,7 +58,12 @@ class ImageTextAttention(nn.Module):
         if self.plain_form:
             return self.plain(image, text, mask)
         image, text = self.norm_image(at_least_float32(image)), self.norm_text(at_least_float32(text))
-        to_logits, logit_bias, from_text = self._text_side(text)
+        sides = self._text_side(text)
+        if image.device.type == "cpu" and not (torch.is_grad_enabled() or self.training):
+            found = self._in_tiles(image, sides, mask)
+            if found is not None:
+                return found[0], text + self.gamma_text * found[1]
+        to_logits, logit_bias, from_text = sides
         # Heads lie side by side: one product each way over (H * T) columns.
         # In place: with a long prompt these are the largest numbers of all, and memory is what they cost.
         logits = at_least_float32(torch.matmul(image, to_logits)).add_(logit_bias)
@@ -71,8 +77,36 @@ class ImageTextAttention(nn.Module):
 
         image_delta = torch.matmul(over_tokens, from_text) + self.image_out.bias
         gathered = torch.matmul(over_places.transpose(1, 2), image).unflatten(1, (self.num_heads, -1))
-        text_delta = self.text_out(self._image_values(gathered, over_places))
+        text_delta = self.text_out(self._image_values(gathered, over_places.sum(1)))
         return image + self.gamma_image * image_delta, text + self.gamma_text * text_delta
+
+    def _in_tiles(
+        self, image: Tensor, sides: tuple[Tensor, Tensor, Tensor], mask: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """The new image and what is added to the text, without gradients; None if it cannot be done, see `fused`."""
+        to_logits, logit_bias, from_text = sides
+        # Shares of a head's tokens sum to 1, so that the bias may lie in every token's value.
+        values = (from_text + self.image_out.bias / self.num_heads) * self.gamma_image
+        precision = to_logits.dtype
+        with torch.autocast("cpu", enabled=False):
+            pictures = []
+            for row, places in enumerate(image):
+                found = attend_in_tiles(
+                    places,
+                    to_logits[row],
+                    logit_bias[row, 0].to(precision),
+                    values[row].to(precision),
+                    None if mask is None else mask[row],
+                    self.num_heads,
+                    LOGIT_LIMIT,
+                )
+                if found is None:
+                    return None
+                pictures.append(found)
+        places, gathered = (
+            torch.stack(parts) if len(parts) > 1 else parts[0][None] for parts in zip(*pictures, strict=True)
+        )
+        return places, self.text_out(self._image_values(gathered, gathered.new_ones(len(image), to_logits.shape[2])))
 
     def _text_side(self, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the text contributes to both directions, for all heads.
@@ -92,19 +126,19 @@ class ImageTextAttention(nn.Module):
         logit_bias = torch.matmul(key, query_bias).flatten(1)[:, None]
         return to_logits, logit_bias, torch.matmul(value, out_weight).flatten(1, 2)
 
-    def _image_values(self, gathered: Tensor, attention: Tensor) -> Tensor:
+    def _image_values(self, gathered: Tensor, total: Tensor) -> Tensor:
         """Applies the value projection after the places have been summed.
 
         Args:
             gathered: (B, H, T, C) places summed with each token's attention.
-            attention: (B, N, H * T) that attention; a row sums to 1 but for dropout, hence the bias times its sum.
+            total: (B, H * T) that attention's sum: 1 but for dropout, hence the bias times it.
 
         Returns:
             (B, T, embed_dim).
         """
         heads = self.num_heads
         weight = self.image_value.weight.view(heads, -1, gathered.shape[-1]).transpose(1, 2)
-        total = attention.sum(1).view(attention.shape[0], heads, -1, 1)
+        total = total.view(len(total), heads, -1, 1)
         values = torch.matmul(gathered, weight) + total * self.image_value.bias.view(heads, 1, -1)
         return values.transpose(1, 2).flatten(2)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch import Tensor
 
+from glip.model import fused, fusion
 from glip.model.fusion import ImageTextAttention
 from glip.model.glip import GLIP
 from glip.model.text import TextFeatures
@@ -39,13 +42,44 @@ def test_reassociated_equals_plain(
         assert (ours - plain).abs().max() < limit * plain.abs().max()
 
 
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("tokens", [1, 7, 60])
+def test_tiles_equal_plain(
+    attention: ImageTextAttention, monkeypatch: pytest.MonkeyPatch, tokens: int, dtype: torch.dtype, limit: float
+) -> None:
+    """Prediction walks over the places tile by tile: here three tiles of 256 and a short one, of two pictures."""
+    monkeypatch.setattr(fused, "NUMBERS_AT_ONCE", 1)
+    in_tiles = Mock(wraps=fused.attend_in_tiles)
+    monkeypatch.setattr(fusion, "attend_in_tiles", in_tiles)
+    attention.to(dtype)
+    image, text = (x.to(dtype) for x in inputs(tokens, places=800))
+    # The largest logit must come late, so that sums so far are scaled down.
+    image = image * torch.linspace(0.2, 1, 800, dtype=dtype)[None, :, None] ** 2
+    with torch.no_grad():
+        for mask in (None, (torch.arange(tokens) < max(1, tokens - 2)).expand(2, -1)):
+            for ours, plain in zip(attention(image, text, mask), attention.plain(image, text, mask), strict=True):
+                assert (ours - plain).abs().max() < limit * plain.abs().max()
+    assert in_tiles.call_count == 4
+
+
+def test_logits_too_far_apart_for_one_exponential_are_done_plainly(attention: ImageTextAttention) -> None:
+    attention.query.weight.data *= 30
+    image, text = inputs(places=600)
+    sides = attention._text_side(attention.norm_text(text))
+    with torch.no_grad():
+        assert attention._in_tiles(attention.norm_image(image), sides, None) is None
+        for ours, plain in zip(attention(image, text), attention.plain(image, text), strict=True):
+            assert torch.allclose(ours, plain, rtol=1e-9)
+
+
 def test_padding_of_the_text_changes_nothing_that_is_read(attention: ImageTextAttention) -> None:
     image, text = inputs()
     padded = torch.cat([text, torch.full_like(text, 3.0)], dim=1)
     mask = torch.arange(padded.shape[1])[None].expand(2, -1) < text.shape[1]
     short_image, short_text = attention(image, text)
-    for form in (attention.forward, attention.plain):
-        long_image, long_text = form(image, padded, mask)
+    for form, gradients in ((attention.forward, True), (attention.forward, False), (attention.plain, True)):
+        with torch.set_grad_enabled(gradients):
+            long_image, long_text = form(image, padded, mask)
         assert torch.allclose(long_image, short_image, atol=1e-12)
         assert torch.allclose(long_text[:, : text.shape[1]], short_text, atol=1e-12)
 
@@ -84,9 +118,11 @@ def test_logits_beyond_the_published_limit_are_clamped(attention: ImageTextAtten
     attention.query.weight.data *= 1e4
     attention.key.weight.data *= 1e4
     image, text = inputs()
-    for ours, plain in zip(attention(image, text), attention.plain(image, text), strict=True):
-        assert torch.isfinite(ours).all()
-        assert torch.allclose(ours, plain, rtol=1e-6)
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            for ours, plain in zip(attention(image, text), attention.plain(image, text), strict=True):
+                assert torch.isfinite(ours).all()
+                assert torch.allclose(ours, plain, rtol=1e-6)
 
 
 def test_one_prompt_serves_a_whole_batch(tiny_glip: GLIP) -> None:
