@@ -42,6 +42,7 @@ class Detector:
         sha256: of the checkpoint's tensors file (and tuned prompt or adapter, if any): which numbers made a result.
         precision: fp32 (equal to the published model), bf16 or fp16 (matrix products in half precision).
         imgsz: short side in pixels at which the model is meant to look at pictures: 800 for the published ones.
+        conf: score from which the model's boxes are shown where nobody says another; `predict` gives weaker ones, too.
         most_places: how many places of feature maps the chunks of a long prompt may fill together.
     """
 
@@ -55,6 +56,7 @@ class Detector:
         device: str = "auto",
         precision: str = "fp32",
         imgsz: int = 800,
+        conf: float = 0.3,
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)
@@ -64,6 +66,7 @@ class Detector:
         self.sha256 = sha256
         self.precision = precision
         self.imgsz = imgsz
+        self.conf = conf
         self.tokenizer = tokenizer
         self._model = model.eval().requires_grad_(False).to(self.device)
         self.most_places = MOST_PLACES[self.device.type]
@@ -258,6 +261,7 @@ def load_detector(
         device=device,
         precision=precision,
         imgsz=folder.config.imgsz,
+        conf=folder.config.conf,
     )
 
 

@@ -27,7 +27,9 @@ def export(
         ),
     ] = "coco",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the files.", show_default="DIR")] = None,
-    conf: Annotated[float | None, typer.Option("--conf", help="Lowest score of a box.", show_default="0.3")] = None,
+    conf: Annotated[
+        float | None, typer.Option("--conf", help="Lowest score of a box. [default: that of the run]")
+    ] = None,
     class_conf: Annotated[
         list[str] | None, typer.Option("--class-conf", help="The same for single classes: person=.5,dog=.3")
     ] = None,
@@ -57,7 +59,7 @@ def export(
 
     info = read_run(folder)
     settings = ExportSettings(
-        conf=DEFAULT_CONF if conf is None else conf,
+        conf=info.job.get("conf", DEFAULT_CONF) if conf is None else conf,
         class_conf=parse_class_conf(class_conf or ()),
         nms=nms,  # type: ignore[arg-type]  # ExportSettings says which words it accepts
         iou=iou,

@@ -70,7 +70,12 @@ def label(
         Path | None,
         typer.Option("--adapter", help="What `glip finetune` has learned beside --model; asks for its own classes."),
     ] = None,
-    conf: Annotated[float, typer.Option("--conf", help="Least score in the annotation file.")] = 0.3,
+    conf: Annotated[
+        float | None,
+        typer.Option(
+            "--conf", help="Least score in the annotation file. [default: the model's, 0.3 for published ones]"
+        ),
+    ] = None,
     floor: Annotated[float, typer.Option("--floor", help="Least score that is recorded for `glip export`.")] = 0.05,
     record: Annotated[
         str, typer.Option("--record", help="What to record: detections, or candidates before suppression (large).")

@@ -29,7 +29,6 @@ from glip.labeling.outputs import write_outputs
 from glip.labeling.preview import PREVIEW_FOLDER
 from glip.labeling.question import answer_only, describe_run
 from glip.labeling.records import RUN_FILE, Record, RecordKind
-from glip.labeling.selection import DEFAULT_CONF
 from glip.labeling.shards import find_labelled, plan_shards, remove_leftovers, write_listing
 from glip.labeling.tiles import Tiling
 from glip.labeling.worker import LabelSettings, LabelWorker, PictureDetector
@@ -54,7 +53,7 @@ class LabelJob:
         adapter: what `glip finetune` has learned beside it; None: nothing.
         out: the folder that everything is written into.
         floor: least score that is recorded.
-        conf: least score that the annotation file shows.
+        conf: least score that the annotation file shows; None: the model's own, or the floor if that is higher.
         device: auto, cpu, mps, cuda or cuda:N.
         precision: fp32, bf16 or fp16.
         batch: most pictures that run together; None: 8 on a GPU, else 1.
@@ -79,7 +78,7 @@ class LabelJob:
     model: str = "glip-t"
     out: Path = Path("labels")
     floor: float = 0.05
-    conf: float = DEFAULT_CONF
+    conf: float | None = None
     device: str = "auto"
     precision: str = "fp32"
     batch: int | None = None
@@ -101,9 +100,9 @@ class LabelJob:
 
     def __post_init__(self) -> None:
         for option, value in (("floor", self.floor), ("conf", self.conf)):
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise InputError(f"--{option} is {value}; it must lie between 0 and 1.")
-        if self.conf < self.floor:
+        if self.conf is not None and self.conf < self.floor:
             raise InputError(
                 f"--conf {self.conf} is below --floor {self.floor}, the least score that is recorded. "
                 f"Give a --floor of {self.conf} or less."
@@ -310,7 +309,8 @@ def _label(
 ) -> LabelSummary:
     """The job, in a folder that is ours."""
     # Whoever reads run.json later, elsewhere, still finds the pictures.
-    noted = replace(job, sources=tuple(map(_noted, job.sources)))
+    conf = max(detector.conf, job.floor) if job.conf is None else job.conf
+    noted = replace(job, sources=tuple(map(_noted, job.sources)), conf=conf)
     answer_only(job.out, describe_run(settings, detector, job.model, job.record, noted.to_json()), anew=job.overwrite)
     remove_leftovers(job.out)
     labelled, unlisted = find_labelled(job.out, everything, settings.asked.mark)
@@ -331,7 +331,7 @@ def _label(
     seconds = monotonic() - started
     if earlier + now < len(listing):
         return LabelSummary(job.out, len(listing), now, earlier, failed, {}, (), seconds, interrupted=True)
-    outputs = write_outputs(job.out, listing, job.conf, job.preview, report=job.report)
+    outputs = write_outputs(job.out, listing, conf, job.preview, report=job.report)
     return LabelSummary(
         *(job.out, len(listing), now, earlier, outputs.failed, outputs.boxes, outputs.files, seconds),
         interrupted=False,

@@ -58,6 +58,7 @@ class PictureDetector(Protocol):
     device: torch.device
     precision: str
     imgsz: int
+    conf: float
     tokenizer: Tokenizer
 
     def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:

@@ -59,6 +59,8 @@ class GLIPConfig:
     fusion_heads: int = 8
     # Short side of the pictures it is meant to look at, in pixels.
     imgsz: int = 800
+    # Score from which its boxes are shown where nobody says another: how sure a model sounds is its own affair.
+    conf: float = 0.3
 
     @property
     def num_levels(self) -> int:

@@ -58,6 +58,7 @@ class FakeDetector:
     sha256: str = "f" * 64
     precision: str = "fp32"
     imgsz: int = 800
+    conf: float = 0.3
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tokenizer: Tokenizer = field(default_factory=word_tokenizer)
     batches: list[int] = field(default_factory=list)

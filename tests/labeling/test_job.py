@@ -40,7 +40,7 @@ def test_a_folder_becomes_an_annotation_file_records_and_a_note_of_the_question(
     written = coco(job.out)
     assert [image["file_name"] for image in written["images"]] == [f"p{i}.png" for i in range(10)]
     records = list(read_records(job.out))
-    strong = [(r.file_name, np.float32(score)) for r in records for score in r.scores if score >= job.conf]
+    strong = [(r.file_name, np.float32(score)) for r in records for score in r.scores if score >= 0.3]
     names = {image["id"]: image["file_name"] for image in written["images"]}
     assert [(names[a["image_id"]], np.float32(a["score"])) for a in written["annotations"]] == strong
     assert 0 < len(strong) < sum(len(record.scores) for record in records)
@@ -69,7 +69,19 @@ def test_run_json_says_what_was_asked_and_of_whom(job: LabelJob) -> None:
     assert (info.model, info.model_sha256, info.device, info.precision) == ("glip-t", "f" * 64, "cpu", "fp32")
     assert (info.floor, info.imgsz, info.record, info.nms_iou, info.max_detections) == (0.1, 32, "detections", 0.6, 300)
     assert {"python", "glip", "torch"} <= set(info.versions)
-    assert LabelJob.from_json(info.job) == replace(job, floor=0.1)
+    assert LabelJob.from_json(info.job) == replace(job, floor=0.1, conf=0.3)
+
+
+@pytest.mark.parametrize(("floor", "conf", "least"), [(0.05, None, 0.6), (0.7, None, 0.7), (0.05, 0.2, 0.2)])
+def test_the_model_says_from_which_score_boxes_are_shown_unless_somebody_does(
+    job: LabelJob, floor: float, conf: float | None, least: float
+) -> None:
+    run(replace(job, floor=floor, conf=conf), FakeDetector(conf=0.6))
+    recorded = [score for record in read_records(job.out) for score in record.scores]
+    shown = [row["score"] for row in coco(job.out)["annotations"]]
+    assert len(shown) == sum(score >= least for score in recorded) > 0
+    assert min(shown) >= least
+    assert read_run(job.out).job["conf"] == least
 
 
 def test_run_json_leads_to_the_pictures_from_anywhere(
