@@ -72,9 +72,7 @@ def label(
     ] = None,
     conf: Annotated[
         float | None,
-        typer.Option(
-            "--conf", help="Least score in the annotation file. [default: the model's, 0.3 for published ones]"
-        ),
+        typer.Option("--conf", help="Least score in the annotation file. [default: the model's, mostly 0.3]"),
     ] = None,
     floor: Annotated[float, typer.Option("--floor", help="Least score that is recorded for `glip export`.")] = 0.05,
     record: Annotated[
