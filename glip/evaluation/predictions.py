@@ -6,7 +6,7 @@ and class names. A box is [left, top, width, height] in pixels of the original p
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,11 @@ import numpy as np
 
 from glip.data.coco import CocoCategory, CocoImage
 from glip.errors import InputError
+from glip.evaluation.boxform import why_not_pixels
+from glip.evaluation.reading import why_no_json
 from glip.evaluation.truth import Bools, Floats, Integers, Truth
 
 _Kind = TypeVar("_Kind")
-
-_MANY = 3  # of fewer boxes their form cannot be told
-_BYTE = re.compile(r"\(byte (\d+)\)")
-_NO_NUMBER = re.compile(rb"-?(NaN|Infinity|nan|inf)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +117,9 @@ def check_predictions(predictions: Predictions, truth: Truth, where: str) -> Non
             f"{where}: box {bad} has a negative size: {predictions.bbox[bad].tolist()} "
             f"(left, top, width, height in pixels)."
         )
-    _check_form(where, predictions, truth)
+    size_wh = truth.sizes_hw[truth.image_places(predictions.image_id)][:, ::-1].astype(np.float64)
+    if why := why_not_pixels(predictions.bbox, size_wh):
+        raise InputError(f"{where}: {why}")
 
 
 def _decode(path: Path, content: bytes, kind: type[_Kind]) -> _Kind:
@@ -130,28 +130,29 @@ def _decode(path: Path, content: bytes, kind: type[_Kind]) -> _Kind:
             raise InputError(
                 f"{path} holds a number that is too large ({error}); scores and boxes are finite."
             ) from error
-        raise InputError(
-            f"{path} is neither a list of COCO results (image_id, category_id, bbox, score) nor a COCO file with "
-            f"scores: {error}."
-        ) from error
+        raise InputError(_why_no_boxes(path, content, str(error))) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(_why_no_json(path, content, str(error))) from error
+        raise InputError(why_no_json(path, content, str(error))) from error
 
 
-def _why_no_json(path: Path, content: bytes, error: str) -> str:
-    if "truncated" in error:
-        return f"{path} is cut off: its JSON ends in the middle, after {len(content)} bytes. Make or fetch it again."
-    place = _BYTE.search(error)
-    # The parser stops at the first letter that fits no number, which is behind a minus sign.
-    if place and (
-        word := _NO_NUMBER.match(content, max(0, int(place[1]) - 1)) or _NO_NUMBER.match(content, int(place[1]))
-    ):
-        line = content.count(b"\n", 0, word.start()) + 1
-        return (
-            f"{path} holds {word[0].decode()} instead of a number (line {line}, byte {word.start()}); scores and boxes "
-            f"are finite numbers. Leave such boxes out."
-        )
-    return f"{path} is not valid JSON: {error}. Make or fetch it again."
+def _why_no_boxes(path: Path, content: bytes, error: str) -> str:
+    """What is wrong with a file that is JSON, at least to the place where the parser stopped."""
+    try:
+        whole = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as other:
+        return why_no_json(path, content, str(other))
+    hint = "Write it in one of these forms."
+    lists = [key for key, value in whole.items() if isinstance(value, list)] if isinstance(whole, dict) else []
+    if lists and "images" not in whole:
+        hint = f"If the boxes stand under {lists[0]!r}, write that list alone."
+    elif isinstance(whole, list) and "_id" in error and ("`str`" in error or "`float`" in error):
+        hint = "Ids are the whole numbers of the annotation file, not names."
+    elif isinstance(whole, list) and "bbox" in error:
+        hint = "A bbox is four numbers: left, top, width, height in pixels."
+    return (
+        f"{path} is neither a list of COCO results (image_id, category_id, bbox, score) nor a COCO file with scores "
+        f"(images, annotations, categories): {error}. {hint}"
+    )
 
 
 def _columns(boxes: Sequence[_Box]) -> Predictions:
@@ -165,6 +166,12 @@ def _columns(boxes: Sequence[_Box]) -> Predictions:
 
 def _by_names(path: Path, file: _File, truth: Truth) -> Predictions:
     """A COCO file numbers its pictures and classes for itself, so that names say which are meant."""
+    double = next((name for name, count in Counter(truth.names).items() if count > 1), None)
+    if double is not None:
+        raise InputError(
+            f"{path} says classes by their names, and the truth has several called {double!r}. Write a list of COCO "
+            f"results instead, which says them by their ids."
+        )
     boxes = _columns(file.annotations)
     image_of = dict(zip(truth.file_names, truth.image_ids.tolist(), strict=True))
     category_of = dict(zip(truth.names, truth.category_ids.tolist(), strict=True))
@@ -220,33 +227,13 @@ def _check_known(where: str, what: str, ids: Integers, known: Integers) -> None:
         return
     field = {"picture": "image_id", "class": "category_id"}[what]
     span = f"{len(known)} of them, ids {known[0]} to {known[-1]}" if len(known) else "none"
+    advice = "Score them against the split they were made for."
+    if what == "class" and ids.min() >= 0 and ids.max() <= len(known):
+        advice = "If they count classes instead, write the category ids of the annotation file."
     raise InputError(
         f"{where}: {int(unknown.sum())} of {len(ids)} boxes belong to a {what} that the truth does not know, first "
-        f"box {bad} with {field} {ids[bad]} (the truth has {span}). Score them against the split they were made for."
+        f"box {bad} with {field} {ids[bad]} (the truth has {span}). {advice}"
     )
-
-
-def _check_form(where: str, predictions: Predictions, truth: Truth) -> None:
-    """Refuses boxes that make no sense as left, top, width, height, but do as two corners or as fractions."""
-    count = len(predictions)
-    if count < _MANY:
-        return
-    size_wh = truth.sizes_hw[truth.image_places(predictions.image_id)][:, ::-1].astype(np.float64)
-    first, second = predictions.bbox[:, :2], predictions.bbox[:, 2:]
-    if (predictions.bbox <= 1).all() and (predictions.bbox[:, 2:] > 0).any() and (size_wh > 2).all():
-        raise InputError(
-            f"{where}: no number of the {count} boxes is above 1, so they look like fractions of the picture. "
-            f"Boxes are left, top, width, height in pixels."
-        )
-    # A detector's boxes may reach out of the picture a little, so a fiftieth of its size is let pass.
-    outside = np.any(first + second > 1.02 * size_wh + 1, axis=1)
-    corners = np.all((second >= first) & (second <= 1.02 * size_wh + 1), axis=1)
-    if np.mean(outside) > 0.5 and np.mean(corners) > 0.95:
-        raise InputError(
-            f"{where}: {int(outside.sum())} of {count} boxes reach beyond their picture if read as left, top, width, "
-            f"height, and {int(corners.sum())} of {count} fit if read as two corners, so they are almost certainly "
-            f"x1, y1, x2, y2. Write [x1, y1, x2 - x1, y2 - y1]."
-        )
 
 
 def _first(bad: Bools) -> int | None:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from glip.data.coco import CocoDataset, load_coco
 from glip.errors import InputError
+from glip.evaluation.boxform import why_not_pixels
+from glip.evaluation.reading import why_no_json, why_no_text
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -81,7 +83,11 @@ class Truth:
         """
         if isinstance(source, CocoDataset):
             return _truth_of(source, np.zeros(len(source.annotations), bool))
-        return _truth_of(load_coco(source), _ignored(Path(source)))
+        truth = _truth_of(_read_coco(Path(source)), _ignored(Path(source)))
+        size_wh = truth.sizes_hw[truth.image_places(truth.image_id)][:, ::-1].astype(np.float64)
+        if why := why_not_pixels(truth.bbox, size_wh):
+            raise InputError(f"{source}: {why}")
+        return truth
 
     @classmethod
     def from_lvis(cls, path: str | Path) -> Truth:
@@ -217,6 +223,16 @@ def _or_box_area(area: Floats, bbox: Floats) -> Floats:
     return np.where(np.isnan(area), bbox[:, 2] * bbox[:, 3], area)
 
 
+def _read_coco(path: Path) -> CocoDataset:
+    try:
+        return load_coco(path)
+    except (InputError, UnicodeDecodeError) as error:
+        why = why_no_text(path, path.read_bytes()) if path.is_file() else None
+        if why is None:
+            raise
+        raise InputError(why) from error
+
+
 def _ignored(path: Path) -> Bools:
     content = path.read_bytes()
     flags = msgspec.json.decode(content, type=_IgnoreFile).annotations
@@ -234,7 +250,7 @@ def _read_lvis(path: Path) -> _LvisFile:
             f"not_exhaustive_category_ids, its categories their frequency; get lvis_v1_val.json from lvisdataset.org."
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not complete, valid JSON: {error}. Make or fetch it again.") from error
+        raise InputError(why_no_json(path, path.read_bytes(), str(error))) from error
     _check_lvis(path, file)
     return file
 

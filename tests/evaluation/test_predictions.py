@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,15 @@ def test_a_coco_file_may_know_more_pictures_and_classes_than_it_has_boxes_for(tm
         (b'[{"image_id": 4, "category_id": 2,\n "bbox": [1, 2, -Infinity, 4]}]', "-Infinity instead .* .line 2"),
         (b'[{"image_id": 4, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 1e999}]', "too large"),
         (msgspec.json.encode([BOX, BOX])[:-9], "cut off: its JSON ends in the middle"),
-        (b"", "cut off"),
+        (b"", "found.json is empty"),
+        (b"\xef\xbb\xbf[]", "byte order mark"),
+        ("[]".encode("utf-16"), "written in UTF-16"),
+        (msgspec.json.encode(coco_file()).replace(b"Light", b"L\xefght"), "not UTF-8: byte"),
+        (b"\n".join([msgspec.json.encode(BOX)] * 2), "several JSON objects"),
+        ({"predictions": [BOX]}, "under 'predictions', write that list alone"),
+        ([BOX | {"image_id": "4"}], "Ids are the whole numbers"),
+        ([BOX | {"image_id": "a.jpg"}], "Ids are the whole numbers"),
+        ([BOX | {"category_id": 0}], "write the category ids of the annotation file"),
         (b"<html>", "not valid JSON"),
         (
             coco_file(categories=[{"id": 1, "name": "traffic light"}]),
@@ -97,6 +106,12 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, truth: Truth, content: 
         read_predictions(write(tmp_path, content), truth)
     assert "found.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_names_that_stand_twice_in_the_truth_cannot_say_a_class(tmp_path: Path, truth: Truth) -> None:
+    double = replace(truth, names=("Dog",) * len(truth.names))
+    with pytest.raises(InputError, match="several called 'Dog'"):
+        read_predictions(write(tmp_path, coco_file()), double)
 
 
 def test_a_missing_file_is_named(tmp_path: Path, truth: Truth) -> None:

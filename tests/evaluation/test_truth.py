@@ -103,5 +103,20 @@ def test_a_file_that_is_not_lvis_is_refused(tmp_path: Path, change: dict[str, An
 def test_a_cut_off_lvis_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "lvis.json"
     path.write_bytes(b'{"images": [')
-    with pytest.raises(InputError, match="not complete"):
+    with pytest.raises(InputError, match="cut off"):
         Truth.from_lvis(path)
+
+
+def test_letters_that_are_no_utf8_are_told(coco_file: Path) -> None:
+    coco_file.write_bytes(coco_file.read_bytes().replace(b"cat", b"c\xe4t"))
+    with pytest.raises(InputError, match=r"coco\.json is not UTF-8: byte \d+ is b'\\xe4'"):
+        Truth.from_coco(coco_file)
+
+
+def test_annotated_corners_are_refused(coco_file: Path) -> None:
+    content = msgspec.json.decode(coco_file.read_bytes())
+    content["annotations"] = [
+        {"id": id, "image_id": 9, "category_id": 3, "bbox": [20 + id, 16, 39, 29]} for id in range(1, 5)
+    ]
+    with pytest.raises(InputError, match=r"coco\.json: 4 of 4 boxes reach beyond .* almost certainly x1, y1, x2, y2"):
+        Truth.from_coco(write(coco_file, content))
