@@ -107,8 +107,8 @@ def finetune(
         scenes=scenes,
         compared=pictures,
         offline=offline,
-        memory=int(memory * 2**30),
-        disk=int(disk * 2**30),
+        memory=_bytes(memory, "--memory"),
+        disk=_bytes(disk, "--disk"),
         missing=tuple(missing),
     )
     for sentence in missing:
@@ -212,6 +212,12 @@ def _number(word: str, option: str) -> int:
     except ValueError:
         also = " or 'all'" if option == "--shots" else ""
         raise InputError(f"{option} has {word!r}; whole numbers{also}, with commas between, are accepted.") from None
+
+
+def _bytes(gigabytes: float, option: str) -> int:
+    if not 0 <= gigabytes < 1e6:
+        raise InputError(f"{option} is {gigabytes:g}; accepted are gigabytes from 0, which keeps nothing there.")
+    return int(gigabytes * 2**30)
 
 
 def _prompts(word: str | None) -> str | None:

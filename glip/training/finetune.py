@@ -14,7 +14,7 @@ Tables over several runs are made in `sweep`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from glip.detections import Detections
 from glip.errors import InputError
 from glip.files import whole_file
 from glip.model.glip import GLIP, build_glip
+from glip.prompts import MAX_TOKENS, Prompt, PromptSet
 from glip.training.batches import Share, read_batches
 from glip.training.features import FrozenParts, Store, keyed
 from glip.training.figures import Compared, draw_comparison, draw_curve
@@ -40,13 +41,13 @@ from glip.training.processes import Processes
 from glip.training.recipes import Recipe, Shots
 from glip.training.tuned import RESULT_FILE, ZERO, Tuned, read_result
 from glip.training.tuning_data import Source, TuningSet, open_tuning_set
+from glip.training.tuning_question import question_of, settle
 from glip.training.validation import Scorer
 from glip.weights.adapter import Adapter, save_adapter
 from glip.weights.checkpoint import open_model
 from glip.weights.folder import ModelFolder, save_model_folder
 from glip.weights.tokenizer import read_vocabulary
 
-RUN_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
 MODEL_FOLDER = "model"
 CURVE_FILE = "curve.png"
@@ -124,7 +125,7 @@ def finetune(
         JobFailed: learning failed, or nothing can be written.
     """
     folder = open_model(job.model, offline=job.offline)
-    question = _question(job, folder)
+    question = question_of(job, folder)
     finished = read_result(job.out, question)
     if finished is not None:
         return finished
@@ -137,7 +138,7 @@ def finetune(
         )
     run = _Run(job, folder, data, processes, shared)
     if processes.first:
-        _settle(job.out, question)
+        settle(job.out, question)
     processes.wait()
     tuned = run.score_only() if job.shots == 0 else run.learn(advance)
     if processes.first:
@@ -183,6 +184,21 @@ def training_stream(data: TuningSet, tokenizer: Tokenizer, recipe: Recipe, imgsz
     return Augmented(stream, seed, recipe.flip, sizes, longest=round(imgsz * 1333 / 800))
 
 
+def prompts_of(data: TuningSet, tokenizer: Tokenizer, mode: str) -> Sequence[Prompt]:
+    """The captions that a set's classes are asked with.
+
+    Raises:
+        InputError: a class cannot be asked for, or needs more captions than the mode can tune.
+    """
+    prompts = PromptSet.from_names(data.names, tokenizer, None, data.wordings).for_image("")
+    if mode == "prompt" and len(prompts) > 1:
+        raise InputError(
+            f"{data.name} has {len(data.names)} classes, which need {len(prompts)} captions; a tuned prompt is one "
+            f"caption of at most {MAX_TOKENS} tokens. Use --mode linear or full."
+        )
+    return prompts
+
+
 class _Run:
     def __init__(
         self, job: FinetuneJob, folder: ModelFolder, data: TuningSet, processes: Processes, shared: Shared | None
@@ -193,11 +209,7 @@ class _Run:
         self.own = Store(job.out / "features") if shared is None else None
         self.shared = shared or Shared(self.own or Store())
         self.test = Scorer(data.test, self.tokenizer, self.imgsz, precision=job.precision)
-        if job.mode == "prompt" and len(self.test.prompts) > 1:
-            raise InputError(
-                f"{data.name} has {len(data.names)} classes, which need {len(self.test.prompts)} captions; a tuned "
-                f"prompt is one caption of at most 256 tokens. Use --mode linear or full."
-            )
+        prompts_of(data, self.tokenizer, job.mode)
 
     def score_only(self) -> Tuned:
         """The base as it is."""
@@ -363,37 +375,3 @@ def _put(model: GLIP, learned: Mapping[str, torch.Tensor]) -> None:
     parameters = dict(model.named_parameters())
     for name, value in learned.items():
         parameters[name].copy_(value)
-
-
-def _question(job: FinetuneJob, folder: ModelFolder) -> dict[str, Any]:
-    """All that decides the result; printable."""
-    return {
-        "set": job.source.name,
-        "annotations": str(job.source.train.annotations),
-        "shots": job.shots,
-        "mode": job.mode,
-        "seed": job.seed,
-        "model": folder.identity,
-        "recipe": None if job.shots == 0 else msgspec.to_builtins(job.recipe),
-        "prompts": msgspec.to_builtins(job.source.train.wordings),
-        "imgsz": job.imgsz or folder.config.imgsz,
-        "precision": job.precision,
-        "scenes": job.scenes,
-    }
-
-
-def _settle(out: Path, question: Mapping[str, Any]) -> None:
-    """Writes down what this folder's run is, or refuses to go on with another."""
-    path = out / RUN_FILE
-    now = msgspec.json.decode(msgspec.json.encode(question))
-    if path.is_file():
-        before = msgspec.json.decode(path.read_bytes())
-        differing = [key for key in now if before.get(key) != now[key]]
-        if differing:
-            raise InputError(
-                f"{out} holds a run with another {' and '.join(differing)}. Choose another --out, or give the same "
-                f"settings to go on."
-            )
-        return
-    with whole_file(path) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(question)))

@@ -22,6 +22,7 @@ MODES = tuple(mode for mode in TUNING_MODES if mode != "all")
 # The short sides that pictures are learned at, as shares of the model's own: 480 to 800 for the published ones.
 SIZES = (0.6, 0.7, 0.8, 0.9, 1.0)
 LEAST_RATE = 1e-6  # a plateau does not go below this
+MOST_RATE = 1  # a step of AdamW is about as long as the rate: weights would be nothing but noise
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,11 @@ class Recipe:
         for what, value in (("epochs", self.epochs), ("copies", self.copies), ("batch", self.batch_size)):
             if value < 1:
                 raise InputError(f"--{what} is {value}; it must be 1 or more.")
-        if self.rates.base <= 0:
-            raise InputError(f"--lr is {self.rates.base}; a learning rate is more than 0.")
+        if not 0 < self.rates.base <= MOST_RATE:
+            raise InputError(
+                f"--lr is {self.rates.base}; a learning rate is more than 0 and at most {MOST_RATE}. "
+                f"Published are 0.0001, and 0.05 for prompts."
+            )
 
     def without_augmentation(self) -> Recipe:
         """Every picture as it is, at the model's own size."""

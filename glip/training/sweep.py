@@ -12,10 +12,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import gethostname
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import msgspec
@@ -29,13 +30,16 @@ from glip.training.finetune import (
     FinetuneJob,
     Shared,
     finetune,
+    prompts_of,
     trainable,
     training_stream,
 )
 from glip.training.processes import Processes
 from glip.training.recipes import MODES, Recipe, Shots, find_recipe
-from glip.training.tuned import Tuned
-from glip.training.tuning_data import Source, open_tuning_set
+from glip.training.tuned import Tuned, read_result
+from glip.training.tuning_checks import Known
+from glip.training.tuning_data import Source, look_at_pictures, open_tuning_set
+from glip.training.tuning_question import question_of
 from glip.training.tuning_table import markdown, table_of
 from glip.weights.checkpoint import open_model
 
@@ -98,8 +102,14 @@ class Sweep:
         for shots in self.shots:
             if shots != "all" and shots < 0:
                 raise InputError(f"--shots is {shots}; it must be 0, a number of examples, or 'all'.")
+        for seed in self.seeds or ():
+            if not 0 <= seed < 2**31:
+                raise InputError(f"--seeds has {seed}; a seed is a whole number from 0 to {2**31 - 1}.")
+        if self.imgsz is not None and not 32 <= self.imgsz <= 4096:
+            raise InputError(f"--imgsz is {self.imgsz}; it must be a whole number from 32 to 4096.")
         if self.scenes < 0 or self.compared < 0 or self.workers < 0:
-            raise InputError("--scenes, --pictures and --workers are numbers from 0.")
+            numbers = f"{self.scenes}, {self.compared} and {self.workers}"
+            raise InputError(f"--scenes, --pictures and --workers are {numbers}; accepted are whole numbers from 0.")
 
     def seeds_of(self, shots: Shots) -> tuple[int, ...]:
         """The draws of a number of examples; without any there is nothing to draw."""
@@ -195,11 +205,7 @@ def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: Advance | Non
         JobFailed: learning failed, or nothing can be written. What was finished before is kept.
     """
     jobs = jobs_of(sweep)
-    notes: dict[str, None] = {}
-    for source in sweep.sources:  # what is wrong with the last set is said before hours are spent on the first
-        for shots in sweep.shots:
-            notes |= dict.fromkeys(open_tuning_set(source, shots, sweep.seeds_of(shots)[0]).notes)
-    for note in notes:
+    for note in _look_ahead(sweep, jobs):
         logger.info("%s", note)
     done: dict[str, Tuned] = {}
     make = _Maker(
@@ -220,6 +226,42 @@ def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: Advance | Non
     with whole_file(sweep.out / TABLE_FILE) as file:
         file.write(markdown(result.table, sweep.missing).encode())
     return result
+
+
+def _look_ahead(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:
+    """What is odd about the data of all runs that are not finished.
+
+    Raises:
+        InputError: one of them cannot be done. What is wrong with the last set is said before hours are spent on the
+            first.
+    """
+    folder = open_model(sweep.model, offline=sweep.offline)
+    tokenizer = folder.tokenizer()
+    todo: dict[tuple[str, Shots, int], list[FinetuneJob]] = {}
+    for job in jobs:
+        if read_result(job.out, question_of(job, folder)) is None:
+            todo.setdefault((job.source.name, job.shots, job.seed), []).append(job)
+    notes: dict[str, None] = {}
+    known: Known = {}
+    for some in todo.values():  # all modes of the same examples
+        job = some[0]
+        data = open_tuning_set(job.source, job.shots, job.seed)
+        notes |= dict.fromkeys((*data.notes, *look_at_pictures(data, job.shots, known)))
+        for mode in {one.mode for one in some}:
+            prompts_of(data, tokenizer, mode)
+    _refuse_unwritable(sweep.out)
+    return list(notes)
+
+
+def _refuse_unwritable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Nothing can be written into {out}: {error.strerror}. Give another folder as --out."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -274,9 +316,11 @@ def plan_sweep(sweep: Sweep) -> dict[str, Any]:
     imgsz = sweep.imgsz or folder.config.imgsz
     rows = []
     notes: dict[str, None] = {}
+    known: Known = {}
     for job in jobs_of(sweep):
         data = open_tuning_set(job.source, job.shots, job.seed)
-        notes |= dict.fromkeys(data.notes)
+        notes |= dict.fromkeys((*data.notes, *look_at_pictures(data, job.shots, known)))
+        prompts_of(data, tokenizer, job.mode)
         row: dict[str, Any] = {
             "set": data.name,
             "mode": job.mode,

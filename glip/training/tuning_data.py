@@ -6,8 +6,6 @@ Finds files as `glip eval` does. Knows annotations; opens no picture and no mode
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +15,24 @@ from glip.data import catalog
 from glip.data.coco import CocoCategory, CocoDataset, load_coco
 from glip.data.fewshot import draw_few_shot
 from glip.errors import InputError
-from glip.evaluation.benchmarks import find_benchmark
+from glip.evaluation.benchmarks import find_benchmark, known_benchmarks
 from glip.evaluation.folders import find_folder, find_json
 from glip.evaluation.opening import OpenSet, open_set
 from glip.evaluation.sets import EvalSet, Prompts
 from glip.evaluation.truth import Truth
 from glip.prompts import Wording
 from glip.training.recipes import Shots
+from glip.training.tuning_checks import (
+    Known,
+    Placed,
+    misplaced,
+    more,
+    never_found,
+    refuse_nothing_to_find,
+    refuse_nothing_to_learn,
+    refuse_unreadable,
+    without_examples,
+)
 
 CORRECTED_FILE = "corrected.coco.json"  # what `glip review pull` writes
 HELD_OUT = 5  # without a validation split, every fifth picture is one of it
@@ -105,6 +114,8 @@ def find_sources(
             raise InputError(
                 f"There is no folder {path}. COCO lies below --data-root as coco/annotations and coco/train2017."
             )
+    if images is not None and not images.is_dir():
+        raise InputError(f"--images is {images}, and there is no such folder.")
     if path.exists():
         return _of_path(path, images, prompts), []
     if images is not None:
@@ -128,6 +139,14 @@ def _group(name: str, root: Path, prompts: Prompts) -> tuple[list[Source], list[
 
 
 def _named(data: str, root: Path, prompts: Prompts | None) -> list[Source]:
+    rows = {row.name: row for row in known_benchmarks()}
+    row = rows.get(data.strip().removeprefix("@").casefold())
+    if row is not None and "train" not in row.splits:
+        tunable = ", ".join(name for name, one in rows.items() if "train" in one.splits)
+        raise InputError(
+            f"{row.name} has {' and '.join(row.splits)}, and no split to learn from. Accepted are {tunable}, coco, "
+            f"single sets such as odinw/Aquarium, and any COCO folder or file."
+        )
     benchmark = find_benchmark(data, root, None, "plain") if prompts is None else None
     odinw = benchmark is not None and benchmark.name.startswith("odinw")
     chosen: Prompts = prompts or ("original" if odinw else "plain")
@@ -166,6 +185,12 @@ def _of_path(path: Path, images: Path | None, prompts: Prompts | None) -> list[S
     below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and find_folder(folder, "train")]
     if below:
         return [_of_folder(folder) for folder in below]
+    if find_folder(path, None) is None:
+        raise InputError(
+            f"{path} holds no COCO annotations. Looked for were annotations.json, _annotations.coco.json, "
+            f"annotations_without_background.json and {CORRECTED_FILE}, also in train, valid and test, and "
+            f"annotations/instances_*.json. Name the file itself, with --images if its pictures lie elsewhere."
+        )
     whole = find_benchmark(str(path), Path()).sets[0]
     return [Source(whole.name, whole, None, None)]
 
@@ -213,18 +238,48 @@ def open_tuning_set(source: Source, shots: Shots, seed: int) -> TuningSet:
         notes.append(f"{source.name} has no test split: the validation pictures are scored at the end.")
     else:
         _refuse_other_categories(source.train, train_open, source.test, test)
-    if not len(val.truth.image_id):
-        raise InputError(f"The validation split of {source.name} has no box, so no epoch can be told from another.")
     train = whole
     if shots != "all" and shots > 0:
         train, short = _few(whole, source.train.annotations, "train", shots, seed)
         notes += [f"{source.name}: {sentence}" for sentence in short]
         few, _ = _few(held_out, (source.val or source.train).annotations, "val", shots, seed)
         val = replace(val, truth=Truth.from_coco(few))
-    notes += [f"{source.name}: {sentence}" for sentence in _oddities(train)]
+    for split, truth in {"validation": val.truth, "test": test.truth}.items():
+        notes += [f"{source.name}, {split} split: {sentence}" for sentence in never_found(Placed.of_truth(truth))]
+    if shots != 0:
+        refuse_nothing_to_learn(train, source.train.annotations)
+        refuse_nothing_to_find(val.truth, source.name, (source.val or source.train).annotations)
+        about = (*without_examples(train), *misplaced(Placed.of_dataset(train)))
+        notes += [f"{source.name}: {sentence}" for sentence in about]
     # An evaluation looks into places that may not exist; what is learned from must.
     folders = tuple(folder for folder in source.train.images if folder.is_dir()) or source.train.images[:1]
     return TuningSet(source.name, train, folders, val, test, tuple(dict.fromkeys(notes)))
+
+
+def look_at_pictures(data: TuningSet, shots: Shots, known: Known) -> list[str]:
+    """Looks whether the pictures of a set can be read, before hours are spent.
+
+    Args:
+        data: as many examples as asked for.
+        shots: how many that was. Each of few examples is needed; of whole sets some may be unreadable.
+        known: what was found out of pictures before; grows.
+
+    Returns:
+        Sentences about pictures that will be left out.
+
+    Raises:
+        InputError: pictures that are needed cannot be read.
+    """
+    found = []
+    if shots != 0:
+        places = replace(data.test.item, images=data.folders)
+        sizes = {places.picture(image.file_name): (image.height, image.width) for image in data.train.images}
+        found += refuse_unreadable(f"the examples of {data.name}", sizes, known, all_needed=shots != "all")
+    for split, opened in (("validation", data.val), ("test", data.test)):
+        if shots != 0 or split == "test":
+            sizes = dict(zip(opened.pictures, map(tuple, opened.truth.sizes_hw.tolist()), strict=True))
+            found += refuse_unreadable(f"the {split} split of {data.name}", sizes, known, all_needed=True)
+    return found
 
 
 def _asked_only(dataset: CocoDataset, opened: OpenSet) -> CocoDataset:
@@ -270,10 +325,16 @@ def _part(dataset: CocoDataset, ids: set[int]) -> CocoDataset:
     )
 
 
+def few_shot_list(annotations: Path, split: str, shots: Shots, seed: int) -> Path | None:
+    """The published list of examples beside the annotations; None where there is none."""
+    path = annotations.parent / f"fewshot_{split}_shot{shots}_seed{seed}.json"
+    return path if path.is_file() else None
+
+
 def _few(dataset: CocoDataset, annotations: Path, split: str, shots: int, seed: int) -> tuple[CocoDataset, list[str]]:
     """Few examples of a split, and sentences about classes that have not enough."""
-    published = annotations.parent / f"fewshot_{split}_shot{shots}_seed{seed}.json"
-    if published.is_file():
+    published = few_shot_list(annotations, split, shots, seed)
+    if published is not None:
         few = load_coco(published)
         known = {category.id for category in dataset.categories}
         strange = [category for category in few.categories if category.id not in known and category.name.strip()]
@@ -291,33 +352,9 @@ def _few(dataset: CocoDataset, annotations: Path, split: str, shots: int, seed: 
     names = {category.id: category.name for category in dataset.categories}
     short = [(names[id], shots - count) for id, count in drawn.missing.items() if count < shots]
     if split == "train" and short:
-        listed = ", ".join(f"{name!r} {count}" for name, count in short[:5])
-        return drawn.dataset, [f"of {listed}{_more(short)} there are fewer than {shots} pictures; all are taken."]
+        listed = ", ".join(f"{name!r} ({count})" for name, count in short[:5])
+        return drawn.dataset, [
+            f"{shots} pictures of each class were asked for, but there are fewer of {listed}{more(short)}; all of "
+            f"those are taken."
+        ]
     return drawn.dataset, []
-
-
-def _oddities(dataset: CocoDataset) -> list[str]:
-    """What a person should know of the examples; none of it stops the work."""
-    found = []
-    per_class = Counter(box.category_id for box in dataset.annotations)
-    empty = [category.name for category in dataset.categories if not per_class[category.id]]
-    if empty:
-        listed = ", ".join(repr(name) for name in empty[:5])
-        found.append(f"the examples show no {listed}{_more(empty)}: asked for, never learned.")
-    sizes: Mapping[int, tuple[int, int]] = {image.id: (image.width, image.height) for image in dataset.images}
-    outside = crossing = 0
-    for box in dataset.annotations:
-        left, top, width, height = box.bbox
-        size = sizes[box.image_id]
-        gone = left >= size[0] or top >= size[1] or left + width <= 0 or top + height <= 0
-        outside += gone
-        crossing += not gone and (left < 0 or top < 0 or left + width > size[0] + 1 or top + height > size[1] + 1)
-    if outside:
-        found.append(f"{outside} boxes lie outside of their picture and are left out.")
-    if crossing:
-        found.append(f"{crossing} boxes reach out of their picture and are cut at its border.")
-    return found
-
-
-def _more(listed: Sequence[object]) -> str:
-    return f" and {len(listed) - 5} more" if len(listed) > 5 else ""

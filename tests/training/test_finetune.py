@@ -197,7 +197,7 @@ def test_a_finished_run_is_not_done_again(folders: Path, tmp_path: Path, monkeyp
     tuned = finetune(job)
     monkeypatch.setattr(module, "fit", None)
     assert finetune(job) == tuned
-    with pytest.raises(InputError, match="holds a run with another recipe"):
+    with pytest.raises(InputError, match=r"holds a run with another epochs \(1 there, 2 now\)\. Choose another --out"):
         finetune(job_of(folders, tmp_path / "out", epochs=2))
 
 
@@ -387,7 +387,11 @@ def test_seeds_are_the_published_ones_unless_told_otherwise(folders: Path, tmp_p
         ({"shots": ()}, "--shots names nothing"),
         ({"seeds": ()}, "--seeds names nothing"),
         ({"shots": (-1,)}, "--shots is -1"),
-        ({"scenes": -1}, "--scenes, --pictures and --workers"),
+        ({"seeds": (3, -1)}, "--seeds has -1; a seed is a whole number from 0"),
+        ({"seeds": (2**31,)}, "--seeds has 2147483648; a seed is"),
+        ({"imgsz": 0}, "--imgsz is 0; it must be a whole number from 32 to 4096"),
+        ({"imgsz": 31}, "--imgsz is 31"),
+        ({"scenes": -1}, "--scenes, --pictures and --workers are -1, 0 and 0; accepted are"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(

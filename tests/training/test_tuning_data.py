@@ -13,8 +13,10 @@ import pytest
 from glip.data.coco import CocoAnnotation, CocoDataset, load_coco, save_coco
 from glip.data.fewshot import draw_few_shot
 from glip.errors import InputError
+from glip.images import read_image
 from glip.prompts import Wording
-from glip.training.tuning_data import Source, TuningSet, find_sources, open_tuning_set
+from glip.training import tuning_checks
+from glip.training.tuning_data import Source, TuningSet, find_sources, look_at_pictures, open_tuning_set
 from tests.training.sets import FILE, squares, write_set
 
 
@@ -155,9 +157,10 @@ def test_a_class_without_examples_is_noted(tmp_path: Path) -> None:
 def test_more_shots_than_there_are_is_noted(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "S")
     notes = opened(folder, 10).notes
-    assert len(notes) == 1
-    assert notes[0].startswith("S: of 'red' ")
-    assert notes[0].endswith(" there are fewer than 10 pictures; all are taken.")
+    assert notes == (
+        "S: 10 pictures of each class were asked for, but there are fewer of 'red' (4), 'green' (3), 'blue' (4); all "
+        "of those are taken.",
+    )
 
 
 def test_boxes_outside_are_counted(tmp_path: Path) -> None:
@@ -186,8 +189,111 @@ def test_an_empty_split_is_refused(tmp_path: Path, split: str) -> None:
 def test_a_validation_split_without_boxes_is_refused(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "S")
     change(folder / "valid" / FILE, lambda content: content.update(annotations=[]))
-    with pytest.raises(InputError, match="has no box"):
+    with pytest.raises(InputError, match=r"valid.*\) has no box, so no epoch can be told from another\. Annotate"):
         opened(folder)
+    assert len(opened(folder, 0).val.truth.image_ids) == 3  # nothing is learned, nothing is chosen
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        (lambda box: box.update(bbox=[900, 900, 9, 9]), "7 outside of their picture"),
+        (lambda box: box.update(bbox=[3, 3, 0.5, 9]), "7 not more than a pixel wide or high"),
+        (lambda box: box.update(iscrowd=1), "7 marked as crowds"),
+    ],
+)
+def test_boxes_that_show_nothing_are_refused_with_their_reason(
+    tmp_path: Path, boxes: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    folder = write_set(tmp_path / "S", train=4)
+    for split in ("train", "valid"):
+        change(folder / split / FILE, lambda content: [boxes(box) for box in content["annotations"]])
+        change(folder / split / FILE, lambda content: content["annotations"].__delitem__(slice(7, None)))
+    path = folder / "train" / FILE
+    with pytest.raises(InputError, match=rf"^None of the 7 boxes of the examples of {path} can be .* \({words}\)\."):
+        opened(folder)
+    save_coco(path, squares(folder / "train", 4))
+    with pytest.raises(InputError, match=r"has \d boxes, all outside of their picture, empty or crowds"):
+        opened(folder)
+
+
+def test_examples_without_any_box_are_refused(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "S")
+    change(folder / "train" / FILE, lambda content: content.update(annotations=[]))
+    with pytest.raises(InputError, match="have no box of a class that is asked for: there is nothing to learn from"):
+        opened(folder)
+
+
+def test_boxes_outside_of_scored_pictures_are_noted(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "S")
+    change(folder / "test" / FILE, lambda content: content["annotations"][0].update(bbox=[-20, 3, 9, 9]))
+    assert opened(folder).notes == ("S, test split: 1 boxes lie outside of their picture and count as missed.",)
+
+
+# --- pictures ---
+
+
+def look(folder: Path, shots: Any = "all") -> list[str]:
+    return look_at_pictures(opened(folder, shots), shots, {})
+
+
+def test_pictures_that_can_be_read_need_no_word(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "S")
+    assert look(folder) == look(folder, 1) == look(folder, 0) == []
+
+
+@pytest.mark.parametrize(("split", "name"), [("valid", "validation split"), ("test", "test split")])
+@pytest.mark.parametrize("shots", [1, "all"])
+def test_every_picture_that_is_scored_is_needed(tmp_path: Path, split: str, name: str, shots: Any) -> None:
+    folder = write_set(tmp_path / "S", val=1, test=2)
+    path = sorted((folder / split).glob("*.png"))[0]
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(
+        InputError, match=rf"^1 of \d pictures of the {name} of S cannot be read; .*{path.name}: the file"
+    ):
+        look(folder, shots)
+
+
+def test_lost_examples_are_left_out_of_whole_sets_and_refused_of_few(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "S")
+    paths = sorted((folder / "train").glob("*.png"))
+    paths[0].unlink()
+    (note,) = look(folder)
+    assert note.startswith("1 of 6 pictures of the examples of S cannot be read; the first, ")
+    assert note.endswith(f"{paths[0].name}: it does not exist, or does not any more. They are left out.")
+    with pytest.raises(InputError, match=r"Put them in their place, or take them out of the annotations\.$"):
+        look(folder, 6)
+    for path in paths[1:]:
+        path.unlink()
+    with pytest.raises(InputError, match=r"^6 of 6 pictures of the examples"):
+        look(folder)
+    assert look(folder, 0) == []
+
+
+def test_pictures_of_another_size_are_noted_and_all_of_them_refused(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "S")
+    change(folder / "train" / FILE, lambda content: content["images"][1].update(width=1000))
+    (note,) = look(folder)
+    assert "1 of 6 pictures of the examples of S have another size; " in note
+    assert note.endswith(" pixels, not 1000 × 64 as annotated.")
+    change(folder / "train" / FILE, lambda content: [image.update(width=1000) for image in content["images"]])
+    with pytest.raises(InputError, match=r"^6 of 6 pictures of the examples of S have another size"):
+        look(folder)
+
+
+def test_of_many_pictures_some_are_opened_and_all_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_set(tmp_path / "S", test=5)
+    monkeypatch.setattr(tuning_checks, "LOOKED_AT", 2)
+    read: list[str] = []
+    monkeypatch.setattr(tuning_checks, "read_image", lambda path: read.append(path.parent.name) or read_image(path))
+    assert look(folder) == []
+    assert [read.count(split) for split in ("train", "valid", "test")] == [2, 2, 2]
+    sorted((folder / "test").glob("*.png"))[1].unlink()
+    with pytest.raises(InputError, match="1 of 5 pictures of the test split"):
+        look(folder)
+
+
+# --- more that is wrong ---
 
 
 @pytest.mark.parametrize(
@@ -232,10 +338,17 @@ def test_a_list_of_another_version_is_refused(tmp_path: Path) -> None:
     ("data", "more", "words"),
     [
         ("nothing", {}, "No benchmark is called 'nothing'"),
-        ("odinw/Raccoons", {"images": Path("x")}, "--images is for a COCO file of your own"),
-        ("S", {"images": Path("x")}, "--images is for a COCO file; S is a folder"),
+        ("odinw/Raccoons", {"images": Path("S")}, "--images is for a COCO file of your own"),
+        ("S", {"images": Path("S")}, "--images is for a COCO file; S is a folder"),
         ("S", {"prompts": "paper"}, "--prompts paper is for ODinW"),
         ("coco", {}, "There is no folder coco"),
+        ("Empty", {}, "Empty holds no COCO annotations. .* Name the file itself, with --images"),
+        ("lvis-val", {}, "lvis-val has val, and no split to learn from. Accepted are odinw13, .* mini-odinw, coco, "),
+        (
+            "S/test/annotations_without_background.json",
+            {"images": Path("x")},
+            "--images is x, and there is no such folder",
+        ),
         ("odinw/Raccoons", {}, "is missing"),
     ],
 )
@@ -244,6 +357,7 @@ def test_what_cannot_be_found_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_set(Path("S"))
+    Path("Empty").mkdir()
     with pytest.raises(InputError, match=words):
         find_sources(data, Path(), **more)
 
