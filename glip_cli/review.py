@@ -43,7 +43,8 @@ def push(
     from glip.review.database import connect
     from glip.review.push import push as run
     from glip.review.source import open_source
-    from glip.review.views import compare_with_truth, save_views
+    from glip.review.truth import compare_with_truth, has_truth
+    from glip.review.views import save_views
 
     if launch:
         check_port(port)
@@ -58,7 +59,7 @@ def push(
     with progress("Pushing", source.total) as bar:
         summary = run(source, name, bar.advance)
     content: dict[str, Any] = summary.to_json()
-    if true_boxes is not None:
+    if true_boxes is not None or (summary.changed and has_truth(fiftyone, name)):
         say("Comparing with the truth …")
         content |= compare_with_truth(fiftyone, name, true_boxes, str(truth))
     content["views"] = save_views(fiftyone, fiftyone.load_dataset(name))
@@ -80,10 +81,11 @@ def pull(
     as_json: JsonOption = False,
 ) -> None:
     """Write the corrected labels as a COCO file, with what was changed and how much of it was right."""
+    from glip.review.database import connect, open_dataset
     from glip.review.pull import CHART_FILE, CORRECTED_FILE, DIFF_FILE, SUMMARY_FILE
     from glip.review.pull import pull as run
 
-    with progress("Pulling", None) as bar:
+    with progress("Pulling", len(open_dataset(connect(), name))) as bar:
         summary = run(name, out, only_reviewed=only_reviewed, advance=bar.advance)
     files = [str(out / file) for file in (CORRECTED_FILE, DIFF_FILE, SUMMARY_FILE, CHART_FILE)]
     if as_json:
@@ -160,9 +162,11 @@ def _show_push(content: dict[str, Any]) -> None:
     if content["unreadable"]:
         typer.echo(f"{content['unreadable']} unreadable pictures left out")
     if "average_precision" in content:
+        precision = content["average_precision"]
+        told = "No AP, for the truth has no box here" if precision is None else f"AP {precision:.3f} of all boxes"
         typer.echo(
-            f"AP {content['average_precision']:.3f} of all boxes; of the labels {content['true_positives']} true, "
-            f"{content['false_positives']} false; {content['missed']} missed"
+            f"{told}; of the labels {content['true_positives']} true, {content['false_positives']} false; "
+            f"{content['missed']} missed"
         )
 
 
@@ -184,7 +188,9 @@ def _show_summary(summary: PullSummary) -> None:
         (name, *(getattr(counts, column) for column in columns[1:]))
         for name, counts in [*summary.per_class.items(), ("all", total)]
     ]
-    print_table(columns, [row for row in rows if any(row[1:])])
+    rows = [row for row in rows if any(row[1:])]
+    if rows:
+        print_table(columns, rows)
 
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:

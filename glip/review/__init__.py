@@ -5,7 +5,8 @@
     merging     proposals that come again meet what people did in the meantime
     database    FiftyOne and its MongoDB; documents: how a picture stands there
     push, views, app   into the dataset, its saved views, the browser
+    truth       what of it is right, where somebody knows
     difference, pull, chart   what people changed; files and a picture of it
 
-Only `database`, `push`, `views`, `app` and `pull` know FiftyOne. Nothing here knows the model.
+Only `database`, `push`, `views`, `truth`, `app` and `pull` know FiftyOne. Nothing here knows the model.
 """

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -115,7 +115,7 @@ def pull(
     with ExitStack() as stack:
         file = stack.enter_context(whole_file(out / CORRECTED_FILE))
         writer = stack.enter_context(coco_writer(file, books.categories, info))
-        add = stack.enter_context(_diff_writer(stack.enter_context(whole_file(out / DIFF_FILE))))
+        add = stack.enter_context(_diff_writer(stack.enter_context(whole_file(out / DIFF_FILE)), summary.per_class))
         for picture, difference in _pictures(dataset):
             advance(1)
             _count(summary, overlaps, difference)
@@ -289,8 +289,8 @@ def _entry(picture: Reviewed, change: Change) -> _Entry:
 
 
 @contextmanager
-def _diff_writer(file: BinaryIO) -> Iterator[dict[str, Entries]]:
-    """Five lists in one JSON object, filled in any order; four of them wait in nameless files on the same disk."""
+def _diff_writer(file: BinaryIO, per_class: Mapping[str, Counts]) -> Iterator[dict[str, Entries]]:
+    """Five lists in one JSON object, filled in any order, in nameless files on the same disk; then the counts."""
     with ExitStack() as stack:
         parts = {kind: stack.enter_context(tempfile.TemporaryFile(dir=Path(file.name).parent)) for kind in KINDS}
         yield {kind: Entries(part) for kind, part in parts.items()}
@@ -299,4 +299,4 @@ def _diff_writer(file: BinaryIO) -> Iterator[dict[str, Entries]]:
             file.write(b'%s"%s": [\n' % (b",\n" if place else b"{\n", kind.encode()))
             shutil.copyfileobj(part, file, 1 << 20)
             file.write(b"\n]")
-        file.write(b"\n}\n")
+        file.write(b',\n"per_class": %s\n}\n' % msgspec.json.encode({name: asdict(c) for name, c in per_class.items()}))

@@ -53,6 +53,11 @@ class PushSummary:
     predictions: int = 0
     labels: int = 0
 
+    @property
+    def changed(self) -> bool:
+        """Whether the dataset is not as it was."""
+        return bool(self.added or self.updated or self.removed)
+
     def to_json(self) -> dict[str, Any]:
         """The summary as plain values that JSON can carry."""
         return asdict(self)
