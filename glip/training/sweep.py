@@ -259,9 +259,8 @@ def _refuse_unwritable(out: Path) -> None:
         with TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise InputError(
-            f"Nothing can be written into {out}: {error.strerror}. Give another folder as --out."
-        ) from error
+        why = "it is no folder" if out.exists() and not out.is_dir() else error.strerror
+        raise InputError(f"Nothing can be written into {out}: {why}. Give another folder as --out.") from error
 
 
 @dataclass(frozen=True)

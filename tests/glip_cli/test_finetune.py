@@ -94,6 +94,11 @@ def test_missing_sets_of_a_group_are_listed(here: Path, glip: Command) -> None:
         (["--prompts", "nice"], "--prompts is 'nice'"),
         (["--epochs", "0"], "--epochs is 0"),
         (["--lr", "0"], "--lr is 0"),
+        (["--lr", "nan"], "--lr is nan; a learning rate is more than 0 and at most 1."),
+        (["--seeds", "-1"], "--seeds has -1"),
+        (["--imgsz", "0"], "--imgsz is 0"),
+        (["--memory", "nan"], "--memory is nan; accepted are gigabytes from 0"),
+        (["--disk", "-1"], "--disk is -1"),
         (["--recipe", "lvis"], "There is no recipe 'lvis'"),
     ],
 )
@@ -102,6 +107,24 @@ def test_what_cannot_be_used_is_said_in_one_line(here: Path, glip: Command, word
     assert done.code == 2
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_learned(here: Path, glip: Command) -> None:
+    Path("note").write_text("in the way")
+    for out, why in (("note", "it is no folder"), ("note/below", "Not a directory")):
+        done = glip("finetune", "Squares", "--model", "base", "-o", out, *QUICK)
+        assert done.code == 2
+        assert done.stderr == f"error: Nothing can be written into {out}: {why}. Give another folder as --out.\n"
+
+
+def test_a_lost_test_picture_is_said_before_anything_is_learned(here: Path, glip: Command) -> None:
+    next(Path("Squares/test").glob("*.png")).unlink()
+    for words in ([], ["--dry-run"]):
+        done = glip("finetune", "Squares", "--model", "base", "-o", "out", *QUICK, *words)
+        assert done.code == 2
+        assert done.stderr.startswith("error: 1 of 2 pictures of the test split of Squares cannot be read; the first, ")
+        assert done.stderr.count("\n") == 1
     assert not Path("out").exists()
 
 

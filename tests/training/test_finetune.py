@@ -201,6 +201,27 @@ def test_a_finished_run_is_not_done_again(folders: Path, tmp_path: Path, monkeyp
         finetune(job_of(folders, tmp_path / "out", epochs=2))
 
 
+def test_a_run_knows_its_annotations_by_what_they_say(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "Squares", tmp_path / "here" / "Squares")
+    job = job_of(folders, tmp_path / "out", epochs=1)
+    moved, _ = find_sources(str(tmp_path / "here" / "Squares"), Path())
+    tuned = finetune(replace(job, source=moved[0]))
+    assert finetune(job) == tuned
+    path = tmp_path / "here" / "Squares" / "test" / "annotations_without_background.json"
+    content = msgspec.json.decode(path.read_bytes())
+    content["annotations"][0]["bbox"][2] += 1
+    path.write_bytes(msgspec.json.encode(content))
+    with pytest.raises(InputError, match=r"holds a run with another annotations \(\w{16} there, \w{16} now\)"):
+        finetune(replace(job, source=moved[0]))
+
+
+def test_a_note_that_is_damaged_is_refused(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run.json cannot be read .* Choose another --out, or delete the folder"):
+        finetune(job_of(folders, tmp_path / "out", epochs=1))
+
+
 def test_the_cache_changes_nothing(folders: Path, tmp_path: Path) -> None:
     store = Store()
     cached = finetune(job_of(folders, tmp_path / "cached"), shared=Shared(store))
@@ -342,6 +363,19 @@ def test_all_sets_are_looked_at_before_the_first_is_learned(folders: Path, tmp_p
     sweep = sweep_of(folders, tmp_path / "out")
     with pytest.raises(InputError):
         run_sweep(replace(sweep, sources=(*sweep.sources, *broken)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_that_is_too_long_is_refused_before_the_first_run(folders: Path, tmp_path: Path) -> None:
+    write_set(tmp_path / "Long")
+    for path in (tmp_path / "Long").glob("*/annotations*.json"):
+        content = msgspec.json.decode(path.read_bytes())
+        content["categories"] += [{"id": 10 + n, "name": "abcdefghijklmnopqrstuvwxyz"} for n in range(12)]
+        path.write_bytes(msgspec.json.encode(content))
+    long, _ = find_sources(str(tmp_path / "Long"), Path())
+    sweep = sweep_of(folders, tmp_path / "out", modes=("linear", "prompt"))
+    with pytest.raises(InputError, match="a tuned prompt is one caption"):
+        run_sweep(replace(sweep, sources=(*sweep.sources, *long)))
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,259 @@
+"""What a small model learns from few real pictures, and what it forgets: one table of `glip finetune` runs.
+
+    python -m benchmarks.finetune_real OUT --data-root ../shared/data
+
+Raccoons of ODinW with three seeds, BCCD with one, three drawn sets of mini-ODinW with one (written into OUT); prompt,
+linear and full tuning with 1, 3, 10 examples a class and all. The budget of every run is in steps, see --steps and
+--whole-steps, since the published 200 epochs are hours; pictures are looked at with --imgsz pixels. Prompts and heads
+learn without augmentation, so that what is frozen is computed once.
+
+The last column is AP on synthetic scenes of other things, before (mode zero-shot) and after: what was forgotten. Two
+processes of one thread work side by side; the same command goes on after a stop, and does only what is missing. Writes
+OUT/table.md and OUT/results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean, stdev
+
+import msgspec
+import torch
+
+from glip.data.synthetic import MINI_ODINW, load_pool, write_mini_odinw
+from glip.files import whole_file
+from glip.training.features import Store
+from glip.training.finetune import FinetuneJob, Shared, finetune
+from glip.training.recipes import Shots, recipe_for
+from glip.training.sweep import Sweep, jobs_of
+from glip.training.tuned import ZERO, Tuned
+from glip.training.tuning_data import Source, find_sources, open_tuning_set
+
+MODES = ("prompt", "linear", "full")
+SHOTS: tuple[Shots, ...] = (0, 1, 3, 10, "all")
+MINI = ("Animals", "Vehicles", "Shapes")
+MINI_SHOTS: tuple[Shots, ...] = (0, 1, "all")
+COST_FILE = "cost.json"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sets that share a row of the table."""
+
+    title: str
+    sources: tuple[Source, ...]
+    shots: tuple[Shots, ...]
+    seeds: tuple[int, ...]
+
+
+class Cost(msgspec.Struct):
+    """Seconds of a run, all of it: of the processor, and as they passed."""
+
+    cpu: float
+    wall: float
+
+
+def groups(words: argparse.Namespace) -> list[Group]:
+    """What is looked at; the drawn sets are made where they are not."""
+    raccoons, _ = find_sources("odinw/Raccoons", words.data_root)
+    cells, _ = find_sources("odinw/BCCD", words.data_root)
+    drawn = words.out / "mini-odinw"
+    if not drawn.is_dir():
+        write_mini_odinw(drawn, load_pool(), sets=[one for one in MINI_ODINW if one.name in MINI])
+    mini, _ = find_sources(str(drawn), Path())
+    found = [
+        Group("Raccoons", tuple(raccoons), SHOTS, (3, 30, 300)),
+        Group("BCCD", tuple(cells), SHOTS, (3,)),
+        Group("mini-ODinW", tuple(mini), MINI_SHOTS, (3,)),
+    ]
+    return [group for group in found if not words.sets or group.title in words.sets]
+
+
+def jobs(group: Group, words: argparse.Namespace) -> Iterator[FinetuneJob]:
+    """The runs of a group."""
+    rates = dict(words.lr)
+    for source in group.sources:
+        for shots in group.shots:
+            if words.shots and str(shots) not in words.shots:
+                continue
+            for mode in words.modes if shots != 0 else words.modes[:1]:
+                for seed in group.seeds if shots != 0 else (0,):
+                    if shots != 0 and words.seeds and seed not in words.seeds:
+                        continue
+                    changes: dict[str, int | float] = {"epochs": epochs(source, mode, shots, seed, words)}
+                    changes |= {"lr": rates[mode]} if mode in rates else {}
+                    yield from jobs_of(
+                        Sweep(
+                            (source,),
+                            words.out,
+                            words.model,
+                            (shots,),
+                            (mode,),
+                            None if shots == 0 else (seed,),
+                            changes=changes,
+                            augment=mode == "full",
+                            imgsz=words.imgsz,
+                            cpu=True,
+                            scenes=words.scenes,
+                        )
+                    )
+
+
+def epochs(source: Source, mode: str, shots: Shots, seed: int, words: argparse.Namespace) -> int:
+    """So many that the steps are about those of the budget."""
+    if shots == 0:
+        return 1
+    recipe = recipe_for(mode, shots)
+    train = open_tuning_set(source, shots, seed).train
+    pictures = len({box.image_id for box in train.annotations})
+    steps = words.whole_steps if shots == "all" else words.steps
+    return max(1, round(steps * recipe.batch_size / (recipe.copies * pictures)))
+
+
+_shared: Shared | None = None
+
+
+def work(job: FinetuneJob) -> tuple[FinetuneJob, Tuned]:
+    """A run, in a process that keeps what is frozen from one run to the next."""
+    global _shared  # a process has one
+    torch.set_num_threads(1)
+    _shared = _shared or Shared(Store(memory=1 << 30))
+    cpu, wall = time.process_time(), time.perf_counter()
+    known = (job.out / "metrics.json").is_file()
+    tuned = finetune(job, shared=_shared)
+    if not known:
+        cost = Cost(round(time.process_time() - cpu, 1), round(time.perf_counter() - wall, 1))
+        with whole_file(job.out / COST_FILE) as file:
+            file.write(msgspec.json.encode(cost))
+    return job, tuned
+
+
+def run(wanted: list[FinetuneJob], processes: int) -> Iterator[tuple[FinetuneJob, Tuned]]:
+    """All runs, as they end; the long ones begin first."""
+    longest = sorted(wanted, key=lambda job: (job.shots != "all", job.mode != "full"))
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(work, job) for job in longest]):
+            yield future.result()
+
+
+def cost_of(job: FinetuneJob) -> Cost | None:
+    try:
+        return msgspec.json.decode((job.out / COST_FILE).read_bytes(), type=Cost)
+    except OSError:
+        return None
+
+
+def shown(values: Iterable[float | None]) -> str:
+    """'54.9 ± 0.3'."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "—"
+    return f"{fmean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}"
+
+
+def ratio(runs: list[Tuned], zero: list[Tuned]) -> str:
+    """AP against that of the base on the same sets."""
+    before = {run.set: run.test["AP"] for run in zero}
+    pairs = [(run.test["AP"], before.get(run.set)) for run in runs]
+    known = [after / base for after, base in pairs if after is not None and base]
+    return f"× {fmean(known):.1f}" if known else "—"
+
+
+COLUMNS = ("pictures", "mode", "shots", "runs", "AP", "AP50", "to zero-shot", "steps", "other things", "cpu s a run")
+
+
+def lines(group: Group, done: list[tuple[FinetuneJob, Tuned]]) -> Iterator[list[str]]:
+    """The rows of a group; for several sets mean and spread are those over the sets."""
+    names = {source.name for source in group.sources}
+    own = [(job, tuned) for job, tuned in done if tuned.set in names]
+    zero = [tuned for _, tuned in own if tuned.mode == ZERO]
+    for mode in (ZERO, *MODES):
+        for shots in SHOTS:
+            some = [(job, tuned) for job, tuned in own if (tuned.mode, tuned.shots) == (mode, shots)]
+            if not some:
+                continue
+            runs = [tuned for _, tuned in some]
+            costs = [cost.cpu for job, _ in some if (cost := cost_of(job)) is not None]
+            scenes = [run.scenes_before if mode == ZERO else run.scenes_after for run in runs]
+            yield [
+                group.title,
+                mode,
+                str(shots),
+                str(len(runs)),
+                shown(run.test["AP"] for run in runs),
+                shown(run.test["AP50"] for run in runs),
+                "" if mode == ZERO else ratio(runs, zero),
+                f"{fmean(run.steps for run in runs):.0f}",
+                shown(scenes),
+                f"{fmean(costs):.0f}" if costs else "—",
+            ]
+
+
+def markdown(rows: list[list[str]], words: argparse.Namespace) -> str:
+    rates = "".join(f", learning rate of {mode} {rate:g}" for mode, rate in words.lr)
+    text = [" | ".join(("", *row, "")).strip() for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
+    text += [
+        "",
+        f"{words.model}, short side {words.imgsz}; at most about {words.steps} steps for few examples and "
+        f"{words.whole_steps} for all, batches of 4{rates}. AP on the test pictures in percent, mean ± standard "
+        f"deviation over seeds, of mini-ODinW over its {len(MINI)} sets ({', '.join(MINI)}). Other things: AP on "
+        f"{words.scenes} synthetic scenes that have nothing to do with the set.",
+    ]
+    return "\n".join(text) + "\n"
+
+
+def rate(word: str) -> tuple[str, float]:
+    """'full=0.001'."""
+    mode, _, value = word.partition("=")
+    if mode not in MODES:
+        raise argparse.ArgumentTypeError(f"{word!r} is not MODE=RATE with one of {', '.join(MODES)}")
+    return mode, float(value)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds odinw/Raccoon and odinw/BCCD")
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--imgsz", type=int, default=192)
+    parser.add_argument("--steps", type=int, default=60, help="of runs on few examples")
+    parser.add_argument("--whole-steps", type=int, default=150, help="of runs on all pictures")
+    parser.add_argument("--scenes", type=int, default=40, help="of other things")
+    parser.add_argument("--lr", type=rate, nargs="*", default=[], help="MODE=RATE; else the published rates")
+    parser.add_argument("--sets", nargs="*", help="only Raccoons, BCCD, mini-ODinW")
+    parser.add_argument("--modes", nargs="*", default=MODES)
+    parser.add_argument("--shots", nargs="*", help="only 0, 1, 3, 10, all")
+    parser.add_argument("--seeds", type=int, nargs="*", help="only these")
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
+    words = parser.parse_args()
+    found = groups(words)
+    wanted = [job for group in found for job in jobs(group, words)]
+    began = time.perf_counter()
+    done = []
+    for job, tuned in run(wanted, words.processes):
+        done.append((job, tuned))
+        cost = cost_of(job)
+        print(
+            f"{len(done)}/{len(wanted)} {time.perf_counter() - began:5.0f} s  {tuned.set} {tuned.mode} {tuned.shots} "
+            f"seed {tuned.seed}: AP {shown([tuned.test['AP']])}, AP50 {shown([tuned.test['AP50']])}"
+            + (f", {cost.cpu:.0f} s of a processor" if cost else ""),
+            flush=True,
+        )
+    text = markdown([line for group in found for line in lines(group, done)], words)
+    with whole_file(words.out / "table.md") as file:
+        file.write(text.encode())
+    with whole_file(words.out / "results.json") as file:
+        runs = [msgspec.to_builtins(tuned) for _, tuned in done]
+        file.write(msgspec.json.format(msgspec.json.encode({"unit": "percent", "runs": runs})) + b"\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
