@@ -140,15 +140,21 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
     if as_json:
         return
     several = len(result.sets) > 1
-    print_table(COLUMNS if several else COLUMNS[1:], (cells(row)[0 if several else 1 :] for row in result.rows))
-    typer.echo("")
+    if result.rows:
+        print_table(COLUMNS if several else COLUMNS[1:], (cells(row)[0 if several else 1 :] for row in result.rows))
+        typer.echo("")
     for topic, words in result.protocol.items():
         typer.echo(f"{topic}: {words}")
     for item in result.sets:
         for note in item.notes:
             typer.echo(f"note: {note}")
+    # Of several sets the files are too many for a screen: each set has a folder.
+    own = {item.name for item in result.sets} if several else frozenset()
     for file in result.files:
-        typer.echo(file)
+        if file.parent.name not in own:
+            typer.echo(file)
+    if several:
+        typer.echo(f"{result.files[0].parent}/SET: results, curves, confusion matrix and the worst misses of each set")
 
 
 def _list(as_json: bool) -> None:

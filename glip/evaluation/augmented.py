@@ -195,6 +195,7 @@ class Mirrored:
         self.device: torch.device = detector.device
         self.precision: str = detector.precision
         self.imgsz: int = detector.imgsz
+        self.conf: float = detector.conf
         self.tokenizer: Tokenizer = detector.tokenizer
 
     def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:

@@ -66,16 +66,21 @@ def described_scores(
             None for inter-scenario.
     """
     if scenarios is not None:
-        own = [
-            category in scenarios.get(image, ())
-            for image, category in zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
-        ]
-        predictions = predictions.rows(np.array(own, bool))
+        predictions = inside_scenarios(predictions, scenarios)
     scores = {}
     for name, truth in parts.items():
         known = np.isin(predictions.category_id, truth.category_ids) & np.isin(predictions.image_id, truth.image_ids)
         scores[name] = coco_scores(truth, predictions.rows(known))
     return DescribedScores(scenarios is not None, scores)
+
+
+def inside_scenarios(predictions: Predictions, scenarios: Mapping[int, frozenset[int]]) -> Predictions:
+    """The boxes of descriptions that belong to the scenario of their picture."""
+    own = [
+        category in scenarios.get(image, ())
+        for image, category in zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
+    ]
+    return predictions.rows(np.array(own, bool))
 
 
 def read_scenarios(path: Path) -> dict[int, frozenset[int]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from glip.evaluation.coco import RECALLS, CocoScores, threshold_place
 from glip.evaluation.curves import best_f1_thresholds
+from glip.evaluation.lvis import surely_checked
 from glip.evaluation.mistakes import Confusion, Mistake, confusion_matrix, find_mistakes, worst
 from glip.evaluation.opening import OpenSet
 from glip.evaluation.scoring import Scored
@@ -44,8 +46,9 @@ def draw_set(out: Path, opened: OpenSet, scored: Scored, count: int) -> list[Pat
         return []
     with whole_file(out / CURVES_FILE) as file:
         file.write(curves_of(opened.item.name, scored.scores))
-    if scored.truth.federated is not None:
-        return [out / CURVES_FILE]  # where most classes were never checked, a box on nothing is no mistake
+    # Where a class was never checked, a box on nothing is no mistake.
+    checked = scored.predictions.rows(surely_checked(scored.truth, scored.predictions))
+    scored = replace(scored, predictions=checked)
     thresholds = best_f1_thresholds(scored.truth, scored.predictions)
     with whole_file(out / MATRIX_FILE) as file:
         file.write(matrix_of(opened.item.name, confusion_matrix(scored.truth, scored.predictions, thresholds)))

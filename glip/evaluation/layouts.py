@@ -42,11 +42,18 @@ AUTHORS_SPLIT = "published"  # what the authors' own configuration of a set scor
 ODINW_SPLIT: dict[Prompts, str] = {"plain": "val", "original": AUTHORS_SPLIT, "paper": "test"}
 
 
+_TEST_DEV = (
+    "The truth of test-dev is COCO's own: call results.json detections_test-dev2017_NAME_results.json, zip it, and "
+    "give it to the server that cocodataset.org/#upload names."
+)
+
+
 def _coco(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
     folder = root / "coco"
     if split == "test-dev":
         path = row.need(folder / "annotations/image_info_test-dev2017.json")
-        return [EvalSet("coco", split, "none", path, (row.need(folder / "test2017"),), size=20_288)]
+        images = (row.need(folder / "test2017"),)
+        return [EvalSet("coco", split, "none", path, images, size=20_288, notes=(_TEST_DEV,))]
     path = row.need(folder / "annotations/instances_val2017.json")
     return [EvalSet("coco", split, "coco", path, (row.need(folder / "val2017"),), size=5000)]
 
@@ -166,6 +173,11 @@ def _odinw_notes(benchmark: catalog.Benchmark, split: str, prompts: Prompts) -> 
         yield f"{name} has no test pictures of its own: its test split is val."
 
 
+def sets_of(benchmark: str) -> frozenset[str]:
+    """The names of all sets of RF100 or RF100-VL; none of a benchmark whose sets are always all needed."""
+    return frozenset(_categories().get(benchmark, {}))
+
+
 def _categories() -> dict[str, dict[str, str]]:
     """Of RF100 and RF100-VL: each set's part of the benchmark."""
     content = files("glip.evaluation").joinpath("categories.json").read_bytes()
@@ -243,11 +255,12 @@ _ROWS = (
         "flickr30k",
         "Flickr30k Entities: Recall@1/5/10 of phrases",
         ("val", "test"),
-        "mdetr_annotations/final_flickr_separateGT_{val,test}.json and flickr30k/flickr30k_images/*.jpg "
-        "(or in its folders val and test)",
+        "mdetr_annotations/final_flickr_separateGT_{val,test}.json, flickr30k/flickr30k_images/*.jpg (or in its "
+        "folders val and test) and, for recall by type of phrase, flickr30k_entities/{Annotations,Sentences}",
         _COCO_SOURCE,
         "The annotations are MDETR's (zenodo.org/record/4729015), the pictures Flickr30k's (asked for at "
-        "shannon.cs.illinois.edu/DenotationGraph).",
+        "shannon.cs.illinois.edu/DenotationGraph), flickr30k_entities is at "
+        "github.com/BryanPlummer/flickr30k_entities.",
         _flickr,
     ),
     Row(
@@ -257,7 +270,7 @@ _ROWS = (
         "ood_coco/{sketch,weather,cartoon,painting,tattoo,handmake}/annotations/instances_val2017.json, "
         "…/val2017/*.jpg",
         "alibaba/easyrobust benchmarks/coco_o/README.md",
-        "It is linked there.",
+        "The README of alibaba/easyrobust benchmarks/coco_o links it.",
         _coco_o,
     ),
     Row(

@@ -99,6 +99,15 @@ def best_of_each(group: Integers, score: Floats, limit: int) -> Integers:
     return np.sort(order[place < limit])
 
 
+def surely_checked(truth: Truth, boxes: Predictions) -> Bools:
+    """(D,) whether every box of its class was annotated in its picture, so that one on nothing is a mistake."""
+    federated = truth.federated
+    if federated is None:
+        return np.ones(len(boxes), bool)
+    known = (_pairs(truth, federated.negative) | _annotated(truth)) & ~_pairs(truth, federated.not_exhaustive)
+    return known[_place(truth, boxes)]
+
+
 def _place(truth: Truth, boxes: Predictions) -> tuple[Integers, Integers]:
     return truth.image_places(boxes.image_id), truth.category_places(boxes.category_id)
 

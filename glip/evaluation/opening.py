@@ -69,7 +69,7 @@ def open_set(item: EvalSet, limit: int | None = None) -> OpenSet:
         truth = truth.of_images(truth.image_ids[:limit])
     if not len(truth.image_ids):
         raise InputError(f"{item.annotations} lists no picture.")
-    notes = [*item.notes, *_renamed(item, truth), *_counted_from_0(item, truth)]
+    notes = [*item.notes, *_renamed(item, truth), *_alike(item, names), *_counted_from_0(item, truth)]
     if item.size is not None and limit is None and item.size != len(truth.image_ids):
         notes.append(
             f"{item.name} has {len(truth.image_ids)} pictures here and {item.size} as published: compare with care."
@@ -153,6 +153,20 @@ def _counted_from_0(item: EvalSet, truth: Truth) -> list[str]:
     return [
         f"{item.name} has an annotated box with the id 0, which COCO's evaluator never takes for found; published "
         f"scores contain this, and so does this one."
+    ]
+
+
+def _alike(item: EvalSet, names: Sequence[str]) -> list[str]:
+    """Says which classes the model cannot tell apart, because their names differ by the case of letters at most."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        same.setdefault(" ".join(name.casefold().split()), []).append(name)
+    pairs = [" and ".join(map(repr, group)) for group in same.values() if len(group) > 1]
+    if not pairs:
+        return []
+    return [
+        f"{item.name} has classes that are one name to a model: {', '.join(pairs)}. Each gets the boxes of all of "
+        f"them; join or rename them in {item.annotations}."
     ]
 
 

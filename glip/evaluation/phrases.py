@@ -86,10 +86,10 @@ def evaluate_flickr(
 
 
 def _numbers(recall: PhraseRecall) -> dict[str, float | None]:
-    """R@1, R@5 and R@10 of all phrases, then of each type; those of the merged protocol say so."""
-    merged = "merged " if recall.protocol == "merged" else ""
+    """R@1, R@5 and R@10 of all phrases, then of each type, under the name of their protocol."""
+    name = "merged-box" if recall.protocol == "merged" else recall.protocol
     return {
-        f"{merged}R@{first}{'' if kind == ALL else f' {kind}'}": 100 * recall.recall[kind][first]
+        f"{name} R@{first}{'' if kind == ALL else f' {kind}'}": 100 * recall.recall[kind][first]
         for kind in recall.recall
         for first in FIRST
     }

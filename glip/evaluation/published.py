@@ -63,7 +63,7 @@ def find_published(
     Args:
         benchmark: a name of the table of benchmarks; of a single set of ODinW odinw35.
         set_name: a set of it; '' for the whole.
-        metric: AP, APr, R@1, …
+        metric: AP, APr, any-box R@1, …
         model: as it was asked for; one that is not in `glip models list` has no published score.
         split: that is scored.
         prompts: plain, original or paper.

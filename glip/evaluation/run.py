@@ -140,7 +140,9 @@ def _conclude(
     words = _looking_in_words(request, results)
     if benchmark.name == "coco-o":
         summary, words = _with_robustness(summary, words, request, model)
-    protocol = protocol_of(benchmark, sets=results, model=model, look=words, max_det=request.max_det)
+    protocol = protocol_of(
+        benchmark, sets=results, model=model, look=words, max_det=request.max_det, limit=request.limit
+    )
     if request.tta:
         from glip.evaluation.augmented import MOST
 
@@ -159,15 +161,22 @@ def _evaluate_set(
     item: EvalSet, request: EvalRequest, look: Looking, given: Path | None
 ) -> tuple[SetResult, list[Path]]:
     out = request.out / item.name
-    if item.scorer in ("flickr30k", "d3"):
+    if item.scorer == "flickr30k":
         from glip.evaluation.phrases import evaluate_flickr
+
+        recall = evaluate_flickr(item, out, look, given, limit=request.limit, max_det=request.max_det)
+        if recall is None:
+            raise _Stopped
+        return recall, []
+    if item.scorer == "d3":
         from glip.evaluation.scenarios import evaluate_d3
 
-        run = evaluate_flickr if item.scorer == "flickr30k" else evaluate_d3
-        result = run(item, out, look, given, limit=request.limit, max_det=request.max_det)
-        if result is None:
+        described = evaluate_d3(
+            item, out, look, given, limit=request.limit, max_det=request.max_det, gallery=request.gallery
+        )
+        if described is None:
             raise _Stopped
-        return result, []
+        return described
     opened = open_set(item, request.limit)
     scored = _score(opened, request, look, given)
     written = []
@@ -183,7 +192,9 @@ def _evaluate_set(
 
 def _score(opened: OpenSet, request: EvalRequest, look: Looking, given: Path | None) -> Scored:
     if given is not None:
-        return score_set(opened, _read(given, opened, request.limit), request.max_det)
+        boxes = _read(given, opened, request.limit)
+        nothing = () if len(boxes) else (f"{given} holds no box for these pictures, so that all of it is missed.",)
+        return score_set(opened, boxes, request.max_det, nothing)
     predictions, notes = _label(opened, request, look)
     return score_set(opened, predictions, request.max_det, notes)
 
@@ -278,7 +289,10 @@ def _of_submission(path: Path, out: Path, benchmark: Benchmark) -> Mapping[str, 
     given = {}
     for item in benchmark.sets:
         if item.name not in sets:
-            raise InputError(f"{path} has no results for {item.name}. It has {', '.join(list(sets)[:5])}, …")
+            has = f"It has {', '.join(list(sets)[:5])}, …" if sets else "It is an empty object"
+            raise InputError(
+                f"{path} has no results for {item.name}. {has}; expected are the results of each set by its name."
+            )
         given[item.name] = out / item.name / RESULTS_FILE
         with whole_file(given[item.name]) as file:
             file.write(bytes(sets[item.name]))
@@ -337,7 +351,7 @@ def _looking_in_words(request: EvalRequest, results: Sequence[SetResult]) -> dic
     else:
         imgsz = read_run(request.out / results[0].name / LABELS_FOLDER).imgsz
         resolution = f"short side {imgsz} pixels, long side at most {round(imgsz * 1333 / 800)}"
-    batch = f"{look.batch or '8 on a GPU, else 1'}; only pictures of one padded size run together"
+    batch = f"{_batch(request, results[0])}; only pictures of one padded size run together"
     if results[0].scorer in ("flickr30k", "d3"):
         batch = "1: each picture is asked by captions of its own"
     return {
@@ -346,3 +360,14 @@ def _looking_in_words(request: EvalRequest, results: Sequence[SetResult]) -> dic
         "precision": look.precision,
         "thresholds": "0.05 on the class score before centerness; suppression by class at an overlap of 0.6",
     }
+
+
+def _batch(request: EvalRequest, first: SetResult) -> int:
+    """Most pictures that ran together: what was asked for, or what the device of the run gets."""
+    from glip.labeling.job import GPU_BATCH
+
+    folder = request.out / first.name / LABELS_FOLDER
+    if request.tta:
+        folder = next((request.out / first.name / "tta").glob(f"*/{LABELS_FOLDER}"))
+    device = read_run(folder).device
+    return request.look.batch or (GPU_BATCH if device.startswith("cuda") else 1)

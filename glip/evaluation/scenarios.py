@@ -9,11 +9,12 @@ import numpy as np
 
 from glip.errors import InputError
 from glip.evaluation.asking import ask_lists
-from glip.evaluation.described import described_scores, read_scenarios
+from glip.evaluation.described import described_scores, inside_scenarios, read_scenarios
 from glip.evaluation.inference import Looking, from_records, label_split
 from glip.evaluation.opening import OpenSet
 from glip.evaluation.predictions import Predictions, read_predictions
 from glip.evaluation.results import SetResult, class_rows, percent
+from glip.evaluation.scoring import Scored
 from glip.evaluation.sets import EvalSet
 from glip.evaluation.truth import Truth
 
@@ -21,8 +22,8 @@ _PARTS = {"FULL": "d3_full_annotations.json", "PRES": "d3_pres_annotations.json"
 
 
 def evaluate_d3(
-    item: EvalSet, out: Path, look: Looking, given: Path | None, *, limit: int | None, max_det: int
-) -> SetResult | None:
+    item: EvalSet, out: Path, look: Looking, given: Path | None, *, limit: int | None, max_det: int, gallery: int
+) -> tuple[SetResult, list[Path]] | None:
     """Scores D3, intra-scenario.
 
     Args:
@@ -32,9 +33,10 @@ def evaluate_d3(
         given: results to score instead of a model's.
         limit: only the first so many pictures.
         max_det: most boxes of a picture.
+        gallery: so many of the worst pictures of FULL are drawn.
 
     Returns:
-        The result; None if the labelling was stopped.
+        The result, and the files that were drawn; None if the labelling was stopped.
 
     Raises:
         InputError: a file is missing or cannot be used.
@@ -61,7 +63,7 @@ def evaluate_d3(
     scores = described_scores(parts, predictions, scenarios)
     numbers = {name: percent(value) for name, value in scores.numbers().items()}
     numbers |= {f"FULL, {name} descriptions": percent(value) for name, value in scores.by_length().items()}
-    return SetResult(
+    result = SetResult(
         item.name,
         item.split,
         item.scorer,
@@ -72,6 +74,15 @@ def evaluate_d3(
         found=len(predictions),
         notes=(*item.notes, *notes),
     )
+    from glip.evaluation.gallery import draw_set
+
+    full = parts["FULL"]
+    scored = Scored(result, scores.parts["FULL"], full, inside_scenarios(predictions, scenarios))
+    return result, draw_set(out, _opened(item, full), scored, gallery)
+
+
+def _opened(item: EvalSet, truth: Truth) -> OpenSet:
+    return OpenSet(item, truth, truth.names, tuple(truth.category_ids.tolist()), None, ())
 
 
 def _label(
@@ -83,7 +94,7 @@ def _label(
     max_det: int,
 ) -> tuple[Predictions, int] | None:
     """The model's boxes and the number of pictures that failed; None if the labelling was stopped."""
-    opened = OpenSet(item, truth, truth.names, tuple(truth.category_ids.tolist()), None, ())
+    opened = _opened(item, truth)
     name_of = dict(zip(truth.category_ids.tolist(), truth.names, strict=True))
     ids = {
         path: sorted(id for id in scenarios[images[0]] if id in name_of)

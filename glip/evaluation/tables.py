@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from glip.evaluation.benchmarks import Benchmark
-from glip.evaluation.layouts import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK
+from glip.evaluation.layouts import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK, sets_of
 from glip.evaluation.published import find_published
 from glip.evaluation.results import EvaluationResult, Numbers, ScoreRow, SetResult
 from glip.files import whole_file
@@ -45,7 +45,13 @@ def score_rows(benchmark: Benchmark, model: str, sets: Sequence[SetResult], summ
 
 
 def protocol_of(
-    benchmark: Benchmark, *, sets: Sequence[SetResult], model: str, look: Mapping[str, str], max_det: int
+    benchmark: Benchmark,
+    *,
+    sets: Sequence[SetResult],
+    model: str,
+    look: Mapping[str, str],
+    max_det: int,
+    limit: int | None = None,
 ) -> dict[str, str]:
     """What was done, in words.
 
@@ -55,6 +61,7 @@ def protocol_of(
         model: as asked for; '' for results of a file.
         look: resolution, batch size and so on; of a file where it came from.
         max_det: most boxes of a picture.
+        limit: so many pictures of each set were looked at; None: all.
     """
     splits = dict.fromkeys(item.split or "the only one" for item in sets)
     scorers = {item.scorer for item in sets}
@@ -68,6 +75,10 @@ def protocol_of(
         limits = f"{max_det} boxes a sentence"
     words = {"model": model or "none: results of a file", "split": ", ".join(splits)}
     words["pictures"] = str(sum(item.pictures for item in sets))
+    if limit is not None:
+        words["pictures"] += f"; at most the first {limit} of each set, so that nothing is compared"
+    if known := sets_of(benchmark.name):
+        words["sets"] = f"{len(known & {item.name for item in sets})} of the benchmark's {len(known)}"
     if model:
         words["prompts"] = _OWN_PROMPTS.get("".join(scorers), _PROMPTS[benchmark.prompts])
     words |= look

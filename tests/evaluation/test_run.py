@@ -265,14 +265,14 @@ def test_flickr_asks_all_sentences_of_a_picture_at_once_and_scores_their_phrases
     result = run(tmp_path, "flickr30k", perfect, split="test")
     assert sorted(perfect.asked) == [("a person and a dog", "the dog"), ("one dog",), ("some person",)]
     assert {(one.max_detections, one.limit_per_chunk) for one in perfect.selections} == {(100, True)}
-    assert number(result, "R@1") == number(result, "R@10") == pytest.approx(100)
+    assert number(result, "any-box R@1") == number(result, "any-box R@10") == pytest.approx(100)
     # Two people in the third picture: the box around both is found by nobody.
-    assert number(result, "merged R@10") == pytest.approx(80)
-    assert next(row.published for row in result.rows if row.metric == "R@1") == 86.0
+    assert number(result, "merged-box R@10") == pytest.approx(80)
+    assert next(row.published for row in result.rows if row.metric == "any-box R@1") == 86.0
     assert result.protocol["batch size"].startswith("1:")
     # Of two people in the third picture one box is left, and one of the two phrases of the first sentence.
     few = run(tmp_path, "flickr30k", perfect, split="test", max_det=1)
-    assert number(few, "R@1") == pytest.approx(80) and few.sets[0].found == 4
+    assert number(few, "any-box R@1") == pytest.approx(80) and few.sets[0].found == 4
     assert result.sets[0].pictures == 3 and "recall by phrase type is not known" in result.sets[0].notes[0]
 
 
@@ -283,7 +283,7 @@ def test_flickr_scores_a_grounding_file_without_a_model(tmp_path: Path) -> None:
         box["score"] = 0.5
     (tmp_path / "found.json").write_text(json.dumps(content))
     result = run(tmp_path, "flickr30k", split="test", predictions=tmp_path / "found.json")
-    assert number(result, "R@1") == pytest.approx(100) and result.model == ""
+    assert number(result, "any-box R@1") == pytest.approx(100) and result.model == ""
 
 
 def test_d3_asks_each_picture_for_the_descriptions_of_its_own_scenario(tmp_path: Path) -> None:

@@ -147,6 +147,21 @@ def test_notes_are_shown(coco: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert code == 0 and "note: 1 pictures of mine could not be read and count as empty" in out
 
 
+def test_several_sets_are_a_table_and_a_line_of_files(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cats", "dogs"):
+        write_set(coco / f"sets/{name}/test/annotations.json", coco / f"sets/{name}/test")
+    code, out, _ = glip_eval(capsys, "-d", coco / "sets", "-o", coco / "out", "--imgsz", 64)
+    assert code == 0 and out.splitlines()[-1].startswith(f"{coco / 'out'}/SET: results")
+    assert str(coco / "out/per_class.csv") in out and "cats/results.json" not in out
+
+
+def test_a_split_without_truth_has_no_table(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_set(coco / "coco/annotations/image_info_test-dev2017.json", coco / "coco/test2017", truth=False)
+    words = ("-d", "coco", "--split", "test-dev", "--data-root", coco, "-o", coco / "out", "--imgsz", 64)
+    code, out, _ = glip_eval(capsys, *words)
+    assert code == 0 and out.startswith("model: glip-t") and "coco/results.json" in out
+
+
 def test_help_and_listing_import_no_torch() -> None:
     script = """
 import sys, typer
