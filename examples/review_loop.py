@@ -2,7 +2,7 @@
 
     pip install -e '.[review]' && python examples/review_loop.py loop/
 
-A factory asks for its own parts by its own word, which the model has never read: a "washer" is a ring. Ten drawn
+A factory asks for its own parts by its own word, which the model has never read: a "washer" is a ring. Thirty drawn
 pictures are labelled and pushed into FiftyOne; a person, played here by a few lines that know the truth, corrects them
 through its API; the corrected labels tune a prompt from five examples, with three draws; and pictures that nobody has
 seen are scored before and after. FiftyOne needs its MongoDB, as `glip review` does.
@@ -23,6 +23,7 @@ from glip_cli.main import run
 
 NAME, KIND = "washer", "ring"
 SIZE_WH = (224, 160)
+SIDE = ("--imgsz", min(SIZE_WH))  # pictures as they are: enlarged for the model they would take four times as long
 
 
 def command(*words: object) -> None:
@@ -93,23 +94,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--pictures", type=int, default=10, help="to label and correct")
+    parser.add_argument("--pictures", type=int, default=30, help="to label and correct")
     parser.add_argument("--unseen", type=int, default=40, help="to score")
     parser.add_argument("--seeds", default="3,30,300")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=20)
     words = parser.parse_args()
     out, model, name = words.out, words.model, f"loop-{words.out.resolve().name}"
 
     truth = draw(out / "pictures", words.pictures, first=0)
     unseen = draw(out / "unseen", words.unseen, first=10_000)
-    command("label", out / "pictures", "--prompt", NAME, "--model", model, "--out", out / "labels", "--conf", 0.4)
+    using = ("--model", model, *SIDE)
+    command("label", out / "pictures", "--prompt", NAME, *using, "--out", out / "labels", "--conf", 0.4)
     command("review", "push", out / "labels", "--name", name, "--no-launch")
     print(f"\n{correct(name, truth)} boxes corrected in FiftyOne")
     command("review", "pull", name, "--out", out / "corrected")
     tuning = ("--shots", 5, "--mode", "prompt", "--seeds", words.seeds, "--epochs", words.epochs, "--pictures", 0)
-    command("finetune", out / "corrected", *tuning, "--model", model, "--out", out / "tuned")
+    command("finetune", out / "corrected", *tuning, *using, "--out", out / "tuned")
 
-    asked = ("eval", "--dataset", unseen, "--model", model, "--gallery", 0)
+    asked = ("eval", "--dataset", unseen, *using, "--gallery", 0)
     command(*asked, "--out", out / "before")
     before = ap50(out / "before")
     after = []

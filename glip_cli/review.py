@@ -55,14 +55,15 @@ def push(
 
         true_boxes = load_coco(truth)
     source = open_source(labels, _settings(labels, conf, class_conf or ()), pictures or ())
-    name = name or source.name
+    name = source.name if name is None else name
     with progress("Pushing", source.total) as bar:
         summary = run(source, name, bar.advance)
     content: dict[str, Any] = summary.to_json()
+    content["views"] = save_views(fiftyone, fiftyone.load_dataset(name))
     if true_boxes is not None or (summary.changed and has_truth(fiftyone, name)):
         say("Comparing with the truth …")
         content |= compare_with_truth(fiftyone, name, true_boxes, str(truth))
-    content["views"] = save_views(fiftyone, fiftyone.load_dataset(name))
+        content["views"] = save_views(fiftyone, fiftyone.load_dataset(name))
     if as_json:
         print_json(content)
     else:
@@ -163,7 +164,7 @@ def _show_push(content: dict[str, Any]) -> None:
         typer.echo(f"{content['unreadable']} unreadable pictures left out")
     if "average_precision" in content:
         precision = content["average_precision"]
-        told = "No AP, for the truth has no box here" if precision is None else f"AP {precision:.3f} of all boxes"
+        told = "No AP, which takes true boxes and scores" if precision is None else f"AP {precision:.3f} of all boxes"
         typer.echo(
             f"{told}; of the labels {content['true_positives']} true, {content['false_positives']} false; "
             f"{content['missed']} missed"

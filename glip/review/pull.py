@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from glip.data.coco import BoxXYWH, CocoAnnotation, CocoCategory, CocoImage, Entries, coco_writer
+from glip.errors import InputError
 from glip.files import whole_file
 from glip.review import documents as docs
 from glip.review.chart import draw_chart
@@ -102,10 +103,12 @@ def pull(
         advance: called with the number of pictures done since the last call.
 
     Raises:
-        InputError: there is no such dataset.
+        InputError: there is no such dataset, or `out` is a file.
         JobFailed: the database does not answer, or a file cannot be written.
     """
     dataset = open_dataset(connect(), name)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder, which is made if there is none.")
     books = read_books(dataset)
     _give_ids(dataset, books)
     ids = {category.name: category.id for category in books.categories}

@@ -72,18 +72,22 @@ def push(source: Source, name: str, advance: Callable[[int], object] = lambda co
         advance: called with the number of pictures done since the last call.
 
     Raises:
-        InputError: the dataset of that name is about something else.
+        InputError: the dataset of that name is about something else, or there is nothing to push.
         MissingExtra: FiftyOne is not installed.
         JobFailed: its database does not answer.
     """
     fiftyone = connect()
+    pictures, seen = source.pictures(), set[str]()
+    batch = list(islice(pictures, docs.BATCH))  # before there is a dataset: what cannot be read leaves none behind
+    if not batch:
+        raise InputError(_nothing_in(source))
     dataset = _dataset(fiftyone, source, name)
     pusher = _Pusher(fiftyone, dataset, read_books(dataset), PushSummary(name))
-    pictures, seen = source.pictures(), set[str]()
-    while batch := list(islice(pictures, docs.BATCH)):
+    while batch:
         pusher.push(batch)
         seen.update(picture.file_name for picture in batch)
         advance(len(batch))
+        batch = list(islice(pictures, docs.BATCH))
     advance(source.left.unreadable + source.left.missing)
     pusher.summary.unreadable, pusher.summary.missing = source.left.unreadable, source.left.missing
     if source.left.missing:
@@ -94,13 +98,24 @@ def push(source: Source, name: str, advance: Callable[[int], object] = lambda co
     return pusher.summary
 
 
+def _nothing_in(source: Source) -> str:
+    left = source.left
+    if left.unreadable or left.missing:
+        why = f"{left.unreadable} could not be read when they were labelled, and {left.missing} are not found now"
+        return f"{source.place} has no picture to show: {why}. Say with --pictures where they are, or label them again."
+    return f"{source.place} has no labelled picture yet. `glip label` makes records, and goes on where it stopped."
+
+
 def _dataset(fiftyone: ModuleType, source: Source, name: str) -> Any:
     info = msgspec.json.encode(source.info).decode()
     if not fiftyone.dataset_exists(name):
         try:
             dataset = fiftyone.Dataset(name, persistent=True)
         except ValueError as error:
-            raise InputError(f"A dataset cannot be called {name!r}: {error}. Choose another --name.") from error
+            raise InputError(
+                f"A dataset cannot be called {name!r} ({error}). A name has letters or digits, and differs from others "
+                f"in these. Choose another --name."
+            ) from error
         write_books(dataset, Books(source.identity, source.place, [], info))
     dataset = open_dataset(fiftyone, name)
     books = read_books(dataset)

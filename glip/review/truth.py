@@ -35,8 +35,8 @@ def compare_with_truth(fiftyone: ModuleType, name: str, truth: CocoDataset | Non
         place: of the truth's file, for messages.
 
     Returns:
-        `average_precision` of all proposals down to the floor, IoU 0.50 to 0.95, None where the truth has no box;
-        and of those that count `true_positives`, `false_positives` and `missed` at IoU 0.50.
+        `average_precision` of all proposals down to the floor, IoU 0.50 to 0.95, None where the truth has no box or
+        proposals have no score; and of those that count `true_positives`, `false_positives`, `missed` at IoU 0.50.
 
     Raises:
         InputError: the truth is about other pictures or other classes.
@@ -46,12 +46,13 @@ def compare_with_truth(fiftyone: ModuleType, name: str, truth: CocoDataset | Non
     if truth is not None:
         _write_truth(fiftyone, dataset, books, truth, place)
     known = dataset.exists(docs.TRUTH)
+    scored = not documents(dataset).count_documents({f"{docs.PREDICTIONS}.detections.confidence": None}, limit=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes without truth give means of nothing
         results = known.evaluate_detections(
-            docs.PREDICTIONS, gt_field=docs.TRUTH, eval_key=VERDICT, compute_mAP=True, progress=False
+            docs.PREDICTIONS, gt_field=docs.TRUTH, eval_key=VERDICT, compute_mAP=scored, progress=False
         )
-        precision = float(results.mAP())
+        precision = float(results.mAP()) if scored else -1.0
     books.average_precision = precision if precision >= 0 else None  # -1 says that there was nothing to find
     write_books(dataset, books)
     return {"average_precision": books.average_precision, **_judge_labels(dataset)}

@@ -102,6 +102,46 @@ def test_what_cannot_be_pushed_is_said_and_leaves_no_dataset(
     assert not fiftyone.dataset_exists(name)
 
 
+def test_labels_that_cannot_be_read_leave_no_dataset(glip: Glip, fiftyone: ModuleType, labels: Path, name: str) -> None:
+    push = ("review", "push", labels, "--name", name, "--no-launch")
+    shard = labels / "records" / "000001-000000.jsonl"
+    shard.write_bytes(shard.read_bytes().replace(b"[", b"{", 1))
+    result = glip(*push)
+    assert result.code == 2
+    assert "000001-000000.jsonl is damaged in line" in result.stderr
+    shard.unlink()
+    result = glip(*push)
+    assert result.code == 2
+    assert "has no labelled picture yet. `glip label` makes records" in result.stderr
+    assert not fiftyone.dataset_exists(name)
+
+
+def test_a_truth_that_does_not_fit_leaves_the_labels_with_their_views(
+    glip: Glip, fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}')
+    result = glip("review", "push", labels, "--name", name, "--no-launch", "--truth", other)
+    assert result.code == 2
+    assert "other.json has none of the classes of these labels, 'person', 'dog', 'traffic light'" in result.stderr
+    assert "likely misses" in fiftyone.load_dataset(name).list_saved_views()
+
+
+@pytest.mark.parametrize("bad", ["", " ", "!!!"])
+def test_names_without_a_letter_are_refused(glip: Glip, fiftyone: ModuleType, labels: Path, bad: str) -> None:
+    result = glip("review", "push", labels, "--name", bad, "--no-launch")
+    assert result.code == 2
+    assert f"A dataset cannot be called {bad!r}" in result.stderr
+
+
+def test_a_pull_into_a_file_is_refused(glip: Glip, fiftyone: ModuleType, labels: Path, name: str) -> None:
+    assert glip("review", "push", labels, "--name", name, "--no-launch").code == 0
+    assert "class" not in glip("review", "status", name).stdout.splitlines()[-1]  # no table of nothing
+    result = glip("review", "pull", name, "--out", labels / "run.json")
+    assert result.code == 2
+    assert "run.json is a file; name a folder" in result.stderr
+
+
 def test_a_database_that_does_not_answer_is_named_without_its_password(
     fiftyone: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from glip.errors import InputError
 from glip.review.truth import compare_with_truth
 from glip.review.views import save_views
 from tests.conftest import CommandResult
-from tests.review.test_roundtrip import pushed, sample
+from tests.review.test_roundtrip import coco_file, pushed, sample
 
 
 def truth_of(labels: Path, boxes: int, *more: CocoAnnotation) -> CocoDataset:
@@ -59,6 +59,15 @@ def test_what_was_found_below_the_threshold_only_is_missed(fiftyone: ModuleType,
     assert (sample(fiftyone, name, "b.png").verdict_tp, sample(fiftyone, name, "b.png").verdict_fn) == (2, 1)
 
 
+def test_boxes_without_scores_are_compared_but_have_no_precision(
+    fiftyone: ModuleType, name: str, tmp_path: Path
+) -> None:
+    path = coco_file(tmp_path)  # one of its boxes has a score, the other none
+    pushed(path, name)
+    scores = compare_with_truth(fiftyone, name, load_coco(path), "truth.json")
+    assert scores == {"average_precision": None, "true_positives": 2, "false_positives": 0, "missed": 0}
+
+
 def test_classes_that_nobody_looked_for_are_left_out(
     fiftyone: ModuleType, labels: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,7 +94,7 @@ def test_verdicts_follow_the_labels_when_they_are_pushed_again(
     push = ("review", "push", labels, "--name", name, "--no-launch")
     save_coco(tmp_path / "empty.json", truth_of(labels, 0))
     nothing = glip(*push, "--truth", tmp_path / "empty.json")
-    assert "No AP, for the truth has no box here; of the labels 0 true, 5 false; 0 missed" in nothing.stdout
+    assert "No AP, which takes true boxes and scores; of the labels 0 true, 5 false; 0 missed" in nothing.stdout
     save_coco(tmp_path / "truth.json", truth_of(labels, 5))
     assert glip(*push, "--truth", tmp_path / "truth.json", "--json").json["true_positives"] == 5
     assert "average_precision" not in glip(*push, "--json").json  # nothing changed
