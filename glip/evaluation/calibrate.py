@@ -73,7 +73,7 @@ class WordingScore:
         ap50: at an overlap of 0.5, with its interval.
         f1: highest at an overlap of 0.5.
         threshold: that gives it; None if nothing right was found.
-        best_in: part of the resamples in which this wording has the highest AP50 of its class.
+        best_in: part of the resamples with a box of the class in which this wording has the highest AP50.
     """
 
     category_id: int
@@ -107,7 +107,7 @@ def class_thresholds(
         iou: overlap at which a box counts as found.
 
     Raises:
-        InputError: the wanted precision is not above 0 and up to 1.
+        InputError: the wanted precision is not above 0 and up to 1, or there are fewer than 0 resamples.
     """
     if precision is not None and not 0 < precision <= 1:
         raise InputError(f"A wanted precision lies above 0 and up to 1; {precision} does not.")
@@ -129,6 +129,9 @@ def wording_scores(
         found: (category id, wording) to its boxes in those pictures; their own category ids are not looked at.
         resamples: how often the pictures are drawn anew; 0 for no intervals.
         seed: of the draws. All wordings are compared on the same draws.
+
+    Raises:
+        InputError: there are fewer than 0 resamples.
     """
     weights = _draws(len(truth.image_ids), resamples, seed)
     rows = []
@@ -147,6 +150,8 @@ def wording_scores(
 
 def _draws(pictures: int, resamples: int, seed: int) -> Integers:
     """(S, I) how often each picture is drawn in each resample; the first row is the pictures as they are."""
+    if resamples < 0:
+        raise InputError(f"--resamples is {resamples}; it must be 0, for no intervals, or more.")
     if not pictures:
         return np.ones((1, 0), np.int64)
     drawn = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples)
@@ -223,6 +228,8 @@ def _score_wording(truth: Truth, category: int, boxes: Predictions, weights: Int
     judged = judge(truth, boxes)[0]
     last = steps(judged.score)
     drawn = np.concatenate([_area(curves) for curves in _resampled(judged, weights, last)])
+    # Also where nothing was found: a draw without a box of the class tells nothing.
+    drawn = np.where(weights @ judged.positives_of_image > 0, drawn, -1.0)
     scores = coco_scores(truth, boxes)
     f1 = next(_resampled(judged, weights[:1], last))[2][0]
     found = f1.max(initial=0.0) > 0
@@ -252,8 +259,9 @@ def _area(curves: tuple[Floats, Floats, Floats]) -> Floats:
 
 
 def _wins(drawn: Sequence[Floats]) -> list[float]:
-    """How often each wording is the best of the resamples; ties are shared."""
+    """How often each wording is the best of the resamples that have a box of the class; ties are shared."""
     table = np.stack(drawn)[:, 1:]
+    table = table[:, table.max(axis=0) >= 0]
     if not table.shape[1]:
         return [0.0] * len(drawn)
     best = table == table.max(axis=0)

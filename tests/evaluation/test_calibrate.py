@@ -138,3 +138,16 @@ def test_wordings_that_find_the_same_share_the_resamples_and_one_that_finds_noth
     rows = wording_scores(truth, {(1, "a"): found, (1, "b"): found, (1, "c"): Predictions.none()}, resamples=20)
     assert [(row.wording, row.best_in) for row in rows] == [("a", 0.5), ("b", 0.5), ("c", 0.0)]
     assert (rows[2].ap, rows[2].f1, rows[2].threshold) == (0, 0, None)
+
+
+def test_draws_without_a_box_of_the_class_are_won_by_nobody() -> None:
+    truth = simple_truth([(1, 1, BOX)], images=3)
+    good = simple_predictions([(1, 1, BOX, 0.9)])
+    rows = wording_scores(truth, {(1, "a"): good, (1, "b"): Predictions.none()}, resamples=50)
+    assert [(row.wording, row.best_in) for row in rows] == [("a", 1.0), ("b", 0.0)]
+
+
+def test_fewer_than_no_resamples_are_refused() -> None:
+    truth, found = handful()
+    with pytest.raises(InputError, match="--resamples is -3"):
+        class_thresholds(truth, found, resamples=-3)
