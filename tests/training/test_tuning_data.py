@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from PIL import Image
 
 from glip.data.coco import CocoAnnotation, CocoDataset, load_coco, save_coco
 from glip.data.fewshot import draw_few_shot
@@ -26,7 +27,7 @@ def only(data: Path | str, root: Path = Path(), **more: Any) -> Source:
     return sources[0]
 
 
-def change(path: Path, how: Callable[[dict[str, Any]], None]) -> None:
+def change(path: Path, how: Callable[[dict[str, Any]], Any]) -> None:
     content = json.loads(path.read_text())
     how(content)
     path.write_text(json.dumps(content))
@@ -203,7 +204,7 @@ def test_a_validation_split_without_boxes_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_boxes_that_show_nothing_are_refused_with_their_reason(
-    tmp_path: Path, boxes: Callable[[dict[str, Any]], None], words: str
+    tmp_path: Path, boxes: Callable[[dict[str, Any]], Any], words: str
 ) -> None:
     folder = write_set(tmp_path / "S", train=4)
     for split in ("train", "valid"):
@@ -285,7 +286,12 @@ def test_of_many_pictures_some_are_opened_and_all_must_exist(tmp_path: Path, mon
     folder = write_set(tmp_path / "S", test=5)
     monkeypatch.setattr(tuning_checks, "LOOKED_AT", 2)
     read: list[str] = []
-    monkeypatch.setattr(tuning_checks, "read_image", lambda path: read.append(path.parent.name) or read_image(path))
+
+    def count(path: Path) -> Image.Image:
+        read.append(path.parent.name)
+        return read_image(path)
+
+    monkeypatch.setattr(tuning_checks, "read_image", count)
     assert look(folder) == []
     assert [read.count(split) for split in ("train", "valid", "test")] == [2, 2, 2]
     sorted((folder / "test").glob("*.png"))[1].unlink()
