@@ -62,7 +62,7 @@ def connect() -> ModuleType:
     try:
         fiftyone = require("fiftyone", "review")
     except MissingExtra as error:
-        raise MissingExtra(f"{error} {FALLBACK}") from error
+        raise MissingExtra(f"{error}. {FALLBACK}") from error
     fiftyone.config.do_not_track = True
     if fiftyone.config.database_uri is not None:
         _ping(fiftyone.config.database_uri)

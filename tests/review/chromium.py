@@ -29,6 +29,7 @@ async def open_browser(program: str, folder: Path) -> AsyncIterator[Page]:
     profile = folder / "profile"
     words = [
         *(program, "--headless=new", "--no-sandbox", "--no-first-run", "--disable-background-networking"),
+        *("--disable-component-update", "--disable-sync", "--disable-quic"),
         *("--remote-debugging-address=127.0.0.1", "--remote-debugging-port=0", f"--user-data-dir={profile}"),
         # No network but loopback; drawing by the processor, for there is no graphics card.
         *("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--use-angle=swiftshader"),
