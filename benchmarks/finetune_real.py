@@ -224,8 +224,8 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds odinw/Raccoon and odinw/BCCD")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--imgsz", type=int, default=192)
-    parser.add_argument("--steps", type=int, default=60, help="of runs on few examples")
-    parser.add_argument("--whole-steps", type=int, default=150, help="of runs on all pictures")
+    parser.add_argument("--steps", type=int, default=50, help="of runs on few examples")
+    parser.add_argument("--whole-steps", type=int, default=112, help="of runs on all pictures")
     parser.add_argument("--scenes", type=int, default=40, help="of other things")
     parser.add_argument(
         "--lr", type=rate, nargs="*", default=[("full", 3e-4)], help="MODE=RATE; else the published rates"
