@@ -215,8 +215,8 @@ def _decode(path: Path, kind: type[_Kind], what: str) -> _Kind:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except msgspec.ValidationError as error:
         raise InputError(f"{path} is not {what}: {error}.") from error
-    except msgspec.DecodeError as error:
-        # Also where NaN and Infinity end up: they are no JSON.
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Also where NaN and Infinity end up, and letters that are not UTF-8: they are no JSON.
         raise InputError(f"{path} is not complete, valid JSON: {error}. Make or fetch it again.") from error
 
 

@@ -226,7 +226,7 @@ def _or_box_area(area: Floats, bbox: Floats) -> Floats:
 def _read_coco(path: Path) -> CocoDataset:
     try:
         return load_coco(path)
-    except (InputError, UnicodeDecodeError) as error:
+    except InputError as error:
         why = why_no_text(path, path.read_bytes()) if path.is_file() else None
         if why is None:
             raise

@@ -147,4 +147,5 @@ def _bilinear_neighbours(
         (share_top * share_left, share_top * share_right, share_bottom * share_left, share_bottom * share_right), dim=-1
     )
     first = torch.arange(batch, dtype=torch.int32, device=shifts.device) * (height * width)
-    return (index.int() + first[:, None, None, None]).view(-1, 4), share.view(-1, 4)
+    # Only what is not a number lies outside: its share is no number either, and so is the output, as of the operator.
+    return (index.int().clamp_(0, height * width - 1) + first[:, None, None, None]).view(-1, 4), share.view(-1, 4)

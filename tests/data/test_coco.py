@@ -169,6 +169,14 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, change: Chang
     assert str(tmp_path / "a.json") in str(caught.value)
 
 
+def test_letters_of_another_encoding_are_refused(tmp_path: Path) -> None:
+    content = good()
+    content["images"][0]["file_name"] = "café.jpg"
+    (tmp_path / "a.json").write_bytes(json.dumps(content, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(InputError, match="not complete, valid JSON"):
+        load_coco(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize("cut", [0, 1, 10, 100, -1])
 def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
     (tmp_path / "a.json").write_text(json.dumps(good())[:cut])

@@ -118,3 +118,13 @@ def test_rereading_is_neither_a_crop_nor_a_resize() -> None:
     values = torch.arange(2 * 4 * 4).view(1, 2, 4, 4)
     assert reread(values, (2, 2)).flatten().tolist() == list(range(8))
     assert reread(values, (4, 4)) is values
+
+
+def test_what_is_not_a_number_stays_so_and_reads_nothing_outside() -> None:
+    x, offset, mask, weight, bias = make((6, 8), 1)
+    offset[0, 4, 2, 3] = math.nan
+    offset[1, 5, 1, 1] = math.inf
+    out = deform_conv(x, offset, mask, weight, bias, 1)
+    assert out[0, :, 2, 3].isnan().all()
+    finite = out.isfinite().all(dim=1)
+    assert finite.sum() >= finite.numel() - 2
