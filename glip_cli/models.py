@@ -107,6 +107,10 @@ def convert(
     tokenizer: TokenizerOption = None,
     ema: EmaOption = False,
     half: HalfOption = False,
+    conf: Annotated[
+        float | None,
+        typer.Option("--conf", help="Score from which the model's boxes are shown."),
+    ] = None,
     overwrite: OverwriteOption = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
@@ -123,6 +127,7 @@ def convert(
             tokenizer=tokenizer,
             ema=ema,
             half=half,
+            conf=conf,
             overwrite=overwrite,
             fetching=Fetching(offline, on_download),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,7 @@ def convert_checkpoint(
     tokenizer: Path | None = None,
     ema: bool = False,
     half: bool = False,
+    conf: float | None = None,
     overwrite: bool = False,
     fetching: Fetching | None = None,
 ) -> dict[str, Any]:
@@ -151,6 +153,7 @@ def convert_checkpoint(
             or BERT's, which is fetched.
         ema: take the averaged weights of a training checkpoint.
         half: store a native folder in float16: half the size, three correct digits.
+        conf: score from which a native folder's boxes will be shown; None: as in the source.
         overwrite: replace what is at `out`.
         fetching: how to get the vocabulary if it is not on this machine.
 
@@ -166,8 +169,14 @@ def convert_checkpoint(
         raise InputError(f"{out} cannot hold the layout {to}; give {wanted} as --out.")
     if half and to != "native":
         raise InputError(f"--half is for model folders; the layout {to} is written in float32. Leave one of them out.")
+    if conf is not None and to != "native":
+        raise InputError(f"--conf is for model folders; the layout {to} has no place for it. Leave one of them out.")
+    if conf is not None and not 0 <= conf <= 1:
+        raise InputError(f"--conf is {conf}; a score lies between 0 and 1.")
     check_target(out, overwrite=overwrite)
     conversion, notes = read_checkpoint(source, ema=ema)
+    if conf is not None:
+        conversion = replace(conversion, config=replace(conversion.config, conf=conf))
     made: tuple[str, ...] = ()
     if to == "native":
         beside = source if source.is_dir() else source.resolve().parent

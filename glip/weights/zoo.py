@@ -193,7 +193,10 @@ def find(name: str) -> Checkpoint:
 
 
 def architecture_name(config: GLIPConfig) -> str:
-    """The known architecture that a config is, whatever its vocabulary, or "custom"."""
+    """The known architecture that a config is, whatever its vocabulary and its threshold, or "custom"."""
     words = config.text.vocab_size
-    known = {name: replace(row, text=replace(row.text, vocab_size=words)) for name, row in ARCHITECTURES.items()}
+    known = {
+        name: replace(row, text=replace(row.text, vocab_size=words), conf=config.conf)
+        for name, row in ARCHITECTURES.items()
+    }
     return next((name for name, row in known.items() if row == config), "custom")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from glip.errors import InputError
+from glip.model.config import GLIP_NANO
 from glip.weights.checkpoint import convert_checkpoint, open_model, pull
 from glip.weights.convert import Conversion
 from glip.weights.folder import verify_model_folder
@@ -49,6 +51,20 @@ def test_half_precision_keeps_three_digits(tiny: Conversion, tmp_path: Path) -> 
         assert torch.allclose(value, tiny.state[name], rtol=1e-3, atol=1e-6), name
     with pytest.raises(InputError, match="--half is for model folders"):
         convert_checkpoint(whole.path, tmp_path / "other.pth", to="microsoft", half=True)
+
+
+def test_a_threshold_of_its_own_travels_with_the_folder(tiny: Conversion, tmp_path: Path) -> None:
+    from glip.weights.folder import save_model_folder
+    from glip.weights.tokenizer import letter_vocabulary
+
+    before = save_model_folder(tmp_path / "a", tiny.config, tiny.state, letter_vocabulary(), origin={})
+    convert_checkpoint(before.path, tmp_path / "b", conf=0.55)
+    assert open_model(tmp_path / "b").config == replace(before.config, conf=0.55)
+    assert architecture_name(replace(GLIP_NANO, conf=0.55)) == "nano"
+    with pytest.raises(InputError, match="--conf is for model folders"):
+        convert_checkpoint(before.path, tmp_path / "other.pth", to="microsoft", conf=0.5)
+    with pytest.raises(InputError, match=r"--conf is 1\.5; a score lies between 0 and 1"):
+        convert_checkpoint(before.path, tmp_path / "c", conf=1.5)
 
 
 def test_a_slip_of_its_name_is_helped() -> None:
