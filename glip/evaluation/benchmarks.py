@@ -103,7 +103,8 @@ def _of_path(path: Path, split: str | None) -> Benchmark:
         wanted = f" with a split {split!r}" if split else ""
         raise InputError(
             f"{path} holds no COCO annotations{wanted}. Looked for were annotations.json, _annotations.coco.json, "
-            f"annotations_without_background.json, also in train, valid and test, and annotations/instances_*.json. "
+            f"annotations_without_background.json and corrected.coco.json, also in train, valid and test, and "
+            f"annotations/instances_*.json. "
             f"Name the file itself with --dataset FILE.json."
         )
     return Benchmark(str(path), tuple(several), "plain", source, named=False)

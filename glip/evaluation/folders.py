@@ -20,6 +20,7 @@ from glip.errors import InputError
 
 SPLITS = ("train", "valid", "val", "test")
 _NAMES = (
+    "corrected.coco.json",  # of `glip review pull`: outranks what it corrects
     "annotations_without_background.json",
     "_annotations.coco.json",
     "annotations.coco.json",
@@ -75,9 +76,9 @@ def _all_of(folder: Path) -> Iterator[Found]:
     for path in sorted((folder / "annotations").glob("instances_*.json")):
         name = path.stem.removeprefix("instances_")
         yield Found(name.removesuffix("2017"), path, _likely(path, name))
-    for path in (folder / name for name in _NAMES):
-        if path.is_file():
-            yield Found("", path, _likely(path, ""))
+    whole = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
+    if whole is not None:
+        yield Found("", whole, _likely(whole, ""))
 
 
 def _likely(path: Path, name: str) -> tuple[Path, ...]:

@@ -198,3 +198,11 @@ def test_a_file_of_ones_own_finds_its_pictures_near_by(tmp_path: Path) -> None:
         find_benchmark(str(tmp_path / "annotations/instances_some.json"), tmp_path, "val")
     with pytest.raises(InputError, match="holds no COCO annotations"):
         find_benchmark(str(tmp_path / "some"), tmp_path)
+
+
+def test_a_folder_that_was_corrected_is_taken_as_corrected(tmp_path: Path) -> None:
+    for name in ("annotations.coco.json", "corrected.coco.json"):
+        write_set(tmp_path / "set" / name, tmp_path / "set/images")
+    (item,) = find_benchmark(str(tmp_path / "set"), tmp_path).sets
+    assert item.annotations == tmp_path / "set/corrected.coco.json"
+    assert item.picture("p1.png") == tmp_path / "set/images/p1.png"
