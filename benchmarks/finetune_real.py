@@ -159,10 +159,10 @@ def shown(values: Iterable[float | None]) -> str:
 
 
 def ratio(runs: list[Tuned], zero: list[Tuned]) -> str:
-    """AP against that of the base on the same sets."""
+    """AP against that of the base on the same sets; of a base that finds less than one in a hundred it says nothing."""
     before = {run.set: run.test["AP"] for run in zero}
     pairs = [(run.test["AP"], before.get(run.set)) for run in runs]
-    known = [after / base for after, base in pairs if after is not None and base]
+    known = [after / base for after, base in pairs if after is not None and base and base >= 1]
     return f"× {fmean(known):.1f}" if known else "—"
 
 

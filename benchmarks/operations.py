@@ -44,7 +44,8 @@ def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: i
     ids = torch.zeros(1, length, dtype=torch.long)
     mask = torch.ones(1, length, dtype=torch.bool) if plain else None
     mapping = {torch.ops.torchvision.deform_conv2d: deform_conv_operations}
-    with torch.no_grad():
+    # The form with gradients: as many operations, and none that must look at a number, which these tensors lack.
+    with torch.enable_grad():
         with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
             maps = network.encode_image(pixels)
         counted["picture"] = counter.get_total_flops() * (captions if plain else 1)
