@@ -48,6 +48,8 @@ def compare(model: Path | str, pictures: Sequence[Path], words: argparse.Namespa
         one, other = partners(exact, half)
         overlaps += one
         differences += other
+    if not overlaps:
+        raise SystemExit(f"No box reaches a score of {words.threshold}. Give a lower --threshold, or other names.")
     shares = np.array(overlaps)
     return len(shares), [
         words.precision,

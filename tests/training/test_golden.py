@@ -33,7 +33,10 @@ CASES = ("train_A_full", "train_T_full", "train_T_language_prompt_v2")
 OFFSET = "rpn.tunable_linear.weight"
 # Computed in float64, our gradient of the prompt is 9.7e-4 from the golden one, which is float32 and has 11 samples
 # other than zero; our own float32 adds 2e-4.
-LIMITS = {OFFSET: 1.5e-3}
+# Swin's table of positions is a sum of many terms that cancel: in float64 ours is 9e-5 from the golden one, in float32
+# 5e-4 to 1.15e-3 (a Zen 4, torch 2.14.1), as the number of threads and the order of operations have it.
+POSITIONS = "backbone.body.layers.2.blocks.3.attn.relative_position_bias_table"
+LIMITS = {OFFSET: 1.5e-3, POSITIONS: 1.5e-3}
 
 
 @dataclass(frozen=True)
