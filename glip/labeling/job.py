@@ -308,8 +308,8 @@ def _label(
     watcher: Watcher,
 ) -> LabelSummary:
     """The job, in a folder that is ours."""
-    # Whoever reads run.json later, elsewhere, still finds the pictures.
     conf = max(detector.conf, job.floor) if job.conf is None else job.conf
+    # Whoever reads run.json later, elsewhere, still finds the pictures.
     noted = replace(job, sources=tuple(map(_noted, job.sources)), conf=conf)
     answer_only(job.out, describe_run(settings, detector, job.model, job.record, noted.to_json()), anew=job.overwrite)
     remove_leftovers(job.out)

@@ -65,7 +65,7 @@ def _shift_mask(rows: int, columns: int, window: int, device: torch.device) -> T
         (rows * columns, window², window²): 0 inside a region, -100 between regions.
     """
     # Built outside inference mode, so that a mask first made while predicting serves training too.
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(mode=False), torch.no_grad():
         region = [torch.zeros(count * window, dtype=torch.long, device=device) for count in (rows, columns)]
         for side in region:
             side[-window:] = 1
