@@ -13,7 +13,18 @@ from PIL import Image, ImageDraw, ImageFont
 from glip.evaluation.truth import Floats, Integers
 
 _INK, _GREY, _PAPER = (30, 30, 30), (205, 205, 205), (255, 255, 255)
-_COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 140, 150))
+_COLOURS = (
+    (31, 119, 180),
+    (214, 39, 40),
+    (44, 160, 44),
+    (148, 103, 189),
+    (255, 127, 14),
+    (23, 140, 150),
+    (140, 86, 75),
+    (227, 119, 194),
+    (127, 127, 127),
+    (160, 160, 20),
+)
 _PLOT = 480  # pixels of a side of the curves
 _MARGIN = 60
 _MOST_CELLS = 1200  # pixels of a side of the matrix
@@ -22,12 +33,19 @@ _LONG_SIDE = 1200  # pixels of a photograph
 logger = logging.getLogger(__name__)
 
 
-def draw_curves(title: str, curves: Mapping[str, tuple[Floats, Floats]]) -> bytes:
-    """A PNG of curves in the unit square.
+def draw_curves(
+    title: str,
+    curves: Mapping[str, tuple[Floats, Floats]],
+    axes: str = "precision over recall",
+    most: int = 1,
+) -> bytes:
+    """A PNG of curves in a square.
 
     Args:
         title: above them.
-        curves: by name, (N,) recall and (N,) precision, 0 to 1.
+        curves: by name, (N,) places along, from 0 to `most`, and (N,) heights, from 0 to 1.
+        axes: what stands over what.
+        most: the right end.
     """
     font = _font(14)
     image = Image.new("RGB", (_PLOT + 2 * _MARGIN, _PLOT + 2 * _MARGIN + 18 * len(curves)), _PAPER)
@@ -38,12 +56,13 @@ def draw_curves(title: str, curves: Mapping[str, tuple[Floats, Floats]]) -> byte
         draw.line((left, bottom - place, left + _PLOT, bottom - place), _GREY)
         draw.line((left + place, bottom, left + place, bottom - _PLOT), _GREY)
         draw.text((left - 8, bottom - place), f"{step / 5:.1f}", _INK, font, anchor="rm")
-        draw.text((left + place, bottom + 8), f"{step / 5:.1f}", _INK, font, anchor="ma")
+        along = f"{step / 5:.1f}" if most == 1 else f"{step / 5 * most:g}"
+        draw.text((left + place, bottom + 8), along, _INK, font, anchor="ma")
     draw.text((left, _MARGIN - 34), title, _INK, font)
-    draw.text((left, _MARGIN - 16), "precision over recall", _INK, font)
-    for number, (name, (recall, precision)) in enumerate(curves.items()):
+    draw.text((left, _MARGIN - 16), axes, _INK, font)
+    for number, (name, (along_all, heights)) in enumerate(curves.items()):
         colour = _COLOURS[number % len(_COLOURS)]
-        points = [(left + x * _PLOT, bottom - y * _PLOT) for x, y in zip(recall, precision, strict=True)]
+        points = [(left + x / most * _PLOT, bottom - y * _PLOT) for x, y in zip(along_all, heights, strict=True)]
         if len(points) > 1:
             draw.line(points, colour, width=2, joint="curve")
         row = bottom + 34 + 18 * number

@@ -69,9 +69,7 @@ def phrase_recall(sentences: Sequence[Sentence], answers: Answers, protocol: Pro
         protocol: `any-box` or `merged`.
     """
     phrases = [phrase for sentence in sentences for phrase in sentence.phrases]
-    first_phrase = np.cumsum([0, *(len(sentence.phrases) for sentence in sentences)])
-    own = first_phrase[answers.sentence] + answers.phrase
-    rank = _first_hit(phrases, own, answers, protocol)
+    rank = first_hits(sentences, answers, protocol)
     types: dict[str, list[int]] = {ALL: list(range(len(phrases)))}
     for place, phrase in enumerate(phrases):
         for name in phrase.types:
@@ -82,6 +80,24 @@ def phrase_recall(sentences: Sequence[Sentence], answers: Answers, protocol: Pro
         found = {first: _part(ranks < first) for first in FIRST}
         recall[name] = found | {0: _part(np.isfinite(ranks))}
     return PhraseRecall(protocol, {name: len(types[name]) for name in recall}, recall)
+
+
+def first_hits(sentences: Sequence[Sentence], answers: Answers, protocol: Protocol) -> Floats:
+    """(P,) for all phrases of all sentences, how many better boxes stand before the first right one; inf without one.
+
+    Args:
+        sentences: the truth.
+        answers: made by `answers_of`.
+        protocol: `any-box` or `merged`.
+    """
+    phrases = [phrase for sentence in sentences for phrase in sentence.phrases]
+    return _first_hit(phrases, phrase_places(sentences, answers), answers, protocol)
+
+
+def phrase_places(sentences: Sequence[Sentence], answers: Answers) -> Integers:
+    """(N,) which of all phrases of all sentences each box was found for."""
+    first = np.cumsum([0, *(len(sentence.phrases) for sentence in sentences)])
+    return np.asarray(first[answers.sentence] + answers.phrase)
 
 
 def answers_of(source: Iterable[Record] | GroundingDataset, sentences: Sequence[Sentence]) -> Answers:

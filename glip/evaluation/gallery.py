@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,28 +86,74 @@ def matrix_of(name: str, confusion: Confusion) -> bytes:
     return draw_matrix(title, names, confusion.counts[np.ix_(chosen, chosen)])
 
 
-def _draw_worst(folder: Path, opened: OpenSet, scored: Scored, thresholds: Mapping[int, float], count: int) -> int:
-    """Draws the worst misses into a folder of their own, and returns how many."""
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A photograph of a gallery.
+
+    Attributes:
+        path: of the picture.
+        title: what went wrong, in words above it.
+        file_name: the same in short.
+        annotated: (A, 4) left, top, width and height of boxes of the picture.
+        meant: (M, 4) likewise: the annotated boxes that it is about.
+        found: (F, 4) likewise: the found boxes that it is about.
+    """
+
+    path: Path
+    title: str
+    file_name: str
+    annotated: Floats
+    meant: Floats
+    found: Floats
+
+
+def draw_gallery(folder: Path, pictures: Iterable[Shown], of: str) -> int:
+    """Draws photographs with boxes, numbered, into a folder of their own instead of those of an earlier run.
+
+    Args:
+        folder: where; made if there is something to draw.
+        pictures: what, the worst first. Those that are not at hand are told of once, and left out.
+        of: the set's name.
+
+    Returns:
+        How many were drawn.
+
+    Raises:
+        JobFailed: a file cannot be written.
+    """
     from glip.evaluation.drawing import draw_boxes
 
     for old in folder.glob("*.png"):
         old.unlink()
-    place_of = {id: place for place, id in enumerate(scored.truth.image_ids.tolist())}
     drawn = absent = 0
-    mistakes = find_mistakes(scored.truth, scored.predictions, thresholds)
-    for mistake in worst(mistakes, count):
-        path = opened.pictures[place_of[mistake.image_id]]
-        absent += not path.is_file()
-        content = draw_boxes(path, _in_words(mistake, scored), *_boxes(mistake, scored)) if path.is_file() else None
+    for shown in pictures:
+        at_hand = shown.path.is_file()
+        absent += not at_hand
+        boxes = (shown.annotated, shown.meant, shown.found)
+        content = draw_boxes(shown.path, shown.title, *boxes) if at_hand else None
         if content is None:
             continue
         drawn += 1
-        name = re.sub(r"[^\w-]+", "-", f"{mistake.reason}-{_name(scored, mistake.category_id)}-{path.stem}")[:80]
+        name = re.sub(r"[^\w-]+", "-", f"{shown.file_name}-{shown.path.stem}")[:80]
         with whole_file(folder / f"{drawn:03d}-{name}.png") as file:
             file.write(content)
     if absent:
-        logger.warning("%d of the worst pictures of %s are not at hand, and not drawn.", absent, opened.item.name)
+        logger.warning("%d of the worst pictures of %s are not at hand, and not drawn.", absent, of)
     return drawn
+
+
+def _draw_worst(folder: Path, opened: OpenSet, scored: Scored, thresholds: Mapping[int, float], count: int) -> int:
+    place_of = {id: place for place, id in enumerate(scored.truth.image_ids.tolist())}
+    shown = [
+        Shown(
+            opened.pictures[place_of[mistake.image_id]],
+            _in_words(mistake, scored),
+            f"{mistake.reason}-{_name(scored, mistake.category_id)}",
+            *_boxes(mistake, scored),
+        )
+        for mistake in worst(find_mistakes(scored.truth, scored.predictions, thresholds), count)
+    ]
+    return draw_gallery(folder, shown, opened.item.name)
 
 
 def _in_words(mistake: Mistake, scored: Scored) -> str:

@@ -13,10 +13,10 @@ Crowds are left out, and found boxes of their class that lie in them. Draws noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -104,9 +104,31 @@ def find_mistakes(truth: Truth, predictions: Predictions, thresholds: float | Ma
     return sorted(mistakes, key=lambda mistake: (-mistake.severity, mistake.image_id))
 
 
-def worst(mistakes: list[Mistake], count: int) -> list[Mistake]:
-    """So many mistakes for a gallery: of each reason in turn the most severe, with at most one a picture."""
-    queues: dict[Reason, dict[int, Mistake]] = {}
+class Miss(Protocol):
+    """What a gallery chooses from.
+
+    Attributes:
+        image_id: the picture.
+        reason: what kind of mistake it is.
+    """
+
+    @property
+    def image_id(self) -> Hashable: ...
+    @property
+    def reason(self) -> str: ...
+
+
+_Miss = TypeVar("_Miss", bound=Miss)
+
+
+def worst(mistakes: Sequence[_Miss], count: int) -> list[_Miss]:
+    """So many mistakes for a gallery: of each reason in turn the first, with at most one of a reason a picture.
+
+    Args:
+        mistakes: the most severe first.
+        count: how many at most.
+    """
+    queues: dict[str, dict[Hashable, _Miss]] = {}
     for mistake in mistakes:
         queue = queues.setdefault(mistake.reason, {})
         if len(queue) < count:

@@ -28,8 +28,8 @@ _ENTITIES = "flickr30k_entities"  # the data set's own folder beside MDETR's, wh
 
 
 def evaluate_flickr(
-    item: EvalSet, out: Path, look: Looking, given: Path | None, *, limit: int | None, max_det: int
-) -> SetResult | None:
+    item: EvalSet, out: Path, look: Looking, given: Path | None, *, limit: int | None, max_det: int, gallery: int
+) -> tuple[SetResult, list[Path]] | None:
     """Scores a split of Flickr30k.
 
     Args:
@@ -39,9 +39,10 @@ def evaluate_flickr(
         given: a grounding file with scores to score instead of a model's boxes.
         limit: only the first so many pictures.
         max_det: most boxes of a sentence.
+        gallery: so many of the worst pictures are drawn.
 
     Returns:
-        The result; None if the labelling was stopped.
+        The result, and the files that were drawn; None if the labelling was stopped.
 
     Raises:
         InputError: a file cannot be used, or lacks sentences.
@@ -72,7 +73,7 @@ def evaluate_flickr(
     numbers: dict[str, float | None] = {}
     for protocol in _PROTOCOLS:
         numbers |= _numbers(phrase_recall(asked, answers, protocol))
-    return SetResult(
+    result = SetResult(
         item.name,
         item.split,
         item.scorer,
@@ -83,6 +84,9 @@ def evaluate_flickr(
         found=len(answers.score),
         notes=tuple(notes),
     )
+    from glip.evaluation.phrase_gallery import draw_phrases
+
+    return result, draw_phrases(out, item.name, asked, answers, lambda image: item.picture(paths[image]), gallery)
 
 
 def _numbers(recall: PhraseRecall) -> dict[str, float | None]:

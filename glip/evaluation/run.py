@@ -164,10 +164,12 @@ def _evaluate_set(
     if item.scorer == "flickr30k":
         from glip.evaluation.phrases import evaluate_flickr
 
-        recall = evaluate_flickr(item, out, look, given, limit=request.limit, max_det=request.max_det)
+        recall = evaluate_flickr(
+            item, out, look, given, limit=request.limit, max_det=request.max_det, gallery=request.gallery
+        )
         if recall is None:
             raise _Stopped
-        return recall, []
+        return recall
     if item.scorer == "d3":
         from glip.evaluation.scenarios import evaluate_d3
 

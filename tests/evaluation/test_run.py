@@ -284,6 +284,24 @@ def test_flickr_scores_a_grounding_file_without_a_model(tmp_path: Path) -> None:
     (tmp_path / "found.json").write_text(json.dumps(content))
     result = run(tmp_path, "flickr30k", split="test", predictions=tmp_path / "found.json")
     assert number(result, "any-box R@1") == pytest.approx(100) and result.model == ""
+    assert not (tmp_path / "out/flickr30k/worst").exists()  # nothing is missed
+
+
+def test_flickr_draws_its_worst_misses_and_recall_over_boxes(tmp_path: Path) -> None:
+    write_flickr(tmp_path)
+    content = json.loads((tmp_path / "mdetr_annotations/final_flickr_separateGT_test.json").read_text())
+    content["annotations"] = [box | {"score": 0.5} for box in content["annotations"] if box["image_id"] != 3]
+    for box in content["annotations"]:
+        if box["image_id"] == 2:
+            box["bbox"] = [0, 0, 2, 2]
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    result = run(tmp_path, "flickr30k", split="test", predictions=tmp_path / "found.json")
+    assert [path.name for path in result.files[-2:]] == ["recall.png", "worst"]
+    # The second caption's dog is found elsewhere; the dog of the other picture has no box.
+    assert sorted(path.name for path in (tmp_path / "out/flickr30k/worst").iterdir()) == [
+        "001-not-found-dog-p1.png",
+        "002-not-found-dog-p2.png",
+    ]
 
 
 def test_d3_asks_each_picture_for_the_descriptions_of_its_own_scenario(tmp_path: Path) -> None:
