@@ -9,10 +9,13 @@ Three ways to do the same steps, from the same start, on the same pictures:
                attention unfolded and computed twice (checkpointed), torchvision's deformable convolution
     plain      this project's model, backbone and text encoder in every step
     cached     what `glip finetune` does
+    reversed   plain, with the pictures of each batch in the opposite order, which is the same sum added up otherwise
 
 Prints seconds a step (median, processor time and wall time) and the largest difference of the loss from `plain`.
 Without --model the weights are pseudo-random. Pictures are drawn: coloured rectangles on noise. With fewer pictures
 than a batch holds, as in the recipes for few examples, `cached` computes each picture once, the others once a copy.
+Where `reversed` is as far from `plain` as `cached`, the distance is rounding that the steps multiply; --float64 takes
+the rounding away.
 """
 
 from __future__ import annotations
@@ -91,8 +94,12 @@ class Measured:
     wall: list[float]
 
 
-def run(folder: ModelFolder, batches: Batches, steps: int, store: Store | None = None) -> Measured:
+def run(
+    folder: ModelFolder, batches: Batches, steps: int, store: Store | None = None, dtype: torch.dtype = torch.float32
+) -> Measured:
     """Tunes a prompt, with the published rates and without a validation."""
+    model = load_base(folder).to(dtype)
+    batches = with_pixels(batches, dtype)
     recipe = recipe_for("prompt", 1)
     settings = FitSettings(
         Schedule(steps, warmup=0, milestones=()), "prompt", recipe.rates, average=0, log_every=1, save_every=0
@@ -104,10 +111,10 @@ def run(folder: ModelFolder, batches: Batches, steps: int, store: Store | None =
 
     with tempfile.TemporaryDirectory() as out:
         if store is None:
-            fitted = fit(load_base(folder), batches, settings, Path(out), forward=forward_pixels, advance=mark)
+            fitted = fit(model, batches, settings, Path(out), forward=forward_pixels, advance=mark)
         else:
             parts = FrozenParts("prompt", store)
-            fitted = fit(load_base(folder), keyed(batches), settings, Path(out), forward=parts.forward, advance=mark)
+            fitted = fit(model, keyed(batches), settings, Path(out), forward=parts.forward, advance=mark)
     pairs = list(pairwise(marks))
     return Measured(
         [row["loss"] for row in fitted.rows], [b[0] - a[0] for a, b in pairs], [b[1] - a[1] for a, b in pairs]
@@ -123,6 +130,26 @@ def padded(batches: Batches) -> Batches:
             yield replace(batch, input_ids=F.pad(batch.input_ids, more), mask=F.pad(batch.mask, more))
 
     return with_padding
+
+
+def with_pixels(batches: Batches, dtype: torch.dtype) -> Batches:
+    """Pictures in some precision."""
+
+    def converted(steps: range) -> Iterator[TrainingBatch]:
+        for batch in batches(steps):
+            yield replace(batch, pixels=batch.pixels.to(dtype))
+
+    return converted
+
+
+def backwards(batches: Batches) -> Batches:
+    """The pictures of each batch in the opposite order."""
+
+    def turned(steps: range) -> Iterator[TrainingBatch]:
+        for batch in batches(steps):
+            yield TrainingBatch(batch.pixels.flip(0), batch.input_ids.flip(0), batch.mask.flip(0), batch.targets[::-1])
+
+    return turned
 
 
 @contextmanager
@@ -158,13 +185,16 @@ def compare(folder: ModelFolder, shots: int, words: argparse.Namespace) -> None:
     print(f"{shots} pictures of {size_wh[0]} × {size_wh[1]}, batches of {words.batch}, {words.steps} steps")
     print(f"{'':<9} {'steps':>5} {'cpu s':>10} {'wall s':>10} {'× cpu':>10} {'× wall':>10} {'difference':>12}")
     store = Store()
-    cached = run(folder, batches, words.steps, store)
-    plain = run(folder, batches, words.steps)
+    dtype = torch.float64 if words.float64 else torch.float32
+    cached = run(folder, batches, words.steps, store, dtype)
+    plain = run(folder, batches, words.steps, dtype=dtype)
     show("cached", cached, plain, cached)
     show("plain", plain, plain, cached)
+    if words.batch > 1:
+        show("reversed", run(folder, backwards(batches), words.steps, dtype=dtype), plain, cached)
     if words.original_steps:
         with original_order():
-            original = run(folder, padded(batches), words.original_steps)
+            original = run(folder, padded(batches), words.original_steps, dtype=dtype)
         show("original", original, plain, cached)
     print(f"loss {plain.losses[0]:.4f} → {plain.losses[-1]:.4f}; pictures seen {store.missed} times", flush=True)
 
@@ -179,6 +209,7 @@ def main() -> None:
     parser.add_argument("--original-steps", type=int, default=5, help="0: leave it out")
     parser.add_argument("--batch", type=int, default=4, help="4 is published; copies of a picture are computed once")
     parser.add_argument("--imgsz", type=int, default=416, help="short side in pixels, a multiple of 32")
+    parser.add_argument("--float64", action="store_true", help="twice the digits")
     parser.add_argument("--threads", type=int, default=None)
     words = parser.parse_args()
     if words.threads:

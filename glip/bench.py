@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -96,7 +97,8 @@ class Row:
         stages: wall seconds of each stage of that batch. 'text' of the fast form is computed once for a prompt and is
             not part of `seconds`.
         pictures_per_second: by wall time.
-        peak_bytes: largest resident memory of the process (CPU) or memory of the device (GPU); None if unknown.
+        peak_bytes: largest resident memory of the process (CPU) or memory of the device (GPU), with all networks of the
+            job in it; None if unknown.
         faster: ratios of wall and processor time of every other form, of the same names, to this row: by form and
             precision.
     """
@@ -125,9 +127,13 @@ def bench(job: BenchJob, advance: Callable[[int], None] = lambda done: None) -> 
     device = _check(job)
     network, imgsz = _network(job)
     network = network.eval().requires_grad_(False).to(device)
+    networks = {precision: _lowered(network, precision, device) for precision in job.precisions}
     peer = _Peer(device) if "grounding-dino" in job.forms else None
     size_hw = job.size_hw or (imgsz, round(imgsz * 1333 / 800))
-    runs = {case: _Run(case, network, peer, job, size_hw, device) for case in cases(job)}
+    runs = {
+        case: _Run(case, networks[case.precision] if case.form == "fast" else network, peer, job, size_hw, device)
+        for case in cases(job)
+    }
     done = 0
     for round_ in range(job.rounds + 1):
         for run in runs.values():
@@ -342,6 +348,15 @@ def _network(job: BenchJob) -> tuple[GLIP, int]:
         return build_glip(folder.config, folder.state_dict()), folder.config.imgsz
     config: GLIPConfig = RANDOM_ARCHITECTURES[job.architecture]
     return build_glip(config, random_state(config)), config.imgsz
+
+
+def _lowered(network: GLIP, precision: str, device: torch.device) -> GLIP:
+    """The network as `Detector` keeps it; a copy where that is not the network itself."""
+    if precision == "fp32" or device.type != "cpu":
+        return network
+    lowered = deepcopy(network)
+    lowered.lower(PRECISIONS[precision])
+    return lowered
 
 
 def _processor() -> str:

@@ -69,6 +69,8 @@ class Detector:
         self.conf = conf
         self.tokenizer = tokenizer
         self._model = model.eval().requires_grad_(False).to(self.device)
+        if precision != "fp32" and self.device.type == "cpu":
+            self._model.lower(PRECISIONS[precision])
         self.most_places = MOST_PLACES[self.device.type]
         self._encoded: OrderedDict[Prompt, tuple[TextFeatures, Tensor]] = OrderedDict()
 

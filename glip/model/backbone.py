@@ -7,6 +7,8 @@ Source: SPEC 5. Knows nothing of text or boxes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -16,11 +18,16 @@ from timm.models.swin_transformer import PatchMerging, WindowAttention
 from torch import Tensor, nn
 
 from glip.model.config import SwinConfig
-from glip.model.products import use_linear
+from glip.model.products import linear, use_linear
+
+# Numbers in the widest layer of one tile: 16 MiB in float32. More leaves the cache, less starves the products.
+NUMBERS_AT_ONCE = 2**22
 
 
 class SwinBlock(nn.Module):
     """Window attention and an MLP, each with a residual."""
+
+    plain_form = False  # see `forms`
 
     def __init__(self, dim: int, num_heads: int, window_size: int, *, shifted: bool, drop_path: float) -> None:
         super().__init__()
@@ -36,6 +43,8 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to (B, H, W, D)."""
+        if x.device.type == "cpu" and not (self.plain_form or self.training or torch.is_grad_enabled()):
+            return self._in_tiles(x)
         x = x + self.drop_path(self._attend(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -55,6 +64,101 @@ class SwinBlock(nn.Module):
         if shift:
             x = x.roll((shift, shift), dims=(1, 2))
         return x[:, :height, :width]
+
+    def _in_tiles(self, x: Tensor) -> Tensor:
+        """`forward` for prediction on a CPU: some windows, then some rows at a time.
+
+        What a block holds in between is many times the map. In tiles it stays in the cache, and no memory is asked of
+        the system. Cells are fetched straight to their place in a window and back: nothing is padded, rolled or cut.
+        """
+        batch, height, width, dim = x.shape
+        plan = _window_plan(batch, height, width, self.window_size, self.shift)
+        rows = x.reshape(-1, dim)
+        found = torch.cat([*self._windows_in_tiles(rows, plan.inner), *self._windows_in_tiles(rows, plan.outer)])
+        out = torch.empty_like(rows)
+        hidden = self.mlp.fc1.out_features
+        for some in _tiles(len(rows), hidden):
+            mixed = rows[some] + found.index_select(0, plan.back[some]).to(x.dtype)
+            narrow = linear(self.norm2(mixed), self.mlp.fc1.weight, self.mlp.fc1.bias, gelu=True)
+            # Two passes, because PyTorch adds numbers of different types one by one.
+            out[some] = self.mlp.fc2(narrow)
+            out[some] += mixed
+        return out.view_as(x)
+
+    def _windows_in_tiles(self, rows: Tensor, windows: _Windows) -> Iterator[Tensor]:
+        """(M, D) for the cells of some windows, in parts."""
+        area = self.window_size**2
+        for some in _tiles(len(windows.cells) // area, 3 * rows.shape[1] * area):
+            cells = slice(some.start * area, some.stop * area)
+            piece = self.norm1(rows.index_select(0, windows.cells[cells]))
+            if windows.padding is not None:
+                piece = piece.masked_fill(windows.padding[cells], 0.0)
+            mask = None if windows.mask is None else windows.mask[some].to(piece.dtype)
+            yield self.attn(piece.view(-1, area, piece.shape[1]), mask).flatten(0, 1)
+
+
+def _tiles(count: int, numbers: int) -> Iterator[slice]:
+    """Parts of `count` things of so many numbers each."""
+    at_once = max(1, NUMBERS_AT_ONCE // numbers)
+    for start in range(0, count, at_once):
+        yield slice(start, min(start + at_once, count))
+
+
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """Some windows of a batch, one after the other.
+
+    Attributes:
+        cells: (M) row of each of their cells in the batch's maps; any for padding.
+        padding: (M, 1) True where there is no cell; None if there always is.
+        mask: (windows, window², window²) as of `_shift_mask`; None where it would be 0.
+    """
+
+    cells: Tensor
+    padding: Tensor | None
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class _WindowPlan:
+    """Where the cells of a batch's maps lie in windows.
+
+    Attributes:
+        inner: windows without padding or mask; they are most.
+        outer: the others.
+        back: (B * H * W) place of each cell among the cells of `inner` and then `outer`.
+    """
+
+    inner: _Windows
+    outer: _Windows
+    back: Tensor
+
+
+@lru_cache(maxsize=64)
+def _window_plan(batch: int, height: int, width: int, window: int, shift: int) -> _WindowPlan:
+    device = torch.device("cpu")
+    number = torch.arange(batch * height * width).view(batch, height, width)
+    number = F.pad(number, (0, -width % window, 0, -height % window), value=-1)
+    if shift:
+        number = number.roll((-shift, -shift), dims=(1, 2))
+    rows, columns = number.shape[1] // window, number.shape[2] // window
+    cells = number.view(batch, rows, window, columns, window).transpose(2, 3).reshape(-1, window * window)
+    padded = cells < 0
+    mask = _shift_mask(rows, columns, window, device).repeat(batch, 1, 1) if shift else None
+    outer = padded.any(1) if mask is None else padded.any(1) | (mask != 0).flatten(1).any(1)
+    order = torch.cat([cells[~outer].flatten(), cells[outer].flatten()])
+    back = torch.empty(batch * height * width, dtype=torch.long)
+    real = order >= 0
+    back[order[real]] = real.nonzero()[:, 0]
+    return _WindowPlan(
+        inner=_Windows(cells[~outer].flatten(), None, None),
+        outer=_Windows(
+            cells[outer].flatten().clamp(min=0),
+            padded[outer].view(-1, 1) if padded.any() else None,
+            None if mask is None else mask[outer],
+        ),
+        back=back,
+    )
 
 
 @lru_cache(maxsize=32)

@@ -1,8 +1,8 @@
-"""Large float32 products by the faster of PyTorch's two libraries. Source: PERF, section 4.
+"""Products of many rows by the faster of PyTorch's two libraries, GELU folded in. Source: PERF, section 4.
 
-On processors that are not Intel's, MKL runs at about half of what oneDNN reaches (1.6 times for a whole Swin, 2.5 times
-for DyHead's product). PyTorch sends every `nn.Linear` to MKL and every convolution to oneDNN; a product is a 1x1
-convolution.
+PyTorch sends `nn.Linear` in float32 to MKL, which on processors that are not Intel's is slower than oneDNN. oneDNN also
+applies bias and GELU while the numbers are still in the processor: a bias costs PyTorch a pass over the output, GELU
+one more.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight, self.bias) if self.plain_form else linear(x, self.weight, self.bias)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear`, equal to rounding: (..., in), (out, in), (out,) to (..., out)."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
+    """`F.linear`, with `gelu` followed by `F.gelu`, equal to rounding: (..., in), (out, in), (out,) to (..., out)."""
     rows = x.numel() // x.shape[-1]
-    served = (
-        x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    )
-    # Training stays with MKL: its backward products would be made to convolutions too, which nobody has timed.
-    if not served or rows < LEAST_ROWS or torch.is_grad_enabled() or not mkl_is_slow():
-        return F.linear(x, weight, bias)
-    picture = x.reshape(1, 1, rows, -1).contiguous().permute(0, 3, 1, 2)  # channels last, as it lies in memory
-    out = F.conv2d(picture, weight[:, :, None, None], bias)
-    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+    # Training stays with PyTorch's choice: what this calls has no gradients.
+    if x.device.type == "cpu" and rows >= LEAST_ROWS and not torch.is_grad_enabled():
+        if torch.is_autocast_enabled("cpu"):
+            lowered = torch.get_autocast_dtype("cpu")
+            x, weight = x.to(lowered), weight.to(lowered)
+            bias = bias if bias is None else bias.to(lowered)
+        if x.dtype == weight.dtype and _by_onednn(x.dtype):
+            return _onednn_linear(x.contiguous(), weight, bias, gelu)
+    product = F.linear(x, weight, bias)
+    return F.gelu(product) if gelu else product
 
 
 def use_linear(network: nn.Module) -> None:
@@ -50,6 +51,22 @@ def use_linear(network: nn.Module) -> None:
                     exchanged = Linear(child.in_features, child.out_features, bias=child.bias is not None)
                 exchanged.weight, exchanged.bias = child.weight, child.bias
                 setattr(parent, name, exchanged)
+
+
+def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+    attribute, algorithm = ("gelu", "none") if gelu else ("none", "")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, attribute, [], algorithm)
+    return out
+
+
+@cache
+def _by_onednn(dtype: torch.dtype) -> bool:
+    # No public call: it is what `torch.compile` makes of a linear layer on a CPU. Where it is gone, PyTorch chooses.
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 and mkl_is_slow()
 
 
 @cache

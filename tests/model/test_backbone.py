@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glip.model import backbone
 from glip.model.backbone import Backbone, SwinBlock
 from glip.model.config import SwinConfig
+from glip.model.forms import use_plain_forms
 
 
 def literal_attention(block: SwinBlock, x: Tensor) -> Tensor:
@@ -60,23 +62,47 @@ def test_a_block_equals_attention_written_cell_by_cell(size_hw: tuple[int, int],
         assert torch.allclose(block(x[None])[0], expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("numbers", [1, 2000, 2**22])
+def test_tiles_of_any_size_and_several_pictures_give_the_plain_block(
+    numbers: int, shifted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone, "NUMBERS_AT_ONCE", numbers)
+    torch.manual_seed(0)
+    block = SwinBlock(8, 2, 4, shifted=shifted, drop_path=0.0).eval().double()
+    torch.nn.init.normal_(block.attn.relative_position_bias_table)
+    x = torch.randn(3, 9, 14, 8, dtype=torch.float64)
+    with torch.no_grad():
+        tiles = block(x)
+        use_plain_forms(block)
+        assert torch.allclose(tiles, block(x), atol=1e-12)
+
+
+def test_most_windows_need_neither_padding_nor_mask() -> None:
+    plan = backbone._window_plan(2, 17, 16, 4, 2)
+    assert len(plan.inner.cells) == 2 * 9 * 16 and plan.inner.mask is None and plan.inner.padding is None
+    assert len(plan.outer.cells) == 2 * 11 * 16
+    assert plan.outer.mask is not None and len(plan.outer.mask) == 2 * 11
+    assert plan.outer.padding is not None and int(plan.outer.padding.sum()) == 2 * 3 * 16
+
+
 @pytest.mark.parametrize("size_hw", [(32, 32), (33, 70), (64, 31), (1, 1), (7, 200)])
 def test_any_picture_size_gives_maps_of_the_rounded_up_size(size_hw: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    backbone = Backbone(SwinConfig(8, (1, 1, 1, 1), (1, 2, 2, 2), window_size=4)).eval()
-    maps = backbone(torch.randn(1, 3, *size_hw))
+    network = Backbone(SwinConfig(8, (1, 1, 1, 1), (1, 2, 2, 2), window_size=4)).eval()
+    maps = network(torch.randn(1, 3, *size_hw))
     sizes = [tuple(-(-side // stride) for side in size_hw) for stride in (8, 16, 32)]
     assert [tuple(x.shape[2:]) for x in maps] == sizes
     assert [x.shape[1] for x in maps] == [16, 32, 64]
 
 
 def test_stochastic_depth_grows_linearly_and_rests_in_evaluation() -> None:
-    backbone = Backbone(SwinConfig(8, (1, 1, 2, 1), (1, 2, 2, 2), window_size=4, drop_path=0.4))
-    rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in backbone.modules() if isinstance(block, SwinBlock)]
+    network = Backbone(SwinConfig(8, (1, 1, 2, 1), (1, 2, 2, 2), window_size=4, drop_path=0.4))
+    rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in network.modules() if isinstance(block, SwinBlock)]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     pixels = torch.randn(1, 3, 32, 32)
-    backbone.eval()
-    assert torch.equal(backbone(pixels)[0], backbone(pixels)[0])
-    backbone.train()
+    network.eval()
+    assert torch.equal(network(pixels)[0], network(pixels)[0])
+    network.train()
     torch.manual_seed(0)
-    assert not torch.equal(backbone(pixels)[2], backbone(pixels)[2])
+    assert not torch.equal(network(pixels)[2], network(pixels)[2])

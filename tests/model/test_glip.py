@@ -59,6 +59,22 @@ def test_bfloat16_stays_near_float32(tiny_glip: GLIP) -> None:
     assert 0 < (half.deltas - exact.deltas).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("size_hw", [(64, 96), (160, 224)])
+def test_weights_kept_in_half_precision_predict_the_same_to_the_bit(tiny_glip: GLIP, size_hw: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    pixels = torch.randn(2, 3, *size_hw)
+    kept = build_glip(TINY, {name: value.clone() for name, value in tiny_glip.state_dict().items()}).eval()
+    kept.lower(torch.bfloat16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        every_time, once = (network(pixels, IDS) for network in (tiny_glip, kept))
+    assert torch.equal(every_time.alignment, once.alignment)
+    assert torch.equal(every_time.deltas, once.deltas)
+    assert torch.equal(every_time.centerness, once.centerness)
+    half = [name for name, value in kept.state_dict().items() if value.dtype == torch.bfloat16]
+    assert {name.partition(".")[0] for name in half} == {"backbone", "neck", "text_encoder", "fusion"}
+    assert all(name.endswith((".weight", ".bias")) and "norm" not in name for name in half)
+
+
 def test_a_loaded_model_equals_the_one_it_was_saved_from(tiny_glip: GLIP) -> None:
     loaded = build_glip(TINY, tiny_glip.state_dict()).eval()
     pixels = torch.randn(1, 3, 64, 64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,68 +17,86 @@ from glip.weights.random import TINY
 
 
 @pytest.fixture
-def convolved(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """A processor that MKL is slow on; gives the shapes of the products that went to oneDNN."""
     shapes: list[tuple[int, ...]] = []
-    convolve = torch.nn.functional.conv2d
+    multiply = products._onednn_linear
 
-    def counted(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
-        if x.shape[2] == 1 and weight.shape[2:] == (1, 1):
-            assert x.is_contiguous(memory_format=torch.channels_last)
-            shapes.append(tuple(x.shape))
-        return convolve(x, weight, *rest)
+    def counted(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+        assert x.is_contiguous()
+        shapes.append(tuple(x.shape))
+        return multiply(x, weight, bias, gelu)
 
     monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.nn.functional, "conv2d", counted)
-        yield shapes
+    monkeypatch.setattr(products, "_onednn_linear", counted)
+    products._by_onednn.cache_clear()
+    yield shapes
+    products._by_onednn.cache_clear()
 
 
 @pytest.mark.parametrize("shape", [(LEAST_ROWS, 48), (2, 300, 48), (3, 20, 30, 48)])
 @pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("gelu", [True, False])
 def test_a_product_through_onednn_is_the_product(
-    convolved: list[tuple[int, ...]], shape: tuple[int, ...], with_bias: bool
+    served: list[tuple[int, ...]], shape: tuple[int, ...], with_bias: bool, gelu: bool
 ) -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(shape), torch.randn(70, 48), torch.randn(70) if with_bias else None
     with torch.inference_mode():
-        found = linear(x, weight, bias)
+        found = linear(x, weight, bias, gelu=gelu)
     exact = torch.nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
-    assert len(convolved) == 1
+    if gelu:
+        exact = torch.nn.functional.gelu(exact)
+    assert served == [shape]
     assert found.shape == exact.shape
     assert torch.allclose(found.double(), exact, atol=2e-5)
 
 
-def test_rows_that_lie_apart_are_brought_together(convolved: list[tuple[int, ...]]) -> None:
+def test_rows_that_lie_apart_are_brought_together(served: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(48, 600).t()[::2], torch.randn(7, 48), torch.randn(7)
     with torch.inference_mode():
         assert torch.allclose(linear(x, weight, bias), x @ weight.t() + bias, atol=1e-4)
-    assert convolved == [(1, 48, 1, 300)]
+    assert served == [(300, 48)]
 
 
-def test_training_few_rows_and_other_numbers_stay_where_they_are(convolved: list[tuple[int, ...]]) -> None:
+def test_training_few_rows_and_other_numbers_stay_where_they_are(served: list[tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
     x, weight, bias = torch.randn(LEAST_ROWS, 8), torch.randn(4, 8), torch.randn(4)
-    linear(x, weight, bias)
+    plain = torch.nn.functional.gelu(torch.nn.functional.linear(x, weight, bias))
+    assert torch.equal(linear(x, weight, bias, gelu=True), plain)
     with torch.inference_mode():
-        linear(x[:-1], weight, bias)
+        assert torch.allclose(linear(x[:-1], weight, bias, gelu=True), plain[:-1], atol=1e-6)
         linear(x.double(), weight.double(), bias.double())
-        with torch.autocast("cpu", torch.bfloat16):
-            assert linear(x, weight, bias).dtype == torch.bfloat16
-    assert convolved == []
+    assert served == []
 
 
-def test_a_backbone_gives_the_same_maps_either_way(convolved: list[tuple[int, ...]]) -> None:
+def test_under_autocast_a_product_is_lowered_whoever_multiplies(served: list[tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(LEAST_ROWS, 64), torch.randn(8, 64), torch.randn(8)
+    exact = torch.nn.functional.linear(x.bfloat16().float(), weight.bfloat16().float(), bias.bfloat16().float())
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = linear(x, weight, bias)
+        products._by_onednn.cache_clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+            other = linear(x, weight, bias)
+    assert found.dtype == other.dtype == torch.bfloat16
+    for one in (found, other):
+        assert torch.allclose(one.float(), exact, rtol=2**-7, atol=2**-5)
+
+
+def test_a_backbone_gives_the_same_maps_either_way(served: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
     backbone = Backbone(TINY.swin).eval()
     pixels = torch.randn(1, 3, 160, 224)
     with torch.inference_mode():
         found = backbone(pixels)
-        count = len(convolved)
+        count = len(served)
         use_plain_forms(backbone)
         plain = backbone(pixels)
     assert count > 8
-    assert len(convolved) == count
+    assert len(served) == count
     for one, other in zip(found, plain, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
