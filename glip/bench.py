@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glip.detector import PRECISIONS, check_precision, choose_device
+from glip.detector import PRECISIONS, check_compiler, check_precision, choose_device
 from glip.errors import InputError
 from glip.images import padded_hw
 from glip.model.anchors import make_anchors
 from glip.model.config import GLIPConfig
-from glip.model.forms import use_plain_forms
+from glip.model.forms import compile_backbone, use_plain_forms
 from glip.model.glip import GLIP, RawOutputs, build_glip
 from glip.model.postprocess import PUBLISHED, merge, select, without_limits
 from glip.model.text import TextFeatures
@@ -38,7 +38,7 @@ from glip.weights.random import RANDOM_ARCHITECTURES, random_state
 
 logger = logging.getLogger(__name__)
 
-FORMS = ("fast", "plain", "grounding-dino")
+FORMS = ("fast", "plain", "compiled", "grounding-dino")
 LONGEST_LIST = 80  # names in one caption; longer lists come in chunks, as published for LVIS
 CHUNK = 40
 TOKENS_PER_NAME = 2.2  # COCO's 80 names make 177 tokens
@@ -53,8 +53,9 @@ class BenchJob:
         model: a checkpoint, as for `load_detector`; None: pseudo-random numbers.
         architecture: of pseudo-random numbers.
         forms: of `FORMS`. 'plain' is the original's order: one whole pass for each chunk of names, text padded to 256
-            tokens, wide projections, torchvision's deformable convolution. 'grounding-dino' is transformers'
-            GroundingDINO-tiny with fresh weights, up to its raw outputs.
+            tokens, wide projections, torchvision's deformable convolution. 'compiled' is the fast form with a backbone
+            that `torch.compile` has made a program of. 'grounding-dino' is transformers' GroundingDINO-tiny with fresh
+            weights, up to its raw outputs.
         precisions: each of 'fp32', 'bf16', 'fp16'.
         names: lengths of prompts; more than 80 come in chunks of 40.
         size_hw: pictures after resizing, in pixels; they are padded as always. None: the model's, at 3:5.
@@ -96,6 +97,7 @@ class Row:
         cpu_seconds: processor time of all threads of that batch.
         stages: wall seconds of each stage of that batch. 'text' of the fast form is computed once for a prompt and is
             not part of `seconds`.
+        first_seconds: wall time of the very first batch, in which memory is found and programs are compiled.
         pictures_per_second: by wall time.
         peak_bytes: largest resident memory of the process (CPU) or memory of the device (GPU), with all networks of the
             job in it; None if unknown.
@@ -109,6 +111,7 @@ class Row:
     seconds: float
     cpu_seconds: float
     stages: dict[str, float]
+    first_seconds: float
     pictures_per_second: float
     peak_bytes: int | None
     faster: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -131,7 +134,7 @@ def bench(job: BenchJob, advance: Callable[[int], None] = lambda done: None) -> 
     peer = _Peer(device) if "grounding-dino" in job.forms else None
     size_hw = job.size_hw or (imgsz, round(imgsz * 1333 / 800))
     runs = {
-        case: _Run(case, networks[case.precision] if case.form == "fast" else network, peer, job, size_hw, device)
+        case: _Run(case, network if case.form == "plain" else networks[case.precision], peer, job, size_hw, device)
         for case in cases(job)
     }
     done = 0
@@ -200,6 +203,9 @@ class _Run:
         device: torch.device,
     ) -> None:
         self.case, self.network, self.peer, self.job, self.device = case, network, peer, job, device
+        if case.form == "compiled":
+            self.network = deepcopy(network)
+            compile_backbone(self.network)
         self.size_hw = size_hw
         height, width = padded_hw(size_hw)
         generator = torch.Generator().manual_seed(0)
@@ -208,14 +214,16 @@ class _Run:
         lengths = [case.names] if count == 1 else [min(CHUNK, case.names - CHUNK * k) for k in range(count)]
         self.prompts = [_prompt(names, device) for names in lengths]
         self.measured: list[tuple[float, float, dict[str, float]]] = []
+        self.first_seconds = 0.0
         self.peak: int | None = None
 
     def measure(self, keep: bool) -> None:
         clock = _Clock(self.device)
         forget_peak(self.device)
-        use_plain_forms(self.network, self.case.form == "plain")
+        if self.case.form != "compiled":
+            use_plain_forms(self.network, self.case.form == "plain")
         with torch.inference_mode(), self._autocast():
-            if self.case.form == "fast":
+            if self.case.form in ("fast", "compiled"):
                 self._fast(clock)
             elif self.case.form == "plain":
                 self._plain(clock)
@@ -223,13 +231,24 @@ class _Run:
                 self._other(clock)
         found = peak_bytes(self.device)
         self.peak = None if found is None else max(self.peak or 0, found)
+        self.first_seconds = self.first_seconds or clock.wall
         if keep:
             self.measured.append((clock.wall, clock.cpu, dict(clock.stages)))
 
     def row(self) -> Row:
         wall, cpu, stages = min(self.measured, key=lambda item: item[0])
         tokens = max(len(ids) for ids, _ in self.prompts)
-        return Row(self.case, len(self.prompts), tokens, wall, cpu, stages, self.job.batch_size / wall, self.peak)
+        return Row(
+            case=self.case,
+            chunks=len(self.prompts),
+            tokens=tokens,
+            seconds=wall,
+            cpu_seconds=cpu,
+            stages=stages,
+            first_seconds=self.first_seconds,
+            pictures_per_second=self.job.batch_size / wall,
+            peak_bytes=self.peak,
+        )
 
     def _fast(self, clock: _Clock) -> None:
         with clock.stage("text", counted=False):
@@ -327,6 +346,8 @@ def _check(job: BenchJob) -> torch.device:
     for form in job.forms:
         if form not in FORMS:
             raise InputError(f"There is no form {form!r} to measure. Accepted: {', '.join(FORMS)}.")
+    if "compiled" in job.forms:
+        check_compiler()
     if job.model is None and job.architecture not in RANDOM_ARCHITECTURES:
         raise InputError(f"There is no architecture {job.architecture!r}. Accepted: {', '.join(RANDOM_ARCHITECTURES)}.")
     smallest = 32 if job.size_hw is None else min(job.size_hw)

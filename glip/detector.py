@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +19,7 @@ from torch import Tensor
 from glip.detections import Detections
 from glip.errors import InputError
 from glip.images import ImageBatch, ImageInput, PreparedImage, as_image, collate, padded_hw, prepare
+from glip.model.forms import compile_backbone
 from glip.model.glip import GLIP, build_glip
 from glip.model.postprocess import PUBLISHED, Found, Selection, limit, merge, select, without_limits
 from glip.model.text import TextFeatures, stack_prompts
@@ -57,6 +60,7 @@ class Detector:
         precision: str = "fp32",
         imgsz: int = 800,
         conf: float = 0.3,
+        compiled: bool = False,
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)
@@ -71,6 +75,8 @@ class Detector:
         self._model = model.eval().requires_grad_(False).to(self.device)
         if precision != "fp32" and self.device.type == "cpu":
             self._model.lower(PRECISIONS[precision])
+        if compiled:
+            compile_backbone(self._model)
         self.most_places = MOST_PLACES[self.device.type]
         self._encoded: OrderedDict[Prompt, tuple[TextFeatures, Tensor]] = OrderedDict()
 
@@ -225,6 +231,7 @@ def load_detector(
     adapter: Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    compiled: bool = False,
     offline: bool = False,
     on_download: Callable[[str, int, int | None], None] | None = None,
 ) -> Detector:
@@ -235,6 +242,9 @@ def load_detector(
         adapter: what `glip finetune` has learned beside this checkpoint; None: the checkpoint as it is.
         device: auto, cpu, mps, cuda or cuda:N.
         precision: fp32, bf16 or fp16.
+        compiled: let `torch.compile` make a program of the backbone. The first picture then takes a minute or more, the
+            first of another size as well; results are equal to rounding. `glip bench --against compiled` says whether
+            it is worth it.
         offline: never touch the network.
         on_download: called with what is being downloaded, bytes so far and bytes in all (None if unknown).
 
@@ -247,6 +257,8 @@ def load_detector(
 
     # Before any download or load: these two answers cost nothing.
     check_precision(precision, choose_device(device))
+    if compiled:
+        check_compiler()
     tuned = None if adapter is None else load_adapter(adapter)
     folder = open_model(str(name_or_path), offline=offline, on_download=on_download)
     if tuned is not None:
@@ -264,6 +276,7 @@ def load_detector(
         precision=precision,
         imgsz=folder.config.imgsz,
         conf=folder.config.conf,
+        compiled=compiled,
     )
 
 
@@ -294,6 +307,16 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise InputError(f"Precision {precision!r} is unknown; accepted are {', '.join(PRECISIONS)}.")
     if precision == "fp16" and device.type == "cpu":
         raise InputError("Precision fp16 needs a GPU: CPUs have no fast fp16 arithmetic. Use --precision bf16 or fp32.")
+
+
+def check_compiler() -> None:
+    """Raises InputError where `torch.compile` would find no compiler to call."""
+    names = [os.environ.get("CXX", "g++"), "clang++"]
+    if not any(shutil.which(name) for name in names):
+        raise InputError(
+            f"--compile needs a C++ compiler, and neither {' nor '.join(names)} is there. Install one (Debian: "
+            f"apt install g++) or leave --compile out: nothing else needs it."
+        )
 
 
 def _cpu_has_bf16() -> bool:

@@ -24,7 +24,10 @@ def bench(
     ] = "glip-t",
     against: Annotated[
         list[str] | None,
-        typer.Option("--against", help="plain (the published order of operations) or grounding-dino; may be repeated."),
+        typer.Option(
+            "--against",
+            help="plain (the published order), compiled (by torch.compile) or grounding-dino; may be repeated.",
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option("--precision", help="fp32, bf16 or fp16 (not on a CPU); may be repeated.")
@@ -94,6 +97,7 @@ def _show(rows: list[Row], batch_size: int) -> None:
             "pictures/s",
             "ms",
             "cpu ms",
+            "first s",
             *stages,
             "peak MB",
             "faster than (wall, cpu)",
@@ -107,6 +111,7 @@ def _show(rows: list[Row], batch_size: int) -> None:
                 f"{row.pictures_per_second:.2f}",
                 _ms(row.seconds / batch_size),
                 _ms(row.cpu_seconds / batch_size),
+                f"{row.first_seconds:.1f}",
                 *(_ms(row.stages[stage] / batch_size) if stage in row.stages else "" for stage in stages),
                 "?" if row.peak_bytes is None else row.peak_bytes >> 20,
                 ", ".join(f"{name} {wall:.1f}x {cpu:.1f}x" for name, (wall, cpu) in row.faster.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,13 @@ from typer.testing import CliRunner
 
 from glip import bench as measuring
 from glip.bench import BenchJob, Case, bench, cases, forget_peak, peak_bytes
+from glip.detector import load_detector
 from glip.errors import InputError
-from glip.model.forms import use_plain_forms
+from glip.model.backbone import SwinBlock
+from glip.model.dyhead import DeformConv, DyHeadBlock
+from glip.model.forms import compile_backbone, use_plain_forms
 from glip.model.glip import GLIP, build_glip
+from glip.model.products import Linear
 from glip.weights.random import TINY, random_state
 from glip_cli.main import app
 
@@ -63,6 +68,51 @@ def test_the_switch_reaches_every_part(network: GLIP, monkeypatch: pytest.Monkey
     with torch.inference_mode():
         network(torch.zeros(1, 3, 64, 64), torch.tensor([[101, 500, 102]]))
     assert len(called) == 28
+
+
+def test_a_compiled_backbone_is_the_plain_one_handed_to_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[object] = []
+    # Compiling takes a compiler and minutes: the full tier does it.
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: handed.append(self))
+    own = build_glip(TINY, random_state(TINY)).eval()
+    pixels = torch.randn(1, 3, 70, 90, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        tiles = own.backbone(pixels)
+        compile_backbone(own)
+        plain = own.backbone(pixels)
+    assert handed == [own.backbone]
+    assert {module.plain_form for module in own.backbone.modules() if isinstance(module, SwinBlock | Linear)} == {True}
+    assert not any(module.plain_form for module in own.modules() if isinstance(module, DeformConv | DyHeadBlock))
+    for one, other in zip(tiles, plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_backbone_sees_the_same_at_every_size() -> None:
+    own, compiled = (build_glip(TINY, random_state(TINY)).eval() for _ in range(2))
+    compile_backbone(compiled)
+    with torch.inference_mode():
+        for size_hw in ((64, 96), (64, 128)):
+            pixels = torch.randn(1, 3, *size_hw, generator=torch.Generator().manual_seed(1))
+            for one, other in zip(own.backbone(pixels), compiled.backbone(pixels), strict=True):
+                assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_a_compiled_form_is_measured_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
+    rows = bench(replace(SMALL, forms=("fast", "compiled")))
+    assert [row.case.form for row in rows] == ["fast", "compiled"]
+    assert set(rows[1].faster) == {"fast fp32"} and all(row.first_seconds > 0 for row in rows)
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match=r"--compile needs a C\+\+ compiler, and neither no-such-compiler nor clang"):
+        bench(replace(SMALL, forms=("compiled",)))
+    with pytest.raises(InputError, match=r"apt install g\+\+"):
+        load_detector("nano", compiled=True)
 
 
 def test_stages_add_up_and_long_lists_come_in_chunks() -> None:

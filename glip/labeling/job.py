@@ -56,6 +56,7 @@ class LabelJob:
         conf: least score that the annotation file shows; None: the model's own, or the floor if that is higher.
         device: auto, cpu, mps, cuda or cuda:N.
         precision: fp32, bf16 or fp16.
+        compiled: let `torch.compile` make a program of the backbone, see `load_detector`.
         batch: most pictures that run together; None: 8 on a GPU, else 1.
         imgsz: short side in pixels that pictures are resized to; None: what the model is meant for.
         limit: only the first so many pictures; None: all.
@@ -97,6 +98,7 @@ class LabelJob:
     fast_decode: bool = False
     report: bool = True
     adapter: Path | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         for option, value in (("floor", self.floor), ("conf", self.conf)):
@@ -256,6 +258,7 @@ def load_model(job: LabelJob, on_download: Callable[[str, int, int | None], None
         adapter=job.adapter,
         device=job.device,
         precision=job.precision,
+        compiled=job.compiled,
         offline=job.offline,
         on_download=on_download,
     )

@@ -57,7 +57,9 @@ class SwinBlock(nn.Module):
         if shift:
             x = x.roll((-shift, -shift), dims=(1, 2))
         x = x.view(batch, rows, window, columns, window, dim).transpose(2, 3).reshape(-1, window * window, dim)
-        mask = _shift_mask(rows, columns, window, x.device) if shift else None
+        # A compiled network makes its masks itself: it cannot look at what is kept.
+        shift_mask = _make_shift_mask if torch.compiler.is_compiling() else _shift_mask
+        mask = shift_mask(rows, columns, window, x.device) if shift else None
         x = self.attn(x, mask if mask is None else mask.to(x.dtype))
         x = x.view(batch, rows, columns, window, window, dim).transpose(2, 3)
         x = x.reshape(batch, rows * window, columns * window, dim)
@@ -163,20 +165,25 @@ def _window_plan(batch: int, height: int, width: int, window: int, shift: int) -
 
 @lru_cache(maxsize=32)
 def _shift_mask(rows: int, columns: int, window: int, device: torch.device) -> Tensor:
+    """`_make_shift_mask`, kept."""
+    # Built outside inference mode, so that a mask first made while predicting serves training too.
+    with torch.inference_mode(mode=False), torch.no_grad():
+        return _make_shift_mask(rows, columns, window, device)
+
+
+def _make_shift_mask(rows: int, columns: int, window: int, device: torch.device) -> Tensor:
     """Keeps cells apart that a roll has brought into one window.
 
     Returns:
         (rows * columns, window², window²): 0 inside a region, -100 between regions.
     """
-    # Built outside inference mode, so that a mask first made while predicting serves training too.
-    with torch.inference_mode(mode=False), torch.no_grad():
-        region = [torch.zeros(count * window, dtype=torch.long, device=device) for count in (rows, columns)]
-        for side in region:
-            side[-window:] = 1
-            side[-(window // 2) :] = 2
-        cells = region[0][:, None] * 3 + region[1]
-        cells = cells.view(rows, window, columns, window).transpose(1, 2).reshape(-1, window * window)
-        return torch.where(cells[:, None, :] == cells[:, :, None], 0.0, -100.0)
+    region = [torch.zeros(count * window, dtype=torch.long, device=device) for count in (rows, columns)]
+    for side in region:
+        side[-window:] = 1
+        side[-(window // 2) :] = 2
+    cells = region[0][:, None] * 3 + region[1]
+    cells = cells.view(rows, window, columns, window).transpose(1, 2).reshape(-1, window * window)
+    return torch.where(cells[:, None, :] == cells[:, :, None], 0.0, -100.0)
 
 
 class SwinStage(nn.Module):

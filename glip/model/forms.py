@@ -1,6 +1,6 @@
-"""One switch between the fast forms of the network's parts and the published order of operations.
+"""One switch between the fast forms of the network's parts and the published order of operations, and a compiled one.
 
-Both give the same numbers to rounding. Tests and `glip bench` compare them; everything else runs the fast ones.
+All give the same numbers to rounding. Tests and `glip bench` compare them; everything else runs the fast ones.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from torch import nn
 from glip.model.backbone import SwinBlock
 from glip.model.dyhead import DeformConv, DyHeadBlock
 from glip.model.fusion import ImageTextAttention
+from glip.model.glip import GLIP
 from glip.model.products import Linear
 
 
@@ -26,3 +27,15 @@ def use_plain_forms(network: nn.Module, plain: bool = True) -> None:
             module.plain_form = plain
         elif isinstance(module, WindowAttention):
             module.fused_attn = not plain
+
+
+def compile_backbone(network: GLIP) -> None:
+    """Lets `torch.compile` make one program of the backbone. It compiles at the first picture, and once more for sizes.
+
+    The other parts are products and gathers that a compiler leaves as they are. Their tiles are for eager CPUs: a
+    program is made of the plain order of Swin's steps.
+    """
+    for module in network.backbone.modules():
+        if isinstance(module, SwinBlock | Linear):
+            module.plain_form = True
+    network.backbone.compile()
