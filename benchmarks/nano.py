@@ -163,18 +163,19 @@ def main() -> None:
     usual = Look()
     parser.add_argument("--objects", type=int, nargs=2, default=usual.objects, help="fewest and most in a scene")
     parser.add_argument("--scale", type=float, nargs=2, default=usual.scale, help="their sizes, of the scene's side")
+    parser.add_argument("--at", type=float, nargs="+", default=[0.3, 0.4, 0.5, 0.6], help="thresholds of the score")
     parser.add_argument("--sprites", type=Path)
     options = parser.parse_args()
     detector = load_detector(options.model)
     pool = load_pool(options.sprites).simplest(options.names)
 
     look = replace(usual, objects=tuple(options.objects), scale=tuple(options.scale))
-    table = Table("scenes", "AP50", "AP75", *(f"P/R/absent at {t}" for t in (0.3, 0.4, 0.5, 0.6)), "s/scene", box=None)
+    table = Table("scenes", "AP50", "AP75", *(f"P/R/absent at {t}" for t in options.at), "s/scene", box=None)
     for setting in SETTINGS[: options.only]:
         started = time.perf_counter()
         result = tally(detector, maker_of(pool, setting, look), setting, options.scenes)
         seconds = (time.perf_counter() - started) / options.scenes
-        cells = ["{:.2f} / {:.2f} / {:.2f}".format(*at_threshold(result, t)) for t in (0.3, 0.4, 0.5, 0.6)]
+        cells = ["{:.2f} / {:.2f} / {:.2f}".format(*at_threshold(result, t)) for t in options.at]
         scores = [f"{100 * average_precision(result, least):.1f}" for least in (0.5, 0.75)]
         table.add_row(setting.title, *scores, *cells, f"{seconds:.3f}")
     console = Console(width=200)

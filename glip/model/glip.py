@@ -83,6 +83,10 @@ class GLIP(nn.Module):
             lower_products(block.dyhead, dtype)
             if block.deep_fusion:
                 lower_products(block.text, dtype)
+        # What stays is copied, so that the file that all weights were mapped from can be let go.
+        for parameter in self.parameters():
+            if parameter.dtype != dtype:
+                parameter.data = parameter.data.clone()
 
     def encode_image(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised pixels to P3 ... P7, each (B, C, h, w). Serves any number of prompts."""
