@@ -130,13 +130,14 @@ def bench(job: BenchJob, advance: Callable[[int], None] = lambda done: None) -> 
     device = _check(job)
     network, imgsz = _network(job)
     network = network.eval().requires_grad_(False).to(device)
-    networks = {precision: _lowered(network, precision, device) for precision in job.precisions}
+    networks = {
+        (form, precision): _network_of(network, form, precision, device)
+        for form in job.forms
+        for precision in job.precisions
+    }
     peer = _Peer(device) if "grounding-dino" in job.forms else None
     size_hw = job.size_hw or (imgsz, round(imgsz * 1333 / 800))
-    runs = {
-        case: _Run(case, network if case.form == "plain" else networks[case.precision], peer, job, size_hw, device)
-        for case in cases(job)
-    }
+    runs = {case: _Run(case, networks[case.form, case.precision], peer, job, size_hw, device) for case in cases(job)}
     done = 0
     for round_ in range(job.rounds + 1):
         for run in runs.values():
@@ -203,9 +204,6 @@ class _Run:
         device: torch.device,
     ) -> None:
         self.case, self.network, self.peer, self.job, self.device = case, network, peer, job, device
-        if case.form == "compiled":
-            self.network = deepcopy(network)
-            compile_backbone(self.network)
         self.size_hw = size_hw
         height, width = padded_hw(size_hw)
         generator = torch.Generator().manual_seed(0)
@@ -371,13 +369,17 @@ def _network(job: BenchJob) -> tuple[GLIP, int]:
     return build_glip(config, random_state(config)), config.imgsz
 
 
-def _lowered(network: GLIP, precision: str, device: torch.device) -> GLIP:
-    """The network as `Detector` keeps it; a copy where that is not the network itself."""
-    if precision == "fp32" or device.type != "cpu":
+def _network_of(network: GLIP, form: str, precision: str, device: torch.device) -> GLIP:
+    """The network as `load_detector` keeps it for a form; a copy where that is not the network itself."""
+    lowered = precision != "fp32" and device.type == "cpu" and form in ("fast", "compiled")
+    if not lowered and form != "compiled":
         return network
-    lowered = deepcopy(network)
-    lowered.lower(PRECISIONS[precision])
-    return lowered
+    own = deepcopy(network)
+    if lowered:
+        own.lower(PRECISIONS[precision])
+    if form == "compiled":
+        compile_backbone(own)
+    return own
 
 
 def _processor() -> str:

@@ -60,7 +60,6 @@ class Detector:
         precision: str = "fp32",
         imgsz: int = 800,
         conf: float = 0.3,
-        compiled: bool = False,
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)
@@ -73,10 +72,6 @@ class Detector:
         self.conf = conf
         self.tokenizer = tokenizer
         self._model = model.eval().requires_grad_(False).to(self.device)
-        if precision != "fp32" and self.device.type == "cpu":
-            self._model.lower(PRECISIONS[precision])
-        if compiled:
-            compile_backbone(self._model)
         self.most_places = MOST_PLACES[self.device.type]
         self._encoded: OrderedDict[Prompt, tuple[TextFeatures, Tensor]] = OrderedDict()
 
@@ -255,8 +250,9 @@ def load_detector(
     from glip.weights.adapter import check_base, load_adapter
     from glip.weights.checkpoint import open_model
 
-    # Before any download or load: these two answers cost nothing.
-    check_precision(precision, choose_device(device))
+    # Before any download or load: these answers cost nothing.
+    place = choose_device(device)
+    check_precision(precision, place)
     if compiled:
         check_compiler()
     tuned = None if adapter is None else load_adapter(adapter)
@@ -267,6 +263,11 @@ def load_detector(
     model.set_prompt_offset(folder.prompt())
     if tuned is not None:
         tuned.put_on(model)
+    # Here and not in Detector, which validation also puts around a model that goes on learning.
+    if precision != "fp32" and place.type == "cpu":
+        model.lower(PRECISIONS[precision])
+    if compiled:
+        compile_backbone(model)
     return Detector(
         model,
         folder.tokenizer(),
@@ -276,7 +277,6 @@ def load_detector(
         precision=precision,
         imgsz=folder.config.imgsz,
         conf=folder.config.conf,
-        compiled=compiled,
     )
 
 

@@ -16,7 +16,7 @@ import typer
 from glip.errors import InputError
 from glip_cli.classes import classes_of_adapter, names_and_classes, spans_and_phrases
 from glip_cli.models import download_shown
-from glip_cli.options import CompileOption, DeviceOption, JsonOption, ModelOption, PrecisionOption
+from glip_cli.options import DeviceOption, JsonOption, ModelOption, PrecisionOption
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -80,7 +80,12 @@ def label(
     ] = "detections",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
-    compiled: CompileOption = False,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the backbone first: a minute or more, see `glip bench --against compiled`."
+        ),
+    ] = False,
     batch: Annotated[
         int | None, typer.Option("--batch", help="Most pictures that run together.", show_default="8 on a GPU, else 1")
     ] = None,

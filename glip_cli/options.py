@@ -12,10 +12,4 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:N.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 (exact), bf16, or fp16 (not on a CPU).")]
-CompileOption = Annotated[
-    bool,
-    typer.Option(
-        "--compile", help="Compile the backbone first: a minute or more, see `glip bench --against compiled`."
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

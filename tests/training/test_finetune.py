@@ -29,7 +29,7 @@ from glip.training.recipes import recipe_for
 from glip.training.sweep import Sweep, jobs_of, plan_sweep, run_sweep
 from glip.training.tuned import read_result
 from glip.training.tuning_data import find_sources, open_tuning_set
-from glip.training.validation import Scorer
+from glip.training.validation import Scorer, borrowed
 from glip.weights.adapter import load_adapter
 from glip.weights.folder import load_model_folder
 from tests.training.sets import write_base, write_set
@@ -433,6 +433,17 @@ def test_settings_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=words):
         sweep_of(folders, tmp_path, **changes)
+
+
+def test_validation_in_half_precision_leaves_the_learning_weights_as_they_are(folders: Path) -> None:
+    folder = load_model_folder(folders / "base")
+    model = load_base(folder)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with borrowed(model, folder.tokenizer(), 64, "bf16") as detector:
+        detector.predict(Image.new("RGB", (80, 60)), "red . blue .")
+    after = model.state_dict()
+    assert all(after[name].dtype == value.dtype and torch.equal(after[name], value) for name, value in before.items())
+    assert all(value.requires_grad for value in model.parameters())
 
 
 def test_validation_leaves_a_model_as_it_learns(folders: Path) -> None:
