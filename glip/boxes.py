@@ -30,11 +30,10 @@ def xywh_to_xyxy(boxes: Tensor) -> Tensor:
     return torch.cat((boxes[..., :2], boxes[..., :2] + boxes[..., 2:]), dim=-1)
 
 
-def clip_boxes(boxes: Tensor, size_hw: tuple[float, float]) -> Tensor:
-    """Moves the corners of (..., 4) xyxy boxes into [0, width] x [0, height]."""
-    height, width = size_hw
-    limit = boxes.new_tensor([width, height, width, height])
-    return boxes.clamp(min=0).minimum(limit)
+def clip_boxes(boxes: Tensor, size_hw: Tensor) -> Tensor:
+    """Moves the corners of (N, 4) xyxy boxes into [0, width] x [0, height], (N, 2) of each box or (2,) of all."""
+    corner = size_hw.to(boxes).flip(-1)
+    return boxes.clamp(min=0).minimum(torch.cat((corner, corner), dim=-1))
 
 
 def class_wise_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:

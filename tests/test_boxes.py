@@ -18,7 +18,7 @@ def test_formats_undo_each_other() -> None:
 
 def test_clipping_moves_corners_into_the_picture() -> None:
     boxes = torch.tensor([[-5.0, -5.0, 50.0, 50.0]])
-    assert clip_boxes(boxes, (20, 30)).tolist() == [[0, 0, 30, 20]]
+    assert clip_boxes(boxes, torch.tensor([20, 30])).tolist() == [[0, 0, 30, 20]]
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,10 +1,15 @@
-"""Modulated deformable convolution: one call, the fastest exact form on each device.
+"""Modulated deformable convolution: one call for all maps of a pyramid, the fastest exact form on each device.
 
-Source: SPEC 7.3. torchvision's operator is the plain form; on CPUs its sampling is single-threaded and does not know
-bfloat16, so there the same sums are done by `embedding_bag`: every kernel tap is a bag of four weighted neighbours.
+Source: SPEC 7.3, PERF section 3. torchvision's operator is the plain form; on CPUs its sampling is single-threaded and
+does not know bfloat16. Here the same sums are done by `embedding_bag`: every kernel tap is a bag of four weighted
+neighbours, and the columns of all maps and pictures go through one product, in parts that stay near the cache.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,39 +22,96 @@ from glip.model.products import linear
 # Numbers in the columns of one product (32 MiB in float32): more leaves the cache, less starves the product.
 COLUMNS_AT_ONCE = 2**23
 
+SizeHW = tuple[int, int]
 
-def deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """A 3x3 deformable convolution with padding 1.
+
+class Cells(NamedTuple):
+    """The maps of a pyramid as one table.
+
+    Attributes:
+        values: (N, D), a row for every place: map by map, in it picture by picture, row-major.
+        batch: pictures.
+        sizes_hw: height and width of each map.
+    """
+
+    values: Tensor
+    batch: int
+    sizes_hw: tuple[SizeHW, ...]
+
+
+def can_gather(x: Tensor) -> bool:
+    """Whether `deform_convs` is the form for maps on this device; else it is `published_deform_conv`.
+
+    On GPUs only to predict: the gradient of a bag sorts its indices there, torchvision's does not.
+    """
+    return x.device.type == "cpu" or (x.device.type == "cuda" and not torch.is_grad_enabled())
+
+
+def groups(maps: Sequence[Tensor]) -> Iterator[range]:
+    """Numbers of maps (B, D, h, w) that are best convolved together: neighbours, small ones.
+
+    On a CPU as many as fill one product: more would only keep more memory. A GPU is given everything at once.
+    """
+    first, numbers = 0, 0
+    for last, x in enumerate(maps):
+        numbers += 9 * x.numel()
+        if numbers > COLUMNS_AT_ONCE and last > first and x.device.type == "cpu":
+            yield range(first, last)
+            first, numbers = last, 9 * x.numel()
+    yield range(first, len(maps))
+
+
+def cells_of(maps: Sequence[Tensor]) -> Cells:
+    """Maps (B, D, h, w), each of its own size, as one table."""
+    rows = [x.permute(0, 2, 3, 1).flatten(0, 2) for x in maps]
+    return Cells(_joined(rows), len(maps[0]), tuple((x.shape[2], x.shape[3]) for x in maps))
+
+
+def deform_convs(
+    cells: Cells,
+    sampled: Sequence[int],
+    offsets: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    stride: int,
+) -> list[Tensor]:
+    """3x3 deformable convolutions with padding 1 of several maps, with one weight.
 
     Args:
-        x: (B, D, H, W).
-        offset: (B, 18, h, w) shifts (dy, dx) of the nine taps, row-major. May be larger than the output: then its
-            memory is read with the output's strides, see `reread`.
-        mask: (B, 9, h, w) weight of each tap.
+        cells: the maps (B, D, H, W) that may be sampled.
+        sampled: numbers of those that are.
+        offsets: for each of them (B, 18, h, w) shifts (dy, dx) of the nine taps, row-major. May be larger than the
+            output: then its memory is read with the output's strides, see `reread`.
+        masks: for each (B, 9, h, w), weight of each tap.
         weight: (O, D, 3, 3).
         bias: (O,).
         stride: 1 or 2.
 
     Returns:
-        (B, O, ceil(H / stride), ceil(W / stride)).
+        For each map (B, O, ceil(H / stride), ceil(W / stride)).
     """
-    if x.device.type != "cpu":
-        return published_deform_conv(x, offset, mask, weight, bias, stride)
-    out_hw = _output_hw(x, stride)
-    return _deform_conv_bags(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
+    outputs_hw = [_output_hw(cells.sizes_hw[number], stride) for number in sampled]
+    taps = _taps(cells.batch, cells.sizes_hw, tuple(sampled), stride, cells.values.device)
+    shifts = _joined([_by_place(reread(o, size)) for o, size in zip(offsets, outputs_hw, strict=True)])
+    shares = _joined([_by_place(reread(m, size)) for m, size in zip(masks, outputs_hw, strict=True)])
+    index, share = _bilinear_neighbours(at_least_float32(shifts), at_least_float32(shares), taps)
+    out = _gather(index, share, cells.values, weight.permute(0, 2, 3, 1).flatten(1), bias)
+    parts = out.split([cells.batch * height * width for height, width in outputs_hw])
+    return [part.view(cells.batch, *size, -1).permute(0, 3, 1, 2) for part, size in zip(parts, outputs_hw, strict=True)]
 
 
 def published_deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """`deform_conv` by torchvision's operator, on every device."""
-    out_hw = _output_hw(x, stride)
+    """`deform_convs` of one map (B, D, H, W) by torchvision's operator, on every device."""
+    out_hw = _output_hw((x.shape[2], x.shape[3]), stride)
     return deform_conv_plain(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
 
 
-def _output_hw(x: Tensor, stride: int) -> tuple[int, int]:
-    return -(-x.shape[2] // stride), -(-x.shape[3] // stride)
+def _output_hw(size_hw: SizeHW, stride: int) -> SizeHW:
+    return -(-size_hw[0] // stride), -(-size_hw[1] // stride)
 
 
-def reread(values: Tensor, out_hw: tuple[int, int]) -> Tensor:
+def reread(values: Tensor, out_hw: SizeHW) -> Tensor:
     """Reads a map that is larger than the output as the published kernel does.
 
     The kernel takes a picture's memory as (channels, *out_hw) without looking at its real height and width: neither a
@@ -70,27 +132,16 @@ def reread(values: Tensor, out_hw: tuple[int, int]) -> Tensor:
 
 
 def deform_conv_plain(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """torchvision's operator; arguments as in `deform_conv`, with offset and mask of the output's size."""
+    """torchvision's operator; arguments as in `published_deform_conv`, with offset and mask of the output's size."""
     # torchvision has kernels for float32 and, on GPUs, float16; the published model runs this part in float32.
     with torch.autocast(x.device.type, enabled=False):
         x, offset, mask, weight, bias = (at_least_float32(t) for t in (x, offset, mask, weight, bias))
         return deform_conv2d(x, offset, weight, bias, stride=stride, padding=1, mask=mask)
 
 
-def _deform_conv_bags(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    height, width = x.shape[2:]
-    out_hw = offset.shape[2:]
-    taps = weight.permute(0, 2, 3, 1).flatten(1)
-    cells = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H * W, D)
-    # Small maps of several pictures go together: in training the number of calls is what costs.
-    together = max(1, COLUMNS_AT_ONCE // (mask[0].numel() * x.shape[1]))
-    outputs = []
-    for start in range(0, len(x), together):
-        some = slice(start, start + together)
-        shifts, weights = at_least_float32(offset[some]), at_least_float32(mask[some])
-        index, share = _bilinear_neighbours(shifts, weights, (height, width), stride)
-        outputs.append(_gather(index, share, cells[some].flatten(0, 1), taps, bias).view(-1, *out_hw, len(bias)))
-    return _joined(outputs).permute(0, 3, 1, 2)
+def _by_place(values: Tensor) -> Tensor:
+    """(B, C, h, w) to (B * h * w, C)."""
+    return values.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _gather(index: Tensor, share: Tensor, cells: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
@@ -107,30 +158,60 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)  # one part would be copied
 
 
-def _bilinear_neighbours(
-    shifts: Tensor, weights: Tensor, size_hw: tuple[int, int], stride: int
-) -> tuple[Tensor, Tensor]:
-    """The four cells that each tap of each output position blends, and their shares.
+class _Taps(NamedTuple):
+    """Where the taps of every output place lie before they are shifted, and in which map: (P, 1) each.
+
+    Attributes:
+        top, left: row and column of the first tap.
+        height, width: of the map that is sampled.
+        first: number of the cell that this picture's map begins with.
+        down, right: (9,) steps from the first tap to each.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    first: Tensor
+    down: Tensor
+    right: Tensor
+
+
+@lru_cache(maxsize=16)  # three convolutions a block, for a few sizes of pictures; 20 bytes a place
+@torch.inference_mode(False)  # made while predicting, it may be needed in training
+def _taps(
+    batch: int, sizes_hw: tuple[SizeHW, ...], sampled: tuple[int, ...], stride: int, device: torch.device
+) -> _Taps:
+    places: list[Tensor] = []
+    firsts = [0]
+    for height, width in sizes_hw:
+        firsts.append(firsts[-1] + batch * height * width)
+    for number in sampled:
+        height, width = sizes_hw[number]
+        out_h, out_w = _output_hw((height, width), stride)
+        picture, row, column = torch.meshgrid(*map(torch.arange, (batch, out_h, out_w)), indexing="ij")
+        size = torch.tensor([height, width]).expand(batch, out_h, out_w, 2).unbind(-1)
+        where = (row * stride - 1, column * stride - 1, *size, firsts[number] + picture * (height * width))
+        places.append(torch.stack(where).flatten(1))
+    top, left, height_of, width_of, first = (row[:, None].to(device) for row in torch.cat(places, dim=1))
+    step = torch.arange(3, device=device)
+    return _Taps(top, left, height_of, width_of, first.int(), step.repeat_interleave(3), step.repeat(3))
+
+
+def _bilinear_neighbours(shifts: Tensor, weights: Tensor, taps: _Taps) -> tuple[Tensor, Tensor]:
+    """The four cells that each tap of each output place blends, and their shares.
 
     Args:
-        shifts: (B, 18, h, w) float32.
-        weights: (B, 9, h, w) float32.
-        size_hw: height and width of the maps that are sampled.
-        stride: of the convolution.
+        shifts: (P, 18) float32, (dy, dx) of each tap.
+        weights: (P, 9) float32.
+        taps: of the P places.
 
     Returns:
-        (B * h * w * 9, 4) int32 cell numbers, row-major in the sampled maps, which lie one after the other, and
-        (B * h * w * 9, 4) shares; outside is zero.
+        (P * 9, 4) int32 cell numbers, and (P * 9, 4) shares; outside is zero.
     """
-    height, width = size_hw
-    batch, _, out_h, out_w = shifts.shape
-    step = torch.arange(3, device=shifts.device)
-    rows = torch.arange(out_h, device=shifts.device) * stride - 1
-    columns = torch.arange(out_w, device=shifts.device) * stride - 1
-    dy, dx = shifts.view(batch, 9, 2, out_h, out_w).unbind(2)
-    y = (dy + (rows[None, :] + step.repeat_interleave(3)[:, None])[:, :, None]).flatten(2).transpose(1, 2)
-    x = (dx + (columns[None, :] + step.repeat(3)[:, None])[:, None, :]).flatten(2).transpose(1, 2)
-    weights = weights.flatten(2).transpose(1, 2)
+    height, width = taps.height, taps.width
+    dy, dx = shifts.unflatten(1, (9, 2)).unbind(2)
+    y, x = dy + (taps.top + taps.down), dx + (taps.left + taps.right)
     top, left = y.floor(), x.floor()
     low, right = y - top, x - left
     # Each neighbour counts only if it lies inside the map.
@@ -138,14 +219,18 @@ def _bilinear_neighbours(
     share_bottom = low * ((top >= -1) & (top < height - 1)) * weights
     share_left = (1 - right) * ((left >= 0) & (left < width))
     share_right = right * ((left >= -1) & (left < width - 1))
-    row_top, row_bottom = top.clamp(0, height - 1) * width, (top + 1).clamp(0, height - 1) * width
-    column_left, column_right = left.clamp(0, width - 1), (left + 1).clamp(0, width - 1)
+    row_top, row_bottom = _inside(top, height) * width, _inside(top + 1, height) * width
+    column_left, column_right = _inside(left, width), _inside(left + 1, width)
     index = torch.stack(
         (row_top + column_left, row_top + column_right, row_bottom + column_left, row_bottom + column_right), dim=-1
     )
     share = torch.stack(
         (share_top * share_left, share_top * share_right, share_bottom * share_left, share_bottom * share_right), dim=-1
     )
-    first = torch.arange(batch, dtype=torch.int32, device=shifts.device) * (height * width)
     # Only what is not a number lies outside: its share is no number either, and so is the output, as of the operator.
-    return (index.int().clamp_(0, height * width - 1) + first[:, None, None, None]).view(-1, 4), share.view(-1, 4)
+    number = _inside(index.int(), (height * width)[:, :, None])
+    return (number + taps.first[:, :, None]).view(-1, 4), share.view(-1, 4)
+
+
+def _inside(values: Tensor, size: Tensor) -> Tensor:
+    return values.clamp(torch.zeros_like(size), size - 1)

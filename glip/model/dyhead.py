@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glip.model.deform import deform_conv, published_deform_conv
+from glip.model.deform import Cells, can_gather, cells_of, deform_convs, groups, published_deform_conv
 
 COARSER, SAME, FINER = 0, 1, 2  # which neighbour a convolution reads; published order
 
@@ -16,19 +16,24 @@ COARSER, SAME, FINER = 0, 1, 2  # which neighbour a convolution reads; published
 class DeformConv(nn.Module):
     """Modulated deformable 3x3 convolution, then GroupNorm."""
 
-    plain_form = False  # see `forms`
-
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
         # Holds weight and bias only; its forward would be a plain convolution.
         self.conv = nn.Conv2d(channels, channels, 3, stride=stride, padding=1)
         self.norm = nn.GroupNorm(16, channels)
 
-    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, cells: Cells, sampled: Sequence[int], offsets: Sequence[Tensor], masks: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Several maps at once: see `deform_convs`. Returns (B, D, h, w) of each."""
+        assert self.conv.bias is not None
+        convolved = deform_convs(cells, sampled, offsets, masks, self.conv.weight, self.conv.bias, self.conv.stride[0])
+        return [self.norm(x) for x in convolved]
+
+    def plain(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """(B, D, H, W) with offset (B, 18, h, w) and mask (B, 9, h, w) to (B, D, H/stride, W/stride)."""
         assert self.conv.bias is not None
-        convolve = published_deform_conv if self.plain_form else deform_conv
-        return self.norm(convolve(x, offset, mask, self.conv.weight, self.conv.bias, self.conv.stride[0]))
+        return self.norm(published_deform_conv(x, offset, mask, self.conv.weight, self.conv.bias, self.conv.stride[0]))
 
 
 class DynamicReLU(nn.Module):
@@ -69,28 +74,58 @@ class DyHeadBlock(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Five maps (B, D, h, w), finest first, to five of the same sizes. All read the block's input."""
         maps = [self._lowered(x) for x in maps]
-        return [self._level(maps, level) for level in range(len(maps))]
+        offsets, masks = zip(*map(self._sampling, maps), strict=True)
+        if self.plain_form or not can_gather(maps[0]):
+            branches = [self._level_plain(maps, level, offsets[level], masks[level]) for level in range(len(maps))]
+            return [self._mix_plain(some) if self.plain_form else self._mix(some) for some in branches]
+        cells, mixed = cells_of(maps), []
+        for levels in groups(maps):
+            mixed += [self._mix(some) for some in self._levels(cells, levels, offsets, masks)]
+        return mixed
 
-    def _level(self, maps: Sequence[Tensor], level: int) -> Tensor:
-        x = maps[level]
+    def _conv(self, which: int) -> DeformConv:
+        conv = self.convs[which]
+        assert isinstance(conv, DeformConv)
+        return conv
+
+    def _sampling(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Offset (B, 18, h, w) and mask (B, 9, h, w) of a map (B, D, h, w)."""
         # Contiguous, because oneDNN's channels-last convolutions round float32 two to four times more coarsely.
-        sampling = self.offset(x if x.dtype == torch.bfloat16 else x.contiguous())
-        offset, mask = sampling[:, :18], sampling[:, 18:].sigmoid()
-        branches = [self.convs[SAME](x, offset, mask)]
+        sampling = self.offset(x if x.dtype.itemsize == 2 else x.contiguous())
+        return sampling[:, :18], sampling[:, 18:].sigmoid()
+
+    def _levels(
+        self, cells: Cells, levels: range, offsets: Sequence[Tensor], masks: Sequence[Tensor]
+    ) -> list[list[Tensor]]:
+        """What is mixed into each of some levels: its own map's convolution, the finer neighbour's, the coarser's."""
+        branches: dict[int, list[Tensor]] = {level: [] for level in levels}
+        for which, step in ((SAME, 0), (FINER, -1), (COARSER, 1)):
+            own = [level for level in levels if 0 <= level + step < len(cells.sizes_hw)]
+            if not own:
+                continue
+            read = [level + step for level in own]
+            found = self._conv(which)(cells, read, [offsets[level] for level in own], [masks[level] for level in own])
+            for level, x in zip(own, found, strict=True):
+                branches[level].append(_enlarged(x, branches[level][0]) if which == COARSER else x)
+        return list(branches.values())
+
+    def _level_plain(self, maps: Sequence[Tensor], level: int, offset: Tensor, mask: Tensor) -> list[Tensor]:
+        """`_levels` of one level, by torchvision's operator."""
+        branches = [self._conv(SAME).plain(maps[level], offset, mask)]
         if level > 0:
-            branches.append(self.convs[FINER](maps[level - 1], offset, mask))
+            branches.append(self._conv(FINER).plain(maps[level - 1], offset, mask))
         if level + 1 < len(maps):
-            coarser = self.convs[COARSER](maps[level + 1], offset, mask)
-            branches.append(F.interpolate(coarser, size=x.shape[2:], mode="bilinear", align_corners=True))
-        return self._mix_plain(branches) if self.plain_form else self._mix(branches)
+            branches.append(_enlarged(self._conv(COARSER).plain(maps[level + 1], offset, mask), maps[level]))
+        return branches
 
     def _lowered(self, x: Tensor) -> Tensor:
-        """In bfloat16 where products run so: three convolutions read each map, which is otherwise lowered each time.
+        """In half precision where products run so: three convolutions read each map, else lowered each time.
 
-        Prediction on a CPU only: gradients of what was sampled are summed, which bfloat16 is too coarse for.
+        Only to predict: gradients of what was sampled are summed, which half precision is too coarse for.
         """
-        served = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
-        return x.to(torch.get_autocast_dtype("cpu")) if served and not self.plain_form else x
+        kind = x.device.type
+        served = torch.is_autocast_enabled(kind) and can_gather(x) and not torch.is_grad_enabled()
+        return x.to(torch.get_autocast_dtype(kind)) if served and not self.plain_form else x
 
     def _mix(self, branches: Sequence[Tensor]) -> Tensor:
         """The weighted mean of the branches (B, D, H, W), through the dynamic ReLU.
@@ -114,6 +149,10 @@ class DyHeadBlock(nn.Module):
         ]
         mixed = torch.stack(weighted).mean(0)
         return self.relu.plain(mixed)
+
+
+def _enlarged(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
 
 
 def _hard_sigmoid(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from timm.models.swin_transformer import WindowAttention
 from torch import nn
 
 from glip.model.backbone import SwinBlock
-from glip.model.dyhead import DeformConv, DyHeadBlock
+from glip.model.dyhead import DyHeadBlock
 from glip.model.fusion import ImageTextAttention
 from glip.model.glip import GLIP
 from glip.model.products import Linear
@@ -23,7 +23,7 @@ def use_plain_forms(network: nn.Module, plain: bool = True) -> None:
     Padding the text to 256 tokens, as the original does, is the caller's part.
     """
     for module in network.modules():
-        if isinstance(module, ImageTextAttention | DeformConv | DyHeadBlock | Linear | SwinBlock):
+        if isinstance(module, ImageTextAttention | DyHeadBlock | Linear | SwinBlock):
             module.plain_form = plain
         elif isinstance(module, WindowAttention):
             module.fused_attn = not plain

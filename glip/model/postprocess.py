@@ -60,20 +60,15 @@ def select(
         selection: thresholds and limits.
     """
     scores = phrase_scores(outputs.alignment, positive_map, selection.aggregate)
-    centerness = outputs.centerness.sigmoid()
-    found = []
-    for picture, size_hw in enumerate(sizes_hw):
-        levels = zip(
-            scores[picture].split(outputs.level_sizes),
-            centerness[picture].split(outputs.level_sizes),
-            outputs.deltas[picture].split(outputs.level_sizes),
-            outputs.anchors.split(outputs.level_sizes),
-            strict=True,
-        )
-        candidates = merge([_candidates(*level, size_hw, selection) for level in levels])
-        kept = candidates if selection.nms_iou is None else suppress(candidates, selection.nms_iou)
-        found.append(limit(kept, selection.max_detections))
-    return found
+    picture, found = _candidates(outputs, scores, sizes_hw, selection)
+    if selection.nms_iou is not None:
+        # A phrase of one picture is another class than the same phrase of the next: all pictures go through at once.
+        keep = _survivors(found, found.labels + picture * scores.shape[2], selection.nms_iou)
+        picture, found = picture[keep], Found(*(values[keep] for values in found))
+    order = picture.argsort(stable=True)
+    counts = picture.bincount(minlength=len(sizes_hw)).tolist()
+    parts = zip(*(values[order].split(counts) for values in found), strict=True)
+    return [limit(Found(*part), selection.max_detections) for part in parts]
 
 
 def phrase_scores(alignment: Tensor, positive_map: Tensor, aggregate: Aggregate) -> Tensor:
@@ -100,8 +95,7 @@ def merge(parts: list[Found], label_offsets: list[int] | None = None) -> Found:
 
 def suppress(found: Found, iou_threshold: float) -> Found:
     """Non-maximum suppression inside each phrase, with the original's widths (x2 - x1 + 1)."""
-    ends = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
-    keep = class_wise_nms(found.boxes + ends, found.scores, found.labels, iou_threshold)
+    keep = _survivors(found, found.labels, iou_threshold)
     return Found(*(values[keep] for values in found))
 
 
@@ -118,20 +112,39 @@ def without_limits(selection: Selection) -> Selection:
     return selection if selection.limit_per_chunk else replace(selection, max_detections=None)
 
 
+def _survivors(found: Found, classes: Tensor, iou_threshold: float) -> Tensor:
+    ends = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return class_wise_nms(found.boxes + ends, found.scores, classes, iou_threshold)
+
+
 def _candidates(
-    scores: Tensor,
-    centerness: Tensor,
-    deltas: Tensor,
-    anchors: Tensor,
-    size_hw: tuple[int, int],
-    selection: Selection,
-) -> Found:
-    """The best anchor-phrase pairs of one level: scores (A, P), centerness (A,), deltas (A, 4), anchors (A, 4)."""
-    anchor, label = (scores > selection.candidate_threshold).nonzero(as_tuple=True)
-    ranked = scores[anchor, label] * centerness[anchor]
-    if len(ranked) > selection.pre_nms:
-        ranked, best = ranked.topk(selection.pre_nms)
-        anchor, label = anchor[best], label[best]
-    boxes = decode(deltas[anchor], anchors[anchor])
-    boxes = clip_boxes(boxes, (size_hw[0] - 1, size_hw[1] - 1))
-    return Found(boxes, ranked.sqrt(), label)
+    outputs: RawOutputs, scores: Tensor, sizes_hw: list[tuple[int, int]], selection: Selection
+) -> tuple[Tensor, Found]:
+    """The best anchor-phrase pairs (of scores (B, A, P)) of every level of every picture, and whose picture each is.
+
+    All pictures and levels at once: on a GPU every question of how many there are makes the processor wait.
+    """
+    picture, anchor, label = (scores > selection.candidate_threshold).nonzero(as_tuple=True)
+    ranked = scores[picture, anchor, label] * outputs.centerness[picture, anchor].sigmoid()
+    best = _best_of_levels(ranked, picture, anchor, outputs.level_sizes, selection.pre_nms)
+    best = best[ranked[best].argsort(descending=True, stable=True)]
+    picture, anchor, label, ranked = picture[best], anchor[best], label[best], ranked[best]
+    boxes = decode(outputs.deltas[picture, anchor], outputs.anchors[anchor])
+    last_hw = torch.tensor(sizes_hw, device=boxes.device) - 1
+    return picture, Found(clip_boxes(boxes, last_hw[picture]), ranked.sqrt(), label)
+
+
+def _best_of_levels(
+    ranked: Tensor, picture: Tensor, anchor: Tensor, level_sizes: tuple[int, ...], count: int
+) -> Tensor:
+    """Indices, ascending, of the `count` best of each level of each picture."""
+    if len(ranked) <= count:
+        return torch.arange(len(ranked), device=ranked.device)
+    ends = torch.tensor(level_sizes, device=anchor.device).cumsum(0)
+    group = picture * len(level_sizes) + torch.bucketize(anchor, ends, right=True)
+    order = ranked.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]
+    counts = group.bincount()
+    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[group[order]]
+    best: Tensor = order[rank < count].sort().values
+    return best

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from glip.model import deform
-from glip.model.deform import deform_conv, deform_conv_plain, reread
+from glip.model.deform import cells_of, deform_conv_plain, deform_convs, groups, reread
+from glip.model.dyhead import DyHeadBlock
 
 
 def literal(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -38,6 +39,10 @@ def bilinear(picture: Tensor, y: float, x: float) -> Tensor:
             if 0 <= row < picture.shape[1] and 0 <= column < picture.shape[2]:
                 result += picture[:, row, column] * (1 - abs(y - row)) * (1 - abs(x - column))
     return result
+
+
+def deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    return deform_convs(cells_of([x]), [0], [offset], [mask], weight, bias, stride)[0]
 
 
 def make(
@@ -128,3 +133,44 @@ def test_what_is_not_a_number_stays_so_and_reads_nothing_outside() -> None:
     assert out[0, :, 2, 3].isnan().all()
     finite = out.isfinite().all(dim=1)
     assert finite.sum() >= finite.numel() - 2
+
+
+@pytest.mark.parametrize("at_once", [1, 9 * 16 * 60, 2**23])
+@pytest.mark.parametrize("sizes_hw", [[(9, 13), (5, 7), (3, 4), (2, 2), (1, 1)], [(4, 6), (2, 3)], [(3, 3)]])
+def test_levels_convolved_together_equal_the_published_order(
+    at_once: int, sizes_hw: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deform, "COLUMNS_AT_ONCE", at_once)
+    torch.manual_seed(1)
+    block = DyHeadBlock(16).double()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    maps = [torch.randn(2, 16, *size, dtype=torch.float64, requires_grad=True) for size in sizes_hw]
+    assert [level for some in groups(maps) for level in some] == list(range(len(maps)))
+    results = []
+    for plain in (False, True):
+        block.plain_form = plain
+        out = block(maps)
+        gradients = torch.autograd.grad(
+            sum((x**2).sum() for x in out), [*maps, *block.parameters()], allow_unused=True, materialize_grads=True
+        )
+        results.append([*out, *gradients])
+    for ours, published in zip(*results, strict=True):
+        assert torch.allclose(ours, published, rtol=1e-9, atol=1e-9)
+
+
+def test_small_neighbours_go_together_up_to_one_product() -> None:
+    sizes = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))
+    maps = [torch.empty(1, 256, *size) for size in sizes]
+    assert list(groups(maps)) == [range(1), range(1, 2), range(2, 5)]
+    assert list(groups([x[:, :8] for x in maps])) == [range(5)]
+
+
+def test_what_is_made_while_predicting_serves_training() -> None:
+    x, offset, mask, weight, bias = make((3, 5), 1)
+    deform._taps.cache_clear()
+    with torch.inference_mode():
+        deform_conv(x, offset, mask, weight, bias, 1)
+    deform_conv(x.requires_grad_(), offset.requires_grad_(), mask, weight, bias, 1).sum().backward()
+    assert offset.grad is not None
+    assert offset.grad.any()

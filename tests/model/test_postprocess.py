@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from glip.model.anchors import make_anchors
+from glip.boxes import box_iou
+from glip.model.anchors import decode, make_anchors
 from glip.model.glip import RawOutputs
 from glip.model.postprocess import Aggregate, Found, Selection, limit, merge, phrase_scores, select, suppress
 
@@ -148,3 +149,53 @@ def test_the_best_candidates_of_each_level_are_ranked_with_centerness() -> None:
     found = select(outputs, torch.ones(1, 1), [(100, 100)], selection)[0]
     assert found.boxes[0, 0] == 0
     assert found.boxes[0, 2] == 43  # the second anchor: -20..43
+
+
+def plainly(outputs: RawOutputs, scores: Tensor, size_hw: tuple[int, int], selection: Selection) -> Tensor:
+    """(N, 6) boxes, scores and labels of one picture, candidate by candidate, level by level."""
+    candidates: list[tuple[float, int, int]] = []
+    first = 0
+    for count in outputs.level_sizes:
+        rows = []
+        for anchor in range(first, first + count):
+            for label in range(scores.shape[1]):
+                if scores[anchor, label] > selection.candidate_threshold:
+                    ranked = float(scores[anchor, label] * outputs.centerness[0, anchor].sigmoid())
+                    rows.append((ranked, anchor, label))
+        candidates += sorted(rows, key=lambda row: -row[0])[: selection.pre_nms]
+        first += count
+    found: list[Tensor] = []
+    ends = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    for ranked, anchor, label in sorted(candidates, key=lambda row: -row[0]):
+        box = decode(outputs.deltas[0, anchor][None], outputs.anchors[anchor][None])[0].clamp(min=0)
+        box = box.minimum(torch.tensor([size_hw[1] - 1, size_hw[0] - 1] * 2))
+        better = [row[:4] + ends for row in found if row[5] == label]
+        most = 1.0 if selection.nms_iou is None else selection.nms_iou
+        if not any(box_iou((box + ends)[None], other[None]) > most for other in better):
+            found.append(torch.cat((box, torch.tensor([ranked**0.5, float(label)]))))
+    return torch.stack(found[: selection.max_detections]) if found else torch.zeros(0, 6)
+
+
+@pytest.mark.parametrize("nms_iou", [0.6, None])
+@pytest.mark.parametrize("pre_nms", [3, 1000])
+def test_a_batch_is_selected_as_picture_by_picture_and_level_by_level(pre_nms: int, nms_iou: float | None) -> None:
+    torch.manual_seed(3)
+    sizes = [(4, 5), (2, 3), (1, 2), (1, 1), (1, 1)]
+    level_sizes = tuple(height * width for height, width in sizes)
+    count = sum(level_sizes)
+    # The middle picture shows nothing.
+    alignment = torch.randn(3, count, 4) - torch.tensor([0.0, 30.0, 1.0])[:, None, None]
+    outputs = RawOutputs(
+        alignment, torch.randn(3, count, 4), torch.randn(3, count), make_anchors(sizes, CPU), level_sizes
+    )
+    positive_map = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    sizes_hw = [(32, 40), (30, 30), (20, 37)]
+    selection = Selection(candidate_threshold=0.3, pre_nms=pre_nms, nms_iou=nms_iou, max_detections=12)
+    for number, found in enumerate(select(outputs, positive_map, sizes_hw, selection)):
+        one = outputs.part(slice(number, number + 1), 4)
+        scores = phrase_scores(one.alignment, positive_map, "mean")[0]
+        expected = plainly(one, scores, sizes_hw[number], selection)
+        assert (len(expected) == 0) == (number == 1)
+        assert torch.allclose(found.boxes, expected[:, :4], atol=1e-4)
+        assert torch.allclose(found.scores, expected[:, 4], atol=1e-6)
+        assert found.labels.tolist() == expected[:, 5].tolist()
