@@ -19,6 +19,7 @@ from torch import Tensor
 from glip.detections import Detections
 from glip.errors import InputError
 from glip.images import ImageBatch, ImageInput, PreparedImage, as_image, collate, padded_hw, prepare
+from glip.model.config import DEFAULT_CONF
 from glip.model.forms import compile_backbone
 from glip.model.glip import GLIP, build_glip
 from glip.model.postprocess import PUBLISHED, Found, Selection, limit, merge, select, without_limits
@@ -59,7 +60,7 @@ class Detector:
         device: str = "auto",
         precision: str = "fp32",
         imgsz: int = 800,
-        conf: float = 0.3,
+        conf: float = DEFAULT_CONF,
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)

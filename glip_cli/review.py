@@ -82,8 +82,9 @@ def pull(
     as_json: JsonOption = False,
 ) -> None:
     """Write the corrected labels as a COCO file, with what was changed and how much of it was right."""
+    from glip.evaluation.folders import CORRECTED_FILE
     from glip.review.database import connect, open_dataset
-    from glip.review.pull import CHART_FILE, CORRECTED_FILE, DIFF_FILE, SUMMARY_FILE
+    from glip.review.pull import CHART_FILE, DIFF_FILE, SUMMARY_FILE
     from glip.review.pull import pull as run
 
     with progress("Pulling", len(open_dataset(connect(), name))) as bar:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from glip.errors import InputError
-from glip.evaluation.folders import find_folder, find_json
+from glip.evaluation.folders import LOOKED_FOR, find_folder, find_json
 from glip.evaluation.layouts import ODINW_SPLIT, TABLE, odinw_names, row_of_odinw
 from glip.evaluation.sets import EvalSet, Prompts, Row, subsets
 
@@ -102,9 +102,6 @@ def _of_path(path: Path, split: str | None) -> Benchmark:
     if not several:
         wanted = f" with a split {split!r}" if split else ""
         raise InputError(
-            f"{path} holds no COCO annotations{wanted}. Looked for were annotations.json, _annotations.coco.json, "
-            f"annotations_without_background.json and corrected.coco.json, also in train, valid and test, and "
-            f"annotations/instances_*.json. "
-            f"Name the file itself with --dataset FILE.json."
+            f"{path} holds no COCO annotations{wanted}. {LOOKED_FOR} Name the file itself with --dataset FILE.json."
         )
     return Benchmark(str(path), tuple(several), "plain", source, named=False)

@@ -26,7 +26,7 @@ from glip.files import whole_file
 from glip.labeling.classes import ClassFile
 from glip.labeling.export import open_run
 from glip.labeling.records import Record, RunInfo, read_records, read_run
-from glip.labeling.selection import Chooser, ExportSettings
+from glip.labeling.selection import DEFAULT_CONF, Chooser, ExportSettings
 
 _MOST_BOXES = 300
 
@@ -126,7 +126,7 @@ def in_words(interval: Interval | None, percent: bool = False) -> str:
 
 
 def _settings(run: RunInfo) -> ExportSettings:
-    return ExportSettings(conf=max(run.floor, 0.3), max_det=_most(run))
+    return ExportSettings(conf=max(run.floor, DEFAULT_CONF), max_det=_most(run))
 
 
 def _most(run: RunInfo) -> int:

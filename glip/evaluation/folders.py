@@ -19,13 +19,19 @@ import msgspec
 from glip.errors import InputError
 
 SPLITS = ("train", "valid", "val", "test")
+CORRECTED_FILE = "corrected.coco.json"  # of `glip review pull`: outranks what it corrects
 _NAMES = (
-    "corrected.coco.json",  # of `glip review pull`: outranks what it corrects
+    CORRECTED_FILE,
     "annotations_without_background.json",
     "_annotations.coco.json",
     "annotations.coco.json",
     "annotations.json",
     "instances.json",
+)
+# For a message; the rarer names of `_NAMES` would only make it longer.
+LOOKED_FOR = (
+    "Looked for were annotations.json, _annotations.coco.json, annotations_without_background.json and "
+    f"{CORRECTED_FILE}, also in train, valid and test, and annotations/instances_*.json."
 )
 _ALIKE = {"val": ("val", "valid"), "valid": ("valid", "val")}
 

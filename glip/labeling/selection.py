@@ -18,11 +18,10 @@ from glip.detections import Detections
 from glip.errors import InputError
 from glip.labeling.classes import ClassFile, comparable
 from glip.labeling.records import Record, RunInfo
+from glip.model.config import DEFAULT_CONF as DEFAULT_CONF  # of the settings below
 
 Suppression = Literal["class", "agnostic", "none"]
 
-# A first guess that keeps clear finds; to be replaced by the value that the evaluation on COCO measures as best.
-DEFAULT_CONF = 0.3
 # Overlap between a box and a better box of a negative phrase above which the negative owns the place.
 CLAIM_IOU = 0.5
 # So many boxes are compared with all others at once: fast for few boxes, and bounded in memory for thousands.

@@ -17,6 +17,7 @@ import msgspec
 
 from glip.data.coco import BoxXYWH, CocoAnnotation, CocoCategory, CocoImage, Entries, coco_writer
 from glip.errors import InputError
+from glip.evaluation.folders import CORRECTED_FILE
 from glip.files import whole_file
 from glip.review import documents as docs
 from glip.review.chart import draw_chart
@@ -26,7 +27,6 @@ from glip.review.picture import Reviewed
 
 logger = logging.getLogger(__name__)
 
-CORRECTED_FILE = "corrected.coco.json"
 DIFF_FILE = "diff.json"
 SUMMARY_FILE = "summary.json"
 CHART_FILE = "summary.png"

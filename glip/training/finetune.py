@@ -38,10 +38,11 @@ from glip.training.forgetting import scene_score
 from glip.training.loop import Fitted, fit, forward_pixels
 from glip.training.modes import select_trainable
 from glip.training.processes import Processes
+from glip.training.question import settle
 from glip.training.recipes import Recipe, Shots
 from glip.training.tuned import RESULT_FILE, ZERO, Tuned, read_result
 from glip.training.tuning_data import Source, TuningSet, open_tuning_set
-from glip.training.tuning_question import question_of, settle
+from glip.training.tuning_question import question_of
 from glip.training.validation import Scorer
 from glip.weights.adapter import Adapter, save_adapter
 from glip.weights.checkpoint import open_model

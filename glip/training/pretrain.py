@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
@@ -21,7 +20,6 @@ from glip.data.synthetic.pieces import scene_vocabulary
 from glip.data.synthetic.stream import SceneStream
 from glip.data.transforms import Augmented
 from glip.errors import InputError
-from glip.files import whole_file
 from glip.model.config import GLIPConfig
 from glip.model.glip import GLIP, build_glip
 from glip.training.batches import Share, read_batches
@@ -30,13 +28,13 @@ from glip.training.initial import fresh_model
 from glip.training.loop import FitSettings, Fitted, fit
 from glip.training.presets import PretrainPreset, SceneSettings
 from glip.training.processes import Processes
+from glip.training.question import settle
 from glip.weights.cache import Fetching
 from glip.weights.folder import ModelFolder, load_model_folder, save_model_folder
 from glip.weights.starts import published_start
 from glip.weights.tokenizer import SPECIAL_TOKENS, build_tokenizer, read_vocabulary
 from glip.weights.zoo import ARCHITECTURES
 
-RUN_FILE = "run.json"
 MODEL_FOLDER = "model"
 CURVE_FILE = "curve.png"
 
@@ -86,7 +84,7 @@ def pretrain(job: PretrainJob, advance: Callable[[int], None] = lambda done: Non
             f"Set batch_size to a multiple of {processes.count}."
         )
     if processes.first:
-        _settle(job)
+        settle(job.out, {"preset": msgspec.to_builtins(job.preset), "init": str(job.init) if job.init else None})
     processes.wait()
     config, vocabulary, model = _begin(job)
     tokenizer = build_tokenizer(vocabulary)
@@ -178,30 +176,6 @@ def _begin(job: PretrainJob) -> tuple[GLIPConfig, list[str], GLIP]:
     vocabulary = scene_vocabulary(load_pool(), SPECIAL_TOKENS)
     config = replace(config, text=replace(config.text, vocab_size=len(vocabulary)))
     return config, vocabulary, fresh_model(config, preset.fit.seed)
-
-
-def _settle(job: PretrainJob) -> None:
-    """Writes down what this folder's run is, or refuses to go on with another."""
-    job.out.mkdir(parents=True, exist_ok=True)
-    path = job.out / RUN_FILE
-    question: dict[str, Any] = {"preset": msgspec.to_builtins(job.preset), "init": str(job.init) if job.init else None}
-    if path.is_file():
-        before = msgspec.json.decode(path.read_bytes())
-        if differing := _first_difference(before, msgspec.json.decode(msgspec.json.encode(question))):
-            raise InputError(
-                f"{job.out} holds a run with another {differing}. Choose another --out, or give the same settings to "
-                f"go on."
-            )
-        return
-    with whole_file(path) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(question)))
-
-
-def _first_difference(before: Any, now: Any, place: str = "") -> str:
-    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
-        found = (_first_difference(before[key], now[key], f"{place}.{key}" if place else key) for key in before)
-        return next((difference for difference in found if difference), "")
-    return "" if before == now else f"{place} ({before!r} instead of {now!r})"
 
 
 def _save(job: PretrainJob, config: GLIPConfig, vocabulary: list[str], model: GLIP, fitted: Fitted) -> ModelFolder:

@@ -16,7 +16,7 @@ from glip.data.coco import CocoCategory, CocoDataset, load_coco
 from glip.data.fewshot import draw_few_shot
 from glip.errors import InputError
 from glip.evaluation.benchmarks import find_benchmark, known_benchmarks
-from glip.evaluation.folders import find_folder, find_json
+from glip.evaluation.folders import CORRECTED_FILE, LOOKED_FOR, find_folder, find_json
 from glip.evaluation.opening import OpenSet, open_set
 from glip.evaluation.sets import EvalSet, Prompts
 from glip.evaluation.truth import Truth
@@ -34,7 +34,6 @@ from glip.training.tuning_checks import (
     without_examples,
 )
 
-CORRECTED_FILE = "corrected.coco.json"  # what `glip review pull` writes
 HELD_OUT = 5  # without a validation split, every fifth picture is one of it
 HELD_OUT_SEED = 0
 
@@ -187,9 +186,8 @@ def _of_path(path: Path, images: Path | None, prompts: Prompts | None) -> list[S
         return [_of_folder(folder) for folder in below]
     if find_folder(path, None) is None:
         raise InputError(
-            f"{path} holds no COCO annotations. Looked for were annotations.json, _annotations.coco.json, "
-            f"annotations_without_background.json and {CORRECTED_FILE}, also in train, valid and test, and "
-            f"annotations/instances_*.json. Name the file itself, with --images if its pictures lie elsewhere."
+            f"{path} holds no COCO annotations. {LOOKED_FOR} Name the file itself, with --images if its pictures lie "
+            f"elsewhere."
         )
     whole = find_benchmark(str(path), Path()).sets[0]
     return [Source(whole.name, whole, None, None)]

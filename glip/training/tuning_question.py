@@ -7,7 +7,6 @@ moved is still the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from glip.errors import InputError
-from glip.files import whole_file
 from glip.training.tuning_data import Source, few_shot_list
 
 if TYPE_CHECKING:
     from glip.training.finetune import FinetuneJob
     from glip.weights.folder import ModelFolder
-
-RUN_FILE = "run.json"
-_SHOWN = 60  # characters of a value in a message
 
 
 def question_of(job: FinetuneJob, folder: ModelFolder) -> dict[str, Any]:
@@ -45,56 +40,6 @@ def question_of(job: FinetuneJob, folder: ModelFolder) -> dict[str, Any]:
         "precision": job.precision,
         "scenes": job.scenes,
     }
-
-
-def settle(out: Path, question: Mapping[str, Any]) -> None:
-    """Writes down what this folder's run is, or refuses to go on with another.
-
-    Raises:
-        InputError: the folder holds a run of another question.
-        JobFailed: nothing can be written.
-    """
-    path = out / RUN_FILE
-    now = msgspec.json.decode(msgspec.json.encode(question))
-    if path.is_file():
-        differing = _differences(_read(path), now)
-        if differing:
-            raise InputError(
-                f"{out} holds a run with another {' and '.join(differing)}. Choose another --out, or give the same "
-                f"settings to go on."
-            )
-        return
-    with whole_file(path) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(question)))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.MsgspecError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}), so nobody can say which run {path.parent} holds. Choose another --out, "
-            f"or delete the folder."
-        ) from error
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """'seed (3 there, 30 now)' for each value that differs, those inside of the recipe by their own names."""
-    found = []
-    for key, value in now.items():
-        there = before.get(key)
-        if there == value:
-            continue
-        if isinstance(there, Mapping) and isinstance(value, Mapping):
-            found += _differences(there, value)
-        else:
-            found.append(f"{key} ({_shown(there)} there, {_shown(value)} now)")
-    return found
-
-
-def _shown(value: Any) -> str:
-    text = str(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _content(source: Source, shots: Any, seed: int) -> str:

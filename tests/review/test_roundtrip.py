@@ -13,11 +13,11 @@ from PIL import Image
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, load_coco, save_coco
 from glip.errors import InputError
-from glip.evaluation.folders import find_json
+from glip.evaluation.folders import CORRECTED_FILE, find_json
 from glip.labeling.selection import ExportSettings
 from glip.review import documents, merging
 from glip.review import push as push_module
-from glip.review.pull import CHART_FILE, CORRECTED_FILE, PICTURES_LINK, PullSummary, pull
+from glip.review.pull import CHART_FILE, PICTURES_LINK, PullSummary, pull
 from glip.review.push import PushSummary, push
 from glip.review.source import open_source
 from glip.review.views import save_views

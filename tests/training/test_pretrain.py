@@ -79,7 +79,7 @@ def test_a_run_goes_on_and_another_one_is_refused_by_its_field(tmp_path: Path) -
     again = pretrain(job)  # nothing is left to do
     assert first is not None and again is not None
     assert first.sha256 == again.sha256
-    with pytest.raises(InputError, match=r"another preset.fit.rates.base \(0.001 instead of 0.5\)"):
+    with pytest.raises(InputError, match=r"another fit.rates.base \(0.001 there, 0.5 now\)"):
         pretrain(replace(job, preset=nano(**{"fit.rates.base": 0.5})))
 
 
