@@ -138,7 +138,7 @@ class Detector:
     def look(self, batch: ImageBatch) -> list[Tensor]:
         """The pyramid maps of a batch, (B, C, h, w) each: all that is seen of its pictures, whatever is asked."""
         with self._autocast():
-            return self._model.encode_image(batch.pixels.to(self.device))
+            return self._model.encode_image(batch.pixels_on(self.device))
 
     @torch.inference_mode()
     def detect_in(

@@ -200,10 +200,10 @@ class Mirrored:
 
     def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:
         """See `Detector.detect`."""
-        pixels = batch.pixels.clone()
-        for picture, (height, width) in zip(pixels, batch.sizes_hw, strict=True):
-            picture[:, :height, :width] = picture[:, :height, :width].flip(-1)
-        found = self._detector.detect(replace(batch, pixels=pixels), prompts, selection)
+        rgb = batch.rgb.clone()
+        for picture, (height, width) in zip(rgb, batch.sizes_hw, strict=True):
+            picture[:height, :width] = picture[:height, :width].flip(1)
+        found = self._detector.detect(replace(batch, rgb=rgb), prompts, selection)
         return [
             replace(detections, boxes=_mirror(detections.boxes, size[1], scale[0]))
             for detections, size, scale in zip(found, batch.original_sizes_hw, batch.scales, strict=True)

@@ -48,21 +48,29 @@ def fitted_hw(size_hw: tuple[int, int], short_side: int, limit: int) -> tuple[in
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """One picture as the model takes it.
+    """One picture at the size that the model looks at.
 
     Attributes:
-        pixels: (3, h, w) float32, BGR, normalised.
+        rgb: (h, w, 3) uint8. It stays so until the model's device has it: a quarter of the memory, and of the way.
         size_hw: of the original picture.
-        resized_hw: h and w.
     """
 
-    pixels: Tensor
+    rgb: Tensor
     size_hw: tuple[int, int]
-    resized_hw: tuple[int, int]
+
+    @property
+    def resized_hw(self) -> tuple[int, int]:
+        """h and w."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+    @property
+    def pixels(self) -> Tensor:
+        """(3, h, w) float32, BGR, normalised."""
+        return _normalised(self.rgb[None])[0]
 
 
 def prepare(image: Image.Image, imgsz: int = 800, size_hw: tuple[int, int] | None = None) -> PreparedImage:
-    """Resizes an RGB picture and normalises it as published.
+    """Resizes an RGB picture as published.
 
     Args:
         image: RGB, of any size.
@@ -74,14 +82,18 @@ def prepare(image: Image.Image, imgsz: int = 800, size_hw: tuple[int, int] | Non
     height, width = resized_hw(size_hw, imgsz)
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return PreparedImage(normalised(image), size_hw, (height, width))
+    return PreparedImage(as_it_is(image), size_hw)
 
 
-def normalised(image: Image.Image) -> Tensor:
-    """An RGB picture as it is, in the numbers the model reads: (3, h, w) float32, BGR."""
-    rgb = torch.from_numpy(np.array(image))
-    bgr = rgb.flip(-1).permute(2, 0, 1).contiguous().to(torch.float32)
-    return bgr.sub_(torch.tensor(_MEAN_BGR)[:, None, None]).div_(torch.tensor(_STD_BGR)[:, None, None])
+def as_it_is(image: Image.Image) -> Tensor:
+    """The numbers of an RGB picture, (h, w, 3) uint8."""
+    return torch.from_numpy(np.array(image))
+
+
+def _normalised(rgb: Tensor) -> Tensor:
+    """(B, h, w, 3) uint8 to (B, 3, h, w) float32, BGR, in the numbers that the model reads."""
+    mean, std = (rgb.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (_MEAN_BGR, _STD_BGR))
+    return rgb.flip(-1).permute(0, 3, 1, 2).contiguous().to(torch.float32).sub_(mean).div_(std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +101,31 @@ class ImageBatch:
     """Pictures in one tensor.
 
     Attributes:
-        pixels: (B, 3, H, W) float32, BGR, normalised; zeros to the right of and below each picture.
-        sizes_hw: (B) height and width of each resized picture inside `pixels`.
+        rgb: (B, H, W, 3) uint8, each picture in the upper left corner.
+        sizes_hw: (B) height and width of each resized picture inside `rgb`.
         scales: (B) by which x and y of the resized picture must be multiplied to get those of the original.
         original_sizes_hw: (B) height and width of each original picture.
     """
 
-    pixels: Tensor
+    rgb: Tensor
     sizes_hw: list[tuple[int, int]]
     scales: list[tuple[float, float]]
     original_sizes_hw: list[tuple[int, int]]
+
+    @property
+    def pixels(self) -> Tensor:
+        """See `pixels_on`."""
+        return self.pixels_on(self.rgb.device)
+
+    def pixels_on(self, device: torch.device) -> Tensor:
+        """What the model reads: (B, 3, H, W) float32, BGR, normalised there; zeros beyond each picture."""
+        # From pinned memory the copy runs while this process goes on.
+        rgb = self.rgb.pin_memory() if device.type == "cuda" else self.rgb
+        pixels = _normalised(rgb.to(device, non_blocking=True))
+        for picture, (height, width) in zip(pixels, self.sizes_hw, strict=True):
+            picture[:, height:] = 0
+            picture[:, :, width:] = 0
+        return pixels
 
 
 def padded_hw(resized_hw: tuple[int, int]) -> tuple[int, int]:
@@ -111,12 +138,12 @@ def padded_hw(resized_hw: tuple[int, int]) -> tuple[int, int]:
 
 
 def collate(prepared: Sequence[PreparedImage]) -> ImageBatch:
-    """A batch, padded with zeros at the right and the bottom; at least one picture."""
+    """A batch, padded at the right and the bottom; at least one picture."""
     sizes = [image.resized_hw for image in prepared]
     height, width = padded_hw((max(height for height, _ in sizes), max(width for _, width in sizes)))
-    pixels = torch.zeros(len(prepared), 3, height, width)
-    for image, target in zip(prepared, pixels, strict=True):
-        target[:, : image.resized_hw[0], : image.resized_hw[1]] = image.pixels
+    rgb = torch.zeros(len(prepared), height, width, 3, dtype=torch.uint8)
+    for image, target in zip(prepared, rgb, strict=True):
+        target[: image.resized_hw[0], : image.resized_hw[1]] = image.rgb
     originals = [image.size_hw for image in prepared]
     scales = [(original[1] / size[1], original[0] / size[0]) for original, size in zip(originals, sizes, strict=True)]
-    return ImageBatch(pixels, sizes, scales, originals)
+    return ImageBatch(rgb, sizes, scales, originals)

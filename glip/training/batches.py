@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from glip.data.examples import Example, ExampleStream
 from glip.images import PreparedImage, collate
-from glip.images.batch import normalised
+from glip.images.batch import as_it_is
 from glip.prompts import tokenize_boxes
 from glip.training.losses import Targets
 
@@ -55,12 +55,7 @@ def make_batch(examples: Sequence[Example], tokenizer: Tokenizer) -> TrainingBat
 
     A box that no token within reach spells is left out, and so is one that lies outside of its picture.
     """
-    pictures = [
-        PreparedImage(
-            normalised(example.image), (example.image.height,) * 2, (example.image.height, example.image.width)
-        )
-        for example in examples
-    ]
+    pictures = [PreparedImage(as_it_is(one.image), (one.image.height, one.image.width)) for one in examples]
     texts = [tokenize_boxes(example.caption, example.spans, tokenizer) for example in examples]
     longest = max(len(text.input_ids) for text in texts)
     input_ids = torch.full((len(texts), longest), PAD)

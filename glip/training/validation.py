@@ -109,7 +109,7 @@ class Scorer:
             maps = detector.look(batch)
             if self._store is not None:
                 self._store.put(key, maps)
-                batch = replace(batch, pixels=torch.empty(0))
+                batch = replace(batch, rgb=torch.empty(0))
                 self._prepared[path] = batch
         return detector.detect_in(maps, batch, self.prompts)[0]
 

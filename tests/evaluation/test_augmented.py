@@ -36,9 +36,9 @@ class BrightColumns(FakeDetector):
     def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:
         found = []
         for pixels, (height, width), scale in zip(batch.pixels, batch.sizes_hw, batch.scales, strict=True):
-            columns = pixels[0, :height, :width].amax(0).nonzero()[:, 0]
+            columns = (pixels[0, :height, :width].amax(0) > 0).nonzero()[:, 0]
             self.seen.append((int(columns[0]), int(columns[-1])))
-            rows = pixels[0, :height, :width].amax(1).nonzero()[:, 0]
+            rows = (pixels[0, :height, :width].amax(1) > 0).nonzero()[:, 0]
             corners = np.array([columns[0], rows[0], columns[-1], rows[-1]], float) * np.array([*scale, *scale])
             corners[2:] += 1
             box = corners[None].astype(np.float32)
@@ -50,9 +50,9 @@ class BrightColumns(FakeDetector):
 def test_boxes_of_a_mirrored_picture_come_back_to_where_they_are(scale: float) -> None:
     pictures = []
     for width, first, last in ((40, 3, 9), (56, 30, 55)):
-        pixels = torch.zeros(3, 30, width)
-        pixels[:, 5:20, first : last + 1] = 1
-        pictures.append(PreparedImage(pixels, (round(30 * scale), round(width * scale)), (30, width)))
+        rgb = torch.zeros(30, width, 3, dtype=torch.uint8)
+        rgb[5:20, first : last + 1] = 255
+        pictures.append(PreparedImage(rgb, (round(30 * scale), round(width * scale))))
     batch = collate(pictures)
     plain, mirrored = BrightColumns(), BrightColumns()
     expected = plain.detect(batch, [PROMPT], PUBLISHED)

@@ -142,14 +142,18 @@ def test_sizes_are_padded_to_multiples_of_32(size: tuple[int, int], padded: tupl
 
 def test_a_batch_holds_each_picture_in_its_corner() -> None:
     pictures = [
-        PreparedImage(torch.full((3, 40, 64), 1.0), (80, 256), (40, 64)),
-        PreparedImage(torch.full((3, 30, 70), 2.0), (15, 35), (30, 70)),
+        PreparedImage(torch.randint(256, (40, 64, 3), dtype=torch.uint8), (80, 256)),
+        PreparedImage(torch.randint(256, (30, 70, 3), dtype=torch.uint8), (15, 35)),
     ]
     batch = collate(pictures)
-    assert batch.pixels.shape == (2, 3, 64, 96)
-    assert batch.pixels[0, :, :40, :64].eq(1).all()
-    assert batch.pixels[1, :, :30, :70].eq(2).all()
-    assert batch.pixels.sum() == 3 * (40 * 64 + 2 * 30 * 70)
+    pixels = batch.pixels_on(torch.device("cpu"))
+    assert batch.rgb.shape == (2, 64, 96, 3)
+    assert pixels.shape == (2, 3, 64, 96)
+    assert torch.equal(pixels[0, :, :40, :64], pictures[0].pixels)
+    assert torch.equal(pixels[1, :, :30, :70], pictures[1].pixels)
+    inside = torch.zeros(2, 64, 96, dtype=torch.bool)
+    inside[0, :40, :64] = inside[1, :30, :70] = True
+    assert not pixels.movedim(1, -1)[~inside].any()
     assert batch.sizes_hw == [(40, 64), (30, 70)]
     assert batch.original_sizes_hw == [(80, 256), (15, 35)]
     assert batch.scales == [(4.0, 2.0), (0.5, 0.5)]
