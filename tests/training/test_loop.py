@@ -208,7 +208,9 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         processes=Processes(cpu=True),
     )
     theirs = rows(tmp_path / "two")
-    assert [row["loss"] for row in theirs] == pytest.approx([row["loss"] for row in fitted.rows], rel=1e-4)
+    # Adam multiplies rounding: changing every weight by 1e-7 of itself moves the third loss by up to 9e-5.
+    for step, limit in enumerate((1e-5, 1e-4, 1e-3)):
+        assert theirs[step]["loss"] == pytest.approx(fitted.rows[step]["loss"], rel=limit)
     # Adam makes a whole step even of a gradient that is nothing but rounding, so single weights may part.
     weights = torch.load(tmp_path / "weights.pt", weights_only=True)
     before = dict(tiny_model().named_parameters())
