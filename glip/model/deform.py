@@ -96,7 +96,8 @@ def deform_convs(
     shifts = _joined([_by_place(reread(o, size)) for o, size in zip(offsets, outputs_hw, strict=True)])
     shares = _joined([_by_place(reread(m, size)) for m, size in zip(masks, outputs_hw, strict=True)])
     index, share = _bilinear_neighbours(at_least_float32(shifts), at_least_float32(shares), taps)
-    out = _gather(index, share, cells.values, weight.permute(0, 2, 3, 1).flatten(1), bias)
+    flat = weight.permute(0, 2, 3, 1).flatten(1).to(cells.values.dtype)
+    out = _gather(index, share, cells.values, flat, bias)
     parts = out.split([cells.batch * height * width for height, width in outputs_hw])
     return [part.view(cells.batch, *size, -1).permute(0, 3, 1, 2) for part, size in zip(parts, outputs_hw, strict=True)]
 
@@ -162,7 +163,7 @@ class _Taps(NamedTuple):
     """Where the taps of every output place lie before they are shifted, and in which map: (P, 1) each.
 
     Attributes:
-        top, left: row and column of the first tap.
+        top, left: row and column of the first tap. All are int32: so are the numbers of the cells then.
         height, width: of the map that is sampled.
         first: number of the cell that this picture's map begins with.
         down, right: (9,) steps from the first tap to each.
@@ -177,7 +178,7 @@ class _Taps(NamedTuple):
     right: Tensor
 
 
-@lru_cache(maxsize=16)  # three convolutions a block, for a few sizes of pictures; 20 bytes a place
+@lru_cache(maxsize=64)  # at most eight for each size of pictures; 20 bytes a place
 @torch.inference_mode(False)  # made while predicting, it may be needed in training
 def _taps(
     batch: int, sizes_hw: tuple[SizeHW, ...], sampled: tuple[int, ...], stride: int, device: torch.device
@@ -193,9 +194,9 @@ def _taps(
         size = torch.tensor([height, width]).expand(batch, out_h, out_w, 2).unbind(-1)
         where = (row * stride - 1, column * stride - 1, *size, firsts[number] + picture * (height * width))
         places.append(torch.stack(where).flatten(1))
-    top, left, height_of, width_of, first = (row[:, None].to(device) for row in torch.cat(places, dim=1))
-    step = torch.arange(3, device=device)
-    return _Taps(top, left, height_of, width_of, first.int(), step.repeat_interleave(3), step.repeat(3))
+    top, left, height_of, width_of, first = torch.cat(places, dim=1).int().to(device)[:, :, None]
+    step = torch.arange(3, dtype=torch.int32, device=device)
+    return _Taps(top, left, height_of, width_of, first, step.repeat_interleave(3), step.repeat(3))
 
 
 def _bilinear_neighbours(shifts: Tensor, weights: Tensor, taps: _Taps) -> tuple[Tensor, Tensor]:

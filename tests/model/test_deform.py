@@ -166,6 +166,15 @@ def test_small_neighbours_go_together_up_to_one_product() -> None:
     assert list(groups([x[:, :8] for x in maps])) == [range(5)]
 
 
+def test_cells_are_numbered_in_half_the_bytes() -> None:
+    x, offset, mask, *_ = make((3, 5), 1)
+    taps = deform._taps(2, ((3, 5),), (0,), 1, x.device)
+    index, share = deform._bilinear_neighbours(deform._by_place(offset), deform._by_place(mask), taps)
+    assert index.dtype == torch.int32
+    assert index.shape == share.shape == (2 * 3 * 5 * 9, 4)
+    assert index.min() >= 0 and index[: 15 * 9].max() < 15 <= index[15 * 9 :].min() and index.max() < 30
+
+
 def test_what_is_made_while_predicting_serves_training() -> None:
     x, offset, mask, weight, bias = make((3, 5), 1)
     deform._taps.cache_clear()
