@@ -2,11 +2,15 @@
 
 Compares what is done here with the published order of operations, which pads every text to 256 tokens, projects every
 place and, where a class list needs several captions, runs the whole network for each of them.
+
+With `--least` large products are timed on this machine, and the operations divided by their speed: no exact form can
+take less time here, whatever else becomes free.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 
 import torch
@@ -18,12 +22,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from glip.images import padded_hw
 from glip.model.forms import use_plain_forms
 from glip.model.glip import GLIP, build_glip
+from glip.model.products import linear
 from glip.prompts import MAX_TOKENS
 from glip.weights.zoo import ARCHITECTURES
 
 # Class names, captions they need, tokens of each; LVIS's are the mean of its chunks of 40 names.
 LISTS = ((2, 1, 6), (80, 1, 177), (1203, 31, 103))
 TERA = 1e12
+# Rows and channels of products like the largest ones: places, and the taps of a deformable convolution.
+PRODUCTS = ((4096, 2304, 256), (4096, 1024, 1024), (16_800, 256, 256))
 
 
 def deform_conv_operations(
@@ -59,13 +66,29 @@ def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: i
     return counted
 
 
+def product_speed(dtype: torch.dtype) -> float:
+    """Operations a second in the fastest of some products, on all threads."""
+    best = 0.0
+    for rows, inputs, outputs in PRODUCTS:
+        x, weight = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
+        with torch.inference_mode():
+            for _ in range(20):
+                started = time.perf_counter()
+                linear(x, weight, None)
+                best = max(best, 2 * rows * inputs * outputs / (time.perf_counter() - started))
+    return best
+
+
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("architectures", nargs="*", default=["glip-t", "glip-l"])
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--least", action="store_true", help="time products, and print the least seconds a picture")
     words = parser.parse_args()
-    table = Table("", "names", "captions", "tokens", "picture", "text", "head", "here", "published order", "ratio")
+    speeds = [product_speed(dtype) for dtype in (torch.float32, torch.bfloat16)] if words.least else []
+    titles = ("names", "captions", "tokens", "picture", "text", "head", "here", "published order", "ratio")
+    table = Table("", *titles, *(("least s, fp32", "least s, bf16") if speeds else ()))
     fake = FakeTensorMode()  # shapes without numbers; one for all, because masks are kept
     for architecture in words.architectures:
         with fake:
@@ -77,9 +100,13 @@ def main() -> None:
             total, other = sum(here.values()), sum(published.values())
             parts = (f"{value / TERA:.2f}" for value in here.values())
             row = (architecture, str(names), str(captions), str(tokens), *parts)
-            table.add_row(*row, f"{total / TERA:.2f}", f"{other / TERA:.2f}", f"{other / total:.2f}")
+            least = (f"{total / speed:.2f}" for speed in speeds)
+            table.add_row(*row, f"{total / TERA:.2f}", f"{other / TERA:.2f}", f"{other / total:.2f}", *least)
     Console(width=140).print(table)
     print("10^12 operations a picture")
+    if speeds:
+        shown = " and ".join(f"{speed / TERA:.2f}" for speed in speeds)
+        print(f"Products of {torch.get_num_threads()} threads: {shown} * 10^12 operations a second in fp32 and bf16.")
 
 
 if __name__ == "__main__":
