@@ -80,13 +80,13 @@ def truth_of(scene: Scene) -> NDArray[np.float32]:
     return boxes
 
 
-def tally(detector: Detector, maker: SceneMaker, setting: Setting, count: int) -> Tally:
+def tally(detector: Detector, maker: SceneMaker, setting: Setting, count: int, native: bool) -> Tally:
     result = Tally([], {0.5: [], 0.75: []}, [])
     for index in range(count):
         scene = maker.scene(index, size_of(setting, index))
         asked = maker.names(index, scene, (NAMES, NAMES))
         prompt = Prompt.from_names([item.name for item in asked])
-        found = detector.predict(scene.image, prompt, 0.05, min(scene.image.size))[0]
+        found = detector.predict(scene.image, prompt, 0.05, min(scene.image.size) if native else None)[0]
         add(result, found, [item.objects for item in asked], truth_of(scene))
     return result
 
@@ -129,7 +129,9 @@ def at_threshold(result: Tally, threshold: float) -> tuple[float, float, float]:
     return right.sum() / max(shown.sum(), 1), right.sum() / max(result.truth, 1), absent
 
 
-def forced_choice(detector: Detector, pool: SpritePool, unseen: bool, attribute: str, count: int) -> tuple[int, int]:
+def forced_choice(
+    detector: Detector, pool: SpritePool, unseen: bool, attribute: str, count: int, native: bool
+) -> tuple[int, int]:
     """How often the best-scored name at a shape is the right one of ten colours, or of twelve kinds."""
     setting = Setting("choice", "unseen pairs", 1.0, 160, 160)
     maker = maker_of(pool, setting)
@@ -145,7 +147,7 @@ def forced_choice(detector: Detector, pool: SpritePool, unseen: bool, attribute:
             choices = COLOURS if attribute == "colour" else KINDS
             own = thing.colour if attribute == "colour" else thing.noun
             names = [f"{c} {thing.noun}" if attribute == "colour" else f"{thing.colour} {c}" for c in choices]
-            found = detector.predict(scene.image, Prompt.from_names(names), 0.0, 160)[0]
+            found = detector.predict(scene.image, Prompt.from_names(names), 0.0, 160 if native else None)[0]
             near = box_iou(box[None], found.boxes)[0] >= 0.5
             if near.any():
                 right += choices[found.labels[near][np.argmax(found.scores[near])]] == own
@@ -164,6 +166,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, nargs=2, default=usual.objects, help="fewest and most in a scene")
     parser.add_argument("--scale", type=float, nargs=2, default=usual.scale, help="their sizes, of the scene's side")
     parser.add_argument("--at", type=float, nargs="+", default=[0.3, 0.4, 0.5, 0.6], help="thresholds of the score")
+    parser.add_argument("--native", action="store_true", help="at the size of each scene, not the model's own")
     parser.add_argument("--sprites", type=Path)
     options = parser.parse_args()
     detector = load_detector(options.model)
@@ -173,7 +176,7 @@ def main() -> None:
     table = Table("scenes", "AP50", "AP75", *(f"P/R/absent at {t}" for t in options.at), "s/scene", box=None)
     for setting in SETTINGS[: options.only]:
         started = time.perf_counter()
-        result = tally(detector, maker_of(pool, setting, look), setting, options.scenes)
+        result = tally(detector, maker_of(pool, setting, look), setting, options.scenes, options.native)
         seconds = (time.perf_counter() - started) / options.scenes
         cells = ["{:.2f} / {:.2f} / {:.2f}".format(*at_threshold(result, t)) for t in options.at]
         scores = [f"{100 * average_precision(result, least):.1f}" for least in (0.5, 0.75)]
@@ -182,7 +185,7 @@ def main() -> None:
     console.print(table)
     for attribute in ("colour", "kind"):
         for unseen in (False, True):
-            right, asked = forced_choice(detector, pool, unseen, attribute, options.choices)
+            right, asked = forced_choice(detector, pool, unseen, attribute, options.choices, options.native)
             pairs = "never shown" if unseen else "trained"
             console.print(f"forced choice of the {attribute} at a shape, pairs {pairs}: {right}/{asked}")
 

@@ -111,6 +111,9 @@ def convert(
         float | None,
         typer.Option("--conf", help="Score from which the model's boxes are shown."),
     ] = None,
+    imgsz: Annotated[
+        int | None, typer.Option("--imgsz", help="Short side in pixels that the model looks at pictures with.")
+    ] = None,
     overwrite: OverwriteOption = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
@@ -128,6 +131,7 @@ def convert(
             ema=ema,
             half=half,
             conf=conf,
+            imgsz=imgsz,
             overwrite=overwrite,
             fetching=Fetching(offline, on_download),
         )

@@ -90,7 +90,7 @@ GLIP_NANO = GLIPConfig(
     num_fusion_blocks=2,
     fusion_dim=256,
     fusion_heads=4,
-    imgsz=320,
+    imgsz=224,
 )
 
 

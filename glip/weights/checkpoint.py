@@ -140,6 +140,7 @@ def convert_checkpoint(
     ema: bool = False,
     half: bool = False,
     conf: float | None = None,
+    imgsz: int | None = None,
     overwrite: bool = False,
     fetching: Fetching | None = None,
 ) -> dict[str, Any]:
@@ -154,6 +155,7 @@ def convert_checkpoint(
         ema: take the averaged weights of a training checkpoint.
         half: store a native folder in float16: half the size, three correct digits.
         conf: score from which a native folder's boxes will be shown; None: as in the source.
+        imgsz: short side in pixels that it will look at pictures with; None: as in the source.
         overwrite: replace what is at `out`.
         fetching: how to get the vocabulary if it is not on this machine.
 
@@ -169,14 +171,21 @@ def convert_checkpoint(
         raise InputError(f"{out} cannot hold the layout {to}; give {wanted} as --out.")
     if half and to != "native":
         raise InputError(f"--half is for model folders; the layout {to} is written in float32. Leave one of them out.")
-    if conf is not None and to != "native":
-        raise InputError(f"--conf is for model folders; the layout {to} has no place for it. Leave one of them out.")
+    for option, value in (("--conf", conf), ("--imgsz", imgsz)):
+        if value is not None and to != "native":
+            raise InputError(
+                f"{option} is for model folders; the layout {to} has no place for it. Leave one of them out."
+            )
     if conf is not None and not 0 <= conf <= 1:
         raise InputError(f"--conf is {conf}; a score lies between 0 and 1.")
+    if imgsz is not None and not 32 <= imgsz <= 4096:
+        raise InputError(f"--imgsz is {imgsz}; a short side has from 32 to 4096 pixels.")
     check_target(out, overwrite=overwrite)
     conversion, notes = read_checkpoint(source, ema=ema)
     if conf is not None:
         conversion = replace(conversion, config=replace(conversion.config, conf=conf))
+    if imgsz is not None:
+        conversion = replace(conversion, config=replace(conversion.config, imgsz=imgsz))
     made: tuple[str, ...] = ()
     if to == "native":
         beside = source if source.is_dir() else source.resolve().parent

@@ -193,10 +193,10 @@ def find(name: str) -> Checkpoint:
 
 
 def architecture_name(config: GLIPConfig) -> str:
-    """The known architecture that a config is, whatever its vocabulary and its threshold, or "custom"."""
+    """The known architecture that a config is, whatever its vocabulary, threshold and size of pictures, or "custom"."""
     words = config.text.vocab_size
     known = {
-        name: replace(row, text=replace(row.text, vocab_size=words), conf=config.conf)
+        name: replace(row, text=replace(row.text, vocab_size=words), conf=config.conf, imgsz=config.imgsz)
         for name, row in ARCHITECTURES.items()
     }
     return next((name for name, row in known.items() if row == config), "custom")

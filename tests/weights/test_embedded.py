@@ -53,18 +53,23 @@ def test_half_precision_keeps_three_digits(tiny: Conversion, tmp_path: Path) -> 
         convert_checkpoint(whole.path, tmp_path / "other.pth", to="microsoft", half=True)
 
 
-def test_a_threshold_of_its_own_travels_with_the_folder(tiny: Conversion, tmp_path: Path) -> None:
+def test_a_threshold_and_a_size_of_its_own_travel_with_the_folder(tiny: Conversion, tmp_path: Path) -> None:
     from glip.weights.folder import save_model_folder
     from glip.weights.tokenizer import letter_vocabulary
 
     before = save_model_folder(tmp_path / "a", tiny.config, tiny.state, letter_vocabulary(), origin={})
     convert_checkpoint(before.path, tmp_path / "b", conf=0.55)
     assert open_model(tmp_path / "b").config == replace(before.config, conf=0.55)
-    assert architecture_name(replace(GLIP_NANO, conf=0.55)) == "nano"
-    with pytest.raises(InputError, match="--conf is for model folders"):
-        convert_checkpoint(before.path, tmp_path / "other.pth", to="microsoft", conf=0.5)
+    convert_checkpoint(tmp_path / "b", tmp_path / "c", imgsz=96)
+    assert open_model(tmp_path / "c").config == replace(before.config, conf=0.55, imgsz=96)
+    assert architecture_name(replace(GLIP_NANO, conf=0.55, imgsz=96)) == "nano"
+    for told in ({"conf": 0.5}, {"imgsz": 96}):
+        with pytest.raises(InputError, match=f"^--{next(iter(told))} is for model folders"):
+            convert_checkpoint(before.path, tmp_path / "other.pth", to="microsoft", **told)
     with pytest.raises(InputError, match=r"--conf is 1\.5; a score lies between 0 and 1"):
-        convert_checkpoint(before.path, tmp_path / "c", conf=1.5)
+        convert_checkpoint(before.path, tmp_path / "d", conf=1.5)
+    with pytest.raises(InputError, match="--imgsz is 20; a short side has from 32 to 4096 pixels"):
+        convert_checkpoint(before.path, tmp_path / "d", imgsz=20)
 
 
 def test_a_slip_of_its_name_is_helped() -> None:
