@@ -12,8 +12,6 @@ from torch import Tensor
 NUMBERS_AT_ONCE = 2**20  # logits in one tile: 4 MiB of float32
 # Farther apart than this, the smallest exponential would lose digits beside the largest (float32 ends at e**-87).
 WIDEST_RANGE = 80.0
-# Exponentials are taken relative to the largest logit of the first tile; of so much larger ones the sum stays finite.
-MOST_ABOVE = 60.0
 
 
 def attend_in_tiles(
@@ -45,22 +43,20 @@ def attend_in_tiles(
     gathered = places.new_zeros(columns, places.shape[1])
     total = places.new_zeros(columns)
     shown = None if mask is None else mask.repeat(num_heads).to(places.dtype)
-    reference, taken, highest, lowest = 0.0, 0.0, -torch.inf, torch.inf
+    highest, lowest = -torch.inf, torch.inf
     at_once = max(256, NUMBERS_AT_ONCE // columns)
     for start in range(0, len(places), at_once):
         some = places[start : start + at_once]
         rows = some.to(precision)
         logits = torch.addmm(logit_bias, rows, to_logits).to(places.dtype)
-        least, most = (float(value) + taken for value in torch.aminmax(logits))
-        lowest, highest = min(lowest, least), max(highest, most)
-        reference = reference if start else most
-        near = highest - lowest <= WIDEST_RANGE and highest - reference <= MOST_ABOVE
-        if not (near and max(abs(lowest), abs(highest)) < limit):
+        least, most = (float(value) for value in torch.aminmax(logits))
+        lowest, before, highest = min(lowest, least), highest, max(highest, most)
+        if not (highest - lowest <= WIDEST_RANGE and max(abs(lowest), abs(highest)) < limit):
             return None
-        raised = (logits if taken else logits.sub_(reference)).exp_()
-        if not start and precision == places.dtype:
-            # In the bias it costs no pass over the other tiles. Half precision would round it there.
-            logit_bias, taken = logit_bias - reference, reference
+        if start and highest > before:
+            shrink = float(torch.tensor(before - highest, dtype=places.dtype).exp())
+            gathered, total = gathered.mul_(shrink), total.mul_(shrink)
+        raised = logits.sub_(highest).exp_()
         total += raised.sum(0)
         gathered += raised.to(precision).t() @ rows
         if shown is not None:
