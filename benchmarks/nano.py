@@ -63,8 +63,8 @@ class Tally:
     scenes: int = 0
 
 
-def maker_of(pool: SpritePool, setting: Setting, look: Look | None = None) -> SceneMaker:
-    return SceneMaker(pool, cast_of(setting.split, pool.trained, pool.held_out, setting.shapes), SEED, look)
+def maker_of(pool: SpritePool, setting: Setting, look: Look | None = None, seed: int = SEED) -> SceneMaker:
+    return SceneMaker(pool, cast_of(setting.split, pool.trained, pool.held_out, setting.shapes), seed, look)
 
 
 def size_of(setting: Setting, index: int) -> tuple[int, int]:
@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, nargs=2, default=usual.scale, help="their sizes, of the scene's side")
     parser.add_argument("--at", type=float, nargs="+", default=[0.3, 0.4, 0.5, 0.6], help="thresholds of the score")
     parser.add_argument("--native", action="store_true", help="at the size of each scene, not the model's own")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the scenes")
     parser.add_argument("--sprites", type=Path)
     options = parser.parse_args()
     detector = load_detector(options.model)
@@ -176,7 +177,7 @@ def main() -> None:
     table = Table("scenes", "AP50", "AP75", *(f"P/R/absent at {t}" for t in options.at), "s/scene", box=None)
     for setting in SETTINGS[: options.only]:
         started = time.perf_counter()
-        result = tally(detector, maker_of(pool, setting, look), setting, options.scenes, options.native)
+        result = tally(detector, maker_of(pool, setting, look, options.seed), setting, options.scenes, options.native)
         seconds = (time.perf_counter() - started) / options.scenes
         cells = ["{:.2f} / {:.2f} / {:.2f}".format(*at_threshold(result, t)) for t in options.at]
         scores = [f"{100 * average_precision(result, least):.1f}" for least in (0.5, 0.75)]
