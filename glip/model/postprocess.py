@@ -63,7 +63,7 @@ def select(
     picture, found = _candidates(outputs, scores, sizes_hw, selection)
     if selection.nms_iou is not None:
         # A phrase of one picture is another class than the same phrase of the next: all pictures go through at once.
-        keep = _survivors(found, found.labels + picture * scores.shape[2], selection.nms_iou)
+        keep = survivors(found, found.labels + picture * scores.shape[2], selection.nms_iou)
         picture, found = picture[keep], Found(*(values[keep] for values in found))
     order = picture.argsort(stable=True)
     counts = picture.bincount(minlength=len(sizes_hw)).tolist()
@@ -93,10 +93,10 @@ def merge(parts: list[Found], label_offsets: list[int] | None = None) -> Found:
     return Found(boxes[order], scores[order], labels[order])
 
 
-def suppress(found: Found, iou_threshold: float) -> Found:
-    """Non-maximum suppression inside each phrase, with the original's widths (x2 - x1 + 1)."""
-    keep = _survivors(found, found.labels, iou_threshold)
-    return Found(*(values[keep] for values in found))
+def survivors(found: Found, classes: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of what stays if overlapping boxes of one class compete, with the original's widths (x2 - x1 + 1)."""
+    ends = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return class_wise_nms(found.boxes + ends, found.scores, classes, iou_threshold)
 
 
 def limit(found: Found, count: int | None) -> Found:
@@ -110,11 +110,6 @@ def limit(found: Found, count: int | None) -> Found:
 def without_limits(selection: Selection) -> Selection:
     """The selection for one chunk of several: everything it finds goes into the merge, which then limits once."""
     return selection if selection.limit_per_chunk else replace(selection, max_detections=None)
-
-
-def _survivors(found: Found, classes: Tensor, iou_threshold: float) -> Tensor:
-    ends = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
-    return class_wise_nms(found.boxes + ends, found.scores, classes, iou_threshold)
 
 
 def _candidates(

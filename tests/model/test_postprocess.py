@@ -14,7 +14,7 @@ from torch import Tensor
 from glip.boxes import box_iou
 from glip.model.anchors import decode, make_anchors
 from glip.model.glip import RawOutputs
-from glip.model.postprocess import Aggregate, Found, Selection, limit, merge, phrase_scores, select, suppress
+from glip.model.postprocess import Aggregate, Found, Selection, limit, merge, phrase_scores, select, survivors
 
 CPU = torch.device("cpu")
 SETTINGS = ["mean", "max", "power", "lvis", "nms03", "top50", "low_threshold"]
@@ -120,9 +120,9 @@ def test_suppression_counts_both_ends_and_stays_inside_a_phrase() -> None:
     # 10 x 10 and 10 x 6 pixels with both ends counted: overlap exactly 0.6, which is not above 0.6.
     boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 5.0], [0.0, 0.0, 9.0, 6.0], [0.0, 0.0, 9.0, 9.0]])
     found = Found(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([0, 0, 0, 1]))
-    kept = suppress(found, 0.6)
-    assert kept.scores.tolist() == pytest.approx([0.9, 0.8, 0.6])
-    assert len(suppress(found, 0.59).scores) == 2
+    kept = survivors(found, found.labels, 0.6)
+    assert found.scores[kept].tolist() == pytest.approx([0.9, 0.8, 0.6])
+    assert len(survivors(found, found.labels, 0.59)) == 2
 
 
 def test_ties_of_the_last_place_stay() -> None:
