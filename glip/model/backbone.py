@@ -76,7 +76,9 @@ class SwinBlock(nn.Module):
         batch, height, width, dim = x.shape
         plan = _window_plan(batch, height, width, self.window_size, self.shift)
         rows = x.reshape(-1, dim)
-        found = torch.cat([*self._windows_in_tiles(rows, plan.inner), *self._windows_in_tiles(rows, plan.outer)])
+        bias = self._position_bias()
+        parts = [*self._windows_in_tiles(rows, plan.inner, bias), *self._windows_in_tiles(rows, plan.outer, bias)]
+        found = torch.cat(parts)
         out = torch.empty_like(rows)
         hidden = self.mlp.fc1.out_features
         for some in _tiles(len(rows), hidden):
@@ -87,16 +89,31 @@ class SwinBlock(nn.Module):
             out[some] += mixed
         return out.view_as(x)
 
-    def _windows_in_tiles(self, rows: Tensor, windows: _Windows) -> Iterator[Tensor]:
+    def _windows_in_tiles(self, rows: Tensor, windows: _Windows, bias: Tensor) -> Iterator[Tensor]:
         """(M, D) for the cells of some windows, in parts."""
         area = self.window_size**2
-        for some in _tiles(len(windows.cells) // area, 3 * rows.shape[1] * area):
-            cells = slice(some.start * area, some.stop * area)
-            piece = self.norm1(rows.index_select(0, windows.cells[cells]))
-            if windows.padding is not None:
-                piece = piece.masked_fill(windows.padding[cells], 0.0)
-            mask = None if windows.mask is None else windows.mask[some].to(piece.dtype)
-            yield self.attn(piece.view(-1, area, piece.shape[1]), mask).flatten(0, 1)
+        for some in _tiles(len(windows.starts) - 1, 3 * rows.shape[1] * area):
+            cells = slice(windows.starts[some.start], windows.starts[some.stop])
+            projected = self.attn.qkv(self.norm1(rows.index_select(0, windows.cells[cells])))
+            places = None if windows.places is None else windows.places[cells] - some.start * area
+            if places is not None:
+                # Padding is zero after the norm, so that its projection is the bias: it need not be multiplied.
+                padded = self.attn.qkv.bias.to(projected.dtype).repeat((some.stop - some.start) * area, 1)
+                projected = padded.index_copy_(0, places, projected)
+            mask = bias if windows.mask is None else bias + windows.mask[some, None]
+            attended = self._attend_inside(projected.view(-1, area, projected.shape[1]), mask).flatten(0, 1)
+            yield self.attn.proj(attended if places is None else attended.index_select(0, places))
+
+    def _attend_inside(self, projected: Tensor, mask: Tensor) -> Tensor:
+        """Attention of windows (M, area, 3 D), mask (1 or M, heads, area, area) added to the scores: (M, area, D)."""
+        query, key, value = projected.unflatten(2, (3, self.attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype))
+        return found.transpose(1, 2).flatten(2)
+
+    def _position_bias(self) -> Tensor:
+        """(1, heads, area, area) added to the scores of every window."""
+        index = self.attn.relative_position_index
+        return self.attn.relative_position_bias_table[index].permute(2, 0, 1).contiguous()[None]
 
 
 def _tiles(count: int, numbers: int) -> Iterator[slice]:
@@ -111,13 +128,15 @@ class _Windows:
     """Some windows of a batch, one after the other.
 
     Attributes:
-        cells: (M) row of each of their cells in the batch's maps; any for padding.
-        padding: (M, 1) True where there is no cell; None if there always is.
+        cells: (M,) row of each of their cells in the batch's maps; padding is none.
+        starts: how many cells come before each window, and in all.
+        places: (M,) where each cell lies in the windows' places, window² each; None if there is no padding.
         mask: (windows, window², window²) as of `_shift_mask`; None where it would be 0.
     """
 
     cells: Tensor
-    padding: Tensor | None
+    starts: tuple[int, ...]
+    places: Tensor | None
     mask: Tensor | None
 
 
@@ -147,20 +166,21 @@ def _window_plan(batch: int, height: int, width: int, window: int, shift: int) -
     cells = number.view(batch, rows, window, columns, window).transpose(2, 3).reshape(-1, window * window)
     padded = cells < 0
     mask = _shift_mask(rows, columns, window, device).repeat(batch, 1, 1) if shift else None
-    outer = padded.any(1) if mask is None else padded.any(1) | (mask != 0).flatten(1).any(1)
-    order = torch.cat([cells[~outer].flatten(), cells[outer].flatten()])
-    back = torch.empty(batch * height * width, dtype=torch.long)
-    real = order >= 0
-    back[order[real]] = real.nonzero()[:, 0]
-    return _WindowPlan(
-        inner=_Windows(cells[~outer].flatten(), None, None),
-        outer=_Windows(
-            cells[outer].flatten().clamp(min=0),
-            padded[outer].view(-1, 1) if padded.any() else None,
-            None if mask is None else mask[outer],
-        ),
-        back=back,
-    )
+    outside = padded.any(1) if mask is None else padded.any(1) | (mask != 0).flatten(1).any(1)
+    inner, outer = _windows(cells[~outside], None), _windows(cells[outside], None if mask is None else mask[outside])
+    order = torch.cat([inner.cells, outer.cells])
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order))
+    return _WindowPlan(inner, outer, back)
+
+
+def _windows(cells: Tensor, mask: Tensor | None) -> _Windows:
+    """Of the cells (windows, window²) of each; -1 is padding."""
+    real = cells >= 0
+    counts = real.sum(1)
+    starts = (0, *counts.cumsum(0).tolist())
+    places = None if real.all() else real.flatten().nonzero()[:, 0]
+    return _Windows(cells[real], starts, places, mask)
 
 
 @lru_cache(maxsize=32)

@@ -80,10 +80,16 @@ def test_tiles_of_any_size_and_several_pictures_give_the_plain_block(
 
 def test_most_windows_need_neither_padding_nor_mask() -> None:
     plan = backbone._window_plan(2, 17, 16, 4, 2)
-    assert len(plan.inner.cells) == 2 * 9 * 16 and plan.inner.mask is None and plan.inner.padding is None
-    assert len(plan.outer.cells) == 2 * 11 * 16
+    assert len(plan.inner.cells) == 2 * 9 * 16 and plan.inner.mask is None and plan.inner.places is None
     assert plan.outer.mask is not None and len(plan.outer.mask) == 2 * 11
-    assert plan.outer.padding is not None and int(plan.outer.padding.sum()) == 2 * 3 * 16
+    assert plan.outer.places is not None and len(plan.outer.places) == len(plan.outer.cells)
+
+
+def test_padding_is_not_multiplied() -> None:
+    plan = backbone._window_plan(2, 17, 16, 4, 2)
+    cells = torch.cat([plan.inner.cells, plan.outer.cells])
+    assert torch.equal(cells.sort().values, torch.arange(2 * 17 * 16))
+    assert plan.outer.starts[-1] == len(plan.outer.cells) == 2 * (17 * 16 - 9 * 16)
 
 
 @pytest.mark.parametrize("size_hw", [(32, 32), (33, 70), (64, 31), (1, 1), (7, 200)])
