@@ -92,7 +92,8 @@ class SwinBlock(nn.Module):
     def _windows_in_tiles(self, rows: Tensor, windows: _Windows, bias: Tensor) -> Iterator[Tensor]:
         """(M, D) for the cells of some windows, in parts."""
         area = self.window_size**2
-        for some in _tiles(len(windows.starts) - 1, 3 * rows.shape[1] * area):
+        wide = 3 * rows.shape[1] * (1 if windows.places is None else 2)  # with padding they lie in memory twice
+        for some in _tiles(len(windows.starts) - 1, wide * area):
             cells = slice(windows.starts[some.start], windows.starts[some.stop])
             projected = self.attn.qkv(self.norm1(rows.index_select(0, windows.cells[cells])))
             places = None if windows.places is None else windows.places[cells] - some.start * area

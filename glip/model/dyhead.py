@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from glip.model.deform import Cells, can_gather, cells_of, deform_convs, groups, published_deform_conv
 
+NUMBERS_AT_ONCE = 2**20  # of a map that is mixed: 4 MiB in float32
 COARSER, SAME, FINER = 0, 1, 2  # which neighbour a convolution reads; published order
 
 
@@ -133,12 +134,19 @@ class DyHeadBlock(nn.Module):
         The maps are large and this is the arithmetic of few passes over memory, so no pass is made twice: the mean
         that the ReLU needs follows from those that the weights were made of.
         """
-        means = [branch.mean((2, 3), keepdim=True) for branch in branches]
+        means = [_mean(branch) for branch in branches]
         weights = [_hard_sigmoid(F.relu(self.scale_attention(mean))) / len(branches) for mean in means]
-        mixed, mean = branches[0] * weights[0], means[0] * weights[0]
-        for branch, weight, part in zip(branches[1:], weights[1:], means[1:], strict=True):
-            mixed, mean = torch.addcmul(mixed, branch, weight), torch.addcmul(mean, part, weight)
-        return self.relu(mixed, mean)
+        mean = _weighted_sum(means, weights)
+        if branches[0].device.type != "cpu" or torch.is_grad_enabled():
+            return self.relu(_weighted_sum(branches, weights), mean)
+        # To predict, some rows at a time: what lies between branches and result never leaves the cache. The result
+        # takes the first branch's place, which nothing reads again.
+        own = branches[0]
+        at_once = max(1, NUMBERS_AT_ONCE // (own.numel() // own.shape[2]))
+        for start in range(0, own.shape[2], at_once):
+            rows = slice(start, start + at_once)
+            own[:, :, rows] = self.relu(_weighted_sum([branch[:, :, rows] for branch in branches], weights), mean)
+        return own
 
     def _mix_plain(self, branches: Sequence[Tensor]) -> Tensor:
         """`_mix` in the published order of operations."""
@@ -149,6 +157,20 @@ class DyHeadBlock(nn.Module):
         ]
         mixed = torch.stack(weighted).mean(0)
         return self.relu.plain(mixed)
+
+
+def _weighted_sum(parts: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    total = parts[0] * weights[0]
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total = torch.addcmul(total, part, weight)
+    return total
+
+
+def _mean(x: Tensor) -> Tensor:
+    """(B, D, H, W) to (B, D, 1, 1)."""
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16:
+        return F.avg_pool2d(x, (x.shape[2], x.shape[3]))  # the same numbers; `mean` takes five times as long
+    return x.mean((2, 3), keepdim=True)
 
 
 def _enlarged(x: Tensor, like: Tensor) -> Tensor:

@@ -71,4 +71,5 @@ def _add_product(residual: Tensor, left: Tensor, right: Tensor, out: Tensor) -> 
     if left.dtype == residual.dtype:
         torch.addmm(residual, left, right, out=out)
     else:
-        torch.add(residual, left @ right, out=out)
+        # Two passes, because PyTorch copies numbers of another type to memory of its own before it adds them.
+        out.copy_(left @ right).add_(residual)
