@@ -19,9 +19,9 @@ from torchvision.ops import deform_conv2d
 from glip.model.precision import at_least_float32
 from glip.model.products import linear
 
-# Numbers in the columns of one product (16 MiB in float32): more leaves the cache, and what passes 32 MiB is asked of
+# Numbers in the columns of one product (24 MiB in float32): more leaves the cache, and what passes 32 MiB is asked of
 # the system each time; less starves the product.
-COLUMNS_AT_ONCE = 2**22
+COLUMNS_AT_ONCE = 6 * 2**20
 
 SizeHW = tuple[int, int]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glip.model import deform
+from glip.model import deform, dyhead
 from glip.model.deform import cells_of, deform_conv_plain, deform_convs, groups, reread
 from glip.model.dyhead import DyHeadBlock
 
@@ -164,6 +164,17 @@ def test_small_neighbours_go_together_up_to_one_product() -> None:
     maps = [torch.empty(1, 256, *size) for size in sizes]
     assert list(groups(maps)) == [range(1), range(1, 2), range(2, 5)]
     assert list(groups([x[:, :8] for x in maps])) == [range(5)]
+
+
+@pytest.mark.parametrize("numbers", [1, 2 * 16 * 7 * 3, 2**20])
+def test_branches_mixed_in_tiles_equal_the_published_order(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dyhead, "NUMBERS_AT_ONCE", numbers)
+    torch.manual_seed(0)
+    block = DyHeadBlock(16).eval().double()
+    branches = [torch.randn(2, 16, 10, 7, dtype=torch.float64) for _ in range(3)]
+    with torch.no_grad():
+        expected = block._mix_plain(branches)
+        assert torch.allclose(block._mix(branches), expected, atol=1e-12)
 
 
 def test_cells_are_numbered_in_half_the_bytes() -> None:
