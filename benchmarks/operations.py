@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from glip.images import padded_hw
+from glip.model.backbone import SwinBlock
 from glip.model.forms import use_plain_forms
 from glip.model.glip import GLIP, build_glip
 from glip.model.products import linear
@@ -42,6 +43,19 @@ def deform_conv_operations(
     return 2 * batch * height * width * outputs * inputs * rows * columns
 
 
+def padding_operations(network: GLIP, size_hw: Sequence[int]) -> int:
+    """Of the products with what pads Swin's windows, which prediction on a CPU leaves out."""
+    total, (height, width) = 0, (size_hw[0] // 4, size_hw[1] // 4)
+    for stage in network.backbone.stages:
+        for block in stage.modules():
+            if isinstance(block, SwinBlock):
+                window, dim = block.window_size, block.attn.dim
+                padding = (height + -height % window) * (width + -width % window) - height * width
+                total += 2 * padding * 4 * dim**2  # query, key, value and the projection after them
+        height, width = height // 2, width // 2
+    return total
+
+
 def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: int, plain: bool) -> dict[str, int]:
     """Multiplications and additions of one picture, by stage; the text of a prompt is not counted where it is kept."""
     use_plain_forms(network, plain)
@@ -51,11 +65,13 @@ def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: i
     ids = torch.zeros(1, length, dtype=torch.long)
     mask = torch.ones(1, length, dtype=torch.bool) if plain else None
     mapping = {torch.ops.torchvision.deform_conv2d: deform_conv_operations}
-    # The form with gradients: as many operations, and none that must look at a number, which these tensors lack.
+    # The form with gradients: none of its steps must look at a number, which these tensors lack. Only what pads Swin's
+    # windows is multiplied there and not to predict.
     with torch.enable_grad():
         with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
             maps = network.encode_image(pixels)
-        counted["picture"] = counter.get_total_flops() * (captions if plain else 1)
+        looked = counter.get_total_flops()
+        counted["picture"] = looked * captions if plain else looked - padding_operations(network, pixels.shape[2:])
         with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
             text = network.encode_text(ids, mask)
         counted["text"] = counter.get_total_flops() * captions if plain else 0

@@ -254,3 +254,19 @@ def test_long_class_lists_cost_a_third_of_the_published_operations() -> None:
             sum(operations(network, (800, 1333), *LISTS[-1][1:], plain=plain).values()) for plain in (False, True)
         )
     assert published / here > 3
+
+
+def test_padding_that_prediction_leaves_out_is_counted() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmarks.operations import padding_operations
+    from glip.weights.random import RANDOM_ARCHITECTURES
+
+    network = build_glip(RANDOM_ARCHITECTURES["tiny"]).eval().double()
+    pixels = torch.zeros(1, 3, 96, 160, dtype=torch.float64)
+    counted = []
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients), FlopCounterMode(display=False) as counter:
+            network.backbone(pixels)
+        counted.append(counter.get_flop_counts()["Global"][torch.ops.aten.addmm])
+    assert counted[0] - counted[1] == padding_operations(network, (96, 160)) > 0

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from glip.model.config import SwinConfig
 from glip.model.products import linear, use_linear
+from glip.model.tiling import predicts_on_cpu, tiles
 
 # Numbers in the widest layer of one tile: 16 MiB in float32. More leaves the cache, less starves the products.
 NUMBERS_AT_ONCE = 2**22
@@ -43,7 +44,7 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to (B, H, W, D)."""
-        if x.device.type == "cpu" and not (self.plain_form or self.training or torch.is_grad_enabled()):
+        if predicts_on_cpu(x) and not (self.plain_form or self.training):
             return self._in_tiles(x)
         x = x + self.drop_path(self._attend(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -81,7 +82,7 @@ class SwinBlock(nn.Module):
         found = torch.cat(parts)
         out = torch.empty_like(rows)
         hidden = self.mlp.fc1.out_features
-        for some in _tiles(len(rows), hidden):
+        for some in tiles(len(rows), hidden, NUMBERS_AT_ONCE):
             mixed = rows[some] + found.index_select(0, plan.back[some]).to(x.dtype)
             narrow = linear(self.norm2(mixed), self.mlp.fc1.weight, self.mlp.fc1.bias, gelu=True)
             # Two passes, because PyTorch adds numbers of different types one by one.
@@ -93,7 +94,7 @@ class SwinBlock(nn.Module):
         """(M, D) for the cells of some windows, in parts."""
         area = self.window_size**2
         wide = 3 * rows.shape[1] * (1 if windows.places is None else 2)  # with padding they lie in memory twice
-        for some in _tiles(len(windows.starts) - 1, wide * area):
+        for some in tiles(len(windows.starts) - 1, wide * area, NUMBERS_AT_ONCE):
             cells = slice(windows.starts[some.start], windows.starts[some.stop])
             projected = self.attn.qkv(self.norm1(rows.index_select(0, windows.cells[cells])))
             places = None if windows.places is None else windows.places[cells] - some.start * area
@@ -115,13 +116,6 @@ class SwinBlock(nn.Module):
         """(1, heads, area, area) added to the scores of every window."""
         index = self.attn.relative_position_index
         return self.attn.relative_position_bias_table[index].permute(2, 0, 1).contiguous()[None]
-
-
-def _tiles(count: int, numbers: int) -> Iterator[slice]:
-    """Parts of `count` things of so many numbers each."""
-    at_once = max(1, NUMBERS_AT_ONCE // numbers)
-    for start in range(0, count, at_once):
-        yield slice(start, min(start + at_once, count))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,9 +159,10 @@ def _window_plan(batch: int, height: int, width: int, window: int, shift: int) -
         number = number.roll((-shift, -shift), dims=(1, 2))
     rows, columns = number.shape[1] // window, number.shape[2] // window
     cells = number.view(batch, rows, window, columns, window).transpose(2, 3).reshape(-1, window * window)
-    padded = cells < 0
+    outside = (cells < 0).any(1)
     mask = _shift_mask(rows, columns, window, device).repeat(batch, 1, 1) if shift else None
-    outside = padded.any(1) if mask is None else padded.any(1) | (mask != 0).flatten(1).any(1)
+    if mask is not None:
+        outside |= (mask != 0).flatten(1).any(1)
     inner, outer = _windows(cells[~outside], None), _windows(cells[outside], None if mask is None else mask[outside])
     order = torch.cat([inner.cells, outer.cells])
     back = torch.empty_like(order)

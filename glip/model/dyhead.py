@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glip.model.deform import Cells, can_gather, cells_of, deform_convs, groups, published_deform_conv
+from glip.model.tiling import predicts_on_cpu, tiles
 
 NUMBERS_AT_ONCE = 2**20  # of a map that is mixed: 4 MiB in float32
 COARSER, SAME, FINER = 0, 1, 2  # which neighbour a convolution reads; published order
@@ -137,14 +138,12 @@ class DyHeadBlock(nn.Module):
         means = [_mean(branch) for branch in branches]
         weights = [_hard_sigmoid(F.relu(self.scale_attention(mean))) / len(branches) for mean in means]
         mean = _weighted_sum(means, weights)
-        if branches[0].device.type != "cpu" or torch.is_grad_enabled():
+        if not predicts_on_cpu(branches[0]):
             return self.relu(_weighted_sum(branches, weights), mean)
         # To predict, some rows at a time: what lies between branches and result never leaves the cache. The result
         # takes the first branch's place, which nothing reads again.
         own = branches[0]
-        at_once = max(1, NUMBERS_AT_ONCE // (own.numel() // own.shape[2]))
-        for start in range(0, own.shape[2], at_once):
-            rows = slice(start, start + at_once)
+        for rows in tiles(own.shape[2], own[:, :, 0].numel(), NUMBERS_AT_ONCE):
             own[:, :, rows] = self.relu(_weighted_sum([branch[:, :, rows] for branch in branches], weights), mean)
         return own
 
@@ -169,7 +168,7 @@ def _weighted_sum(parts: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
 def _mean(x: Tensor) -> Tensor:
     """(B, D, H, W) to (B, D, 1, 1)."""
     if x.device.type == "cpu" and x.dtype == torch.bfloat16:
-        return F.avg_pool2d(x, (x.shape[2], x.shape[3]))  # the same numbers; `mean` takes five times as long
+        return F.avg_pool2d(x, (x.shape[2], x.shape[3]))  # the same to rounding, sooner
     return x.mean((2, 3), keepdim=True)
 
 

@@ -12,6 +12,7 @@ from glip.model.dyhead import DyHeadBlock
 from glip.model.fused import attend_in_tiles
 from glip.model.precision import at_least_float32
 from glip.model.text import TextFeatures, TextLayer
+from glip.model.tiling import predicts_on_cpu
 
 LOGIT_LIMIT = 50000.0  # published clamp; it only ever acts where half precision would overflow
 ATTENTION_DROPOUT = 0.1
@@ -59,7 +60,7 @@ class ImageTextAttention(nn.Module):
             return self.plain(image, text, mask)
         image, text = self.norm_image(at_least_float32(image)), self.norm_text(at_least_float32(text))
         sides = self._text_side(text)
-        if image.device.type == "cpu" and not (torch.is_grad_enabled() or self.training):
+        if predicts_on_cpu(image) and not self.training:
             found = self._in_tiles(image, sides, mask)
             if found is not None:
                 return found[0], text + self.gamma_text * found[1]

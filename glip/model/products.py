@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glip.model.tiling import predicts_on_cpu
+
 LEAST_ROWS = 256  # below, handing over costs more than it saves
 
 
@@ -31,7 +33,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False
     """`F.linear`, with `gelu` followed by `F.gelu`, equal to rounding: (..., in), (out, in), (out,) to (..., out)."""
     rows = x.numel() // x.shape[-1]
     # Training stays with PyTorch's choice: what this calls has no gradients.
-    if x.device.type == "cpu" and rows >= LEAST_ROWS and not torch.is_grad_enabled():
+    if rows >= LEAST_ROWS and predicts_on_cpu(x):
         if torch.is_autocast_enabled("cpu"):
             lowered = torch.get_autocast_dtype("cpu")
             x, weight = x.to(lowered), weight.to(lowered)
