@@ -18,7 +18,7 @@ from timm.models.swin_transformer import PatchMerging, WindowAttention
 from torch import Tensor, nn
 
 from glip.model.config import SwinConfig
-from glip.model.products import linear, use_linear
+from glip.model.products import Product, use_linear
 from glip.model.tiling import predicts_on_cpu, tiles
 
 # Numbers in the widest layer of one tile: 16 MiB in float32. More leaves the cache, less starves the products.
@@ -77,34 +77,37 @@ class SwinBlock(nn.Module):
         batch, height, width, dim = x.shape
         plan = _window_plan(batch, height, width, self.window_size, self.shift)
         rows = x.reshape(-1, dim)
-        bias = self._position_bias()
-        parts = [*self._windows_in_tiles(rows, plan.inner, bias), *self._windows_in_tiles(rows, plan.outer, bias)]
-        found = torch.cat(parts)
+        found = torch.cat(list(self._windows_in_tiles(rows, plan.inner, plan.outer)))
         out = torch.empty_like(rows)
         hidden = self.mlp.fc1.out_features
+        widen = Product(self.mlp.fc1.weight, self.mlp.fc1.bias, gelu=True)
+        narrow = Product(self.mlp.fc2.weight, self.mlp.fc2.bias)
         for some in tiles(len(rows), hidden, NUMBERS_AT_ONCE):
             mixed = rows[some] + found.index_select(0, plan.back[some]).to(x.dtype)
-            narrow = linear(self.norm2(mixed), self.mlp.fc1.weight, self.mlp.fc1.bias, gelu=True)
             # Two passes, because PyTorch adds numbers of different types one by one.
-            out[some] = self.mlp.fc2(narrow)
+            out[some] = narrow(widen(self.norm2(mixed)))
             out[some] += mixed
         return out.view_as(x)
 
-    def _windows_in_tiles(self, rows: Tensor, windows: _Windows, bias: Tensor) -> Iterator[Tensor]:
-        """(M, D) for the cells of some windows, in parts."""
+    def _windows_in_tiles(self, rows: Tensor, *kinds: _Windows) -> Iterator[Tensor]:
+        """(M, D) for the cells of some windows of each kind, in parts."""
         area = self.window_size**2
-        wide = 3 * rows.shape[1] * (1 if windows.places is None else 2)  # with padding they lie in memory twice
-        for some in tiles(len(windows.starts) - 1, wide * area, NUMBERS_AT_ONCE):
-            cells = slice(windows.starts[some.start], windows.starts[some.stop])
-            projected = self.attn.qkv(self.norm1(rows.index_select(0, windows.cells[cells])))
-            places = None if windows.places is None else windows.places[cells] - some.start * area
-            if places is not None:
-                # Padding is zero after the norm, so that its projection is the bias: it need not be multiplied.
-                padded = self.attn.qkv.bias.to(projected.dtype).repeat((some.stop - some.start) * area, 1)
-                projected = padded.index_copy_(0, places, projected)
-            mask = bias if windows.mask is None else bias + windows.mask[some, None]
-            attended = self._attend_inside(projected.view(-1, area, projected.shape[1]), mask).flatten(0, 1)
-            yield self.attn.proj(attended if places is None else attended.index_select(0, places))
+        project = Product(self.attn.qkv.weight, self.attn.qkv.bias)
+        join = Product(self.attn.proj.weight, self.attn.proj.bias)
+        bias = self._position_bias()
+        for windows in kinds:
+            wide = 3 * rows.shape[1] * (1 if windows.places is None else 2)  # with padding they lie in memory twice
+            for some in tiles(len(windows.starts) - 1, wide * area, NUMBERS_AT_ONCE):
+                cells = slice(windows.starts[some.start], windows.starts[some.stop])
+                projected = project(self.norm1(rows.index_select(0, windows.cells[cells])))
+                places = None if windows.places is None else windows.places[cells] - some.start * area
+                if places is not None:
+                    # Padding is zero after the norm, so that its projection is the bias: it need not be multiplied.
+                    padded = self.attn.qkv.bias.to(projected.dtype).repeat((some.stop - some.start) * area, 1)
+                    projected = padded.index_copy_(0, places, projected)
+                mask = bias if windows.mask is None else bias + windows.mask[some, None]
+                attended = self._attend_inside(projected.view(-1, area, projected.shape[1]), mask).flatten(0, 1)
+                yield join(attended if places is None else attended.index_select(0, places))
 
     def _attend_inside(self, projected: Tensor, mask: Tensor) -> Tensor:
         """Attention of windows (M, area, 3 D), mask (1 or M, heads, area, area) added to the scores: (M, area, D)."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from glip.model.precision import at_least_float32
-from glip.model.products import linear
+from glip.model.products import Product
 
 # Numbers in the columns of one product (24 MiB in float32): more leaves the cache, and what passes 32 MiB is asked of
 # the system each time; less starves the product.
@@ -148,11 +148,11 @@ def _by_place(values: Tensor) -> Tensor:
 
 def _gather(index: Tensor, share: Tensor, cells: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
     """The convolution's output (places, O) from the neighbours of every place's nine taps, (places * 9, 4) each."""
-    outputs = []
+    outputs, multiply = [], Product(taps, bias)
     at_once = max(1, COLUMNS_AT_ONCE // taps.shape[1]) * 9
     for rows, shares in zip(index.split(at_once), share.to(cells.dtype).split(at_once), strict=True):
         columns = F.embedding_bag(rows, cells, per_sample_weights=shares, mode="sum")
-        outputs.append(linear(columns.view(-1, taps.shape[1]), taps, bias))
+        outputs.append(multiply(columns.view(-1, taps.shape[1])))
     return _joined(outputs)
 
 

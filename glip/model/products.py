@@ -29,19 +29,50 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight, self.bias) if self.plain_form else linear(x, self.weight, self.bias)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
-    """`F.linear`, with `gelu` followed by `F.gelu`, equal to rounding: (..., in), (out, in), (out,) to (..., out)."""
-    rows = x.numel() // x.shape[-1]
-    # Training stays with PyTorch's choice: what this calls has no gradients.
-    if rows >= LEAST_ROWS and predicts_on_cpu(x):
+class Product:
+    """`F.linear` with one weight, for rows that come in parts; with `gelu` followed by `F.gelu`. Equal to rounding.
+
+    oneDNN reads a weight in an order of its own: here it is put there once, not in every product.
+
+    Args:
+        weight: (out, in).
+        bias: (out,) or None.
+        gelu: whether GELU follows.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
+        self.weight, self.bias, self.gelu = weight, bias, gelu
+        self._ordered: Tensor | None = None
+        self._lowered_bias: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out). Inside or outside autocast, but not now this and then that."""
+        rows = x.numel() // x.shape[-1]
+        # Training stays with PyTorch's choice: what this calls has no gradients.
+        if rows >= LEAST_ROWS and predicts_on_cpu(x):
+            found = self._by_onednn(x, rows)
+            if found is not None:
+                return found
+        product = F.linear(x, self.weight, self.bias)
+        return F.gelu(product) if self.gelu else product
+
+    def _by_onednn(self, x: Tensor, rows: int) -> Tensor | None:
+        """The product of x; None if PyTorch's choice is as good."""
+        dtype = self.weight.dtype
         if torch.is_autocast_enabled("cpu"):
-            lowered = torch.get_autocast_dtype("cpu")
-            x, weight = x.to(lowered), weight.to(lowered)
-            bias = bias if bias is None else bias.to(lowered)
-        if x.dtype == weight.dtype and _by_onednn(x.dtype):
-            return _onednn_linear(x.contiguous(), weight, bias, gelu)
-    product = F.linear(x, weight, bias)
-    return F.gelu(product) if gelu else product
+            dtype = torch.get_autocast_dtype("cpu")
+            x = x.to(dtype)
+        if x.dtype != dtype or not _by_onednn(dtype):
+            return None
+        if self._ordered is None:
+            self._ordered = torch.ops.mkldnn._reorder_linear_weight(self.weight.to(dtype), rows)
+            self._lowered_bias = None if self.bias is None else self.bias.to(dtype)
+        return _onednn_linear(x.contiguous(), self._ordered, self._lowered_bias, self.gelu)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
+    """A `Product` once: (..., in), (out, in), (out,) to (..., out)."""
+    return Product(weight, bias, gelu=gelu)(x)
 
 
 def use_linear(network: nn.Module) -> None:
@@ -63,8 +94,9 @@ def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -
 
 @cache
 def _by_onednn(dtype: torch.dtype) -> bool:
-    # No public call: it is what `torch.compile` makes of a linear layer on a CPU. Where it is gone, PyTorch chooses.
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    # No public calls: `torch.compile` makes them of a linear layer on a CPU. Where they are gone, PyTorch chooses.
+    calls = ("_linear_pointwise", "_reorder_linear_weight")
+    if not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in calls)):
         return False
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from glip.model import products
 from glip.model.backbone import Backbone
 from glip.model.forms import use_plain_forms
-from glip.model.products import LEAST_ROWS, Linear, linear, use_linear
+from glip.model.products import LEAST_ROWS, Linear, Product, linear, use_linear
 from glip.weights.random import TINY
 
 
@@ -58,6 +58,33 @@ def test_rows_that_lie_apart_are_brought_together(served: list[tuple[int, ...]])
     with torch.inference_mode():
         assert torch.allclose(linear(x, weight, bias), x @ weight.t() + bias, atol=1e-4)
     assert served == [(300, 48)]
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_a_weight_is_put_in_order_once_for_all_parts_and_changes_no_number(
+    served: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch, autocast: bool
+) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2 * LEAST_ROWS + 10, 48), torch.randn(70, 48), torch.randn(70)
+    ordered: list[Tensor] = []
+    put_in_order = torch.ops.mkldnn._reorder_linear_weight
+
+    def counted(weight: Tensor, rows: int) -> Tensor:
+        ordered.append(weight)
+        return put_in_order(weight, rows)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", counted)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        multiply = Product(weight, bias)
+        parts = [multiply(part) for part in x.split(LEAST_ROWS)]
+        assert len(ordered) == 1
+        assert served == [(LEAST_ROWS, 48), (LEAST_ROWS, 48)]  # the last part is too short to be worth it
+        kind = torch.bfloat16 if autocast else torch.float32
+        plain = torch.ops.mkldnn._linear_pointwise(x.to(kind), weight.to(kind), bias.to(kind), "none", [], "")
+    assert torch.equal(torch.cat(parts)[: 2 * LEAST_ROWS], plain[: 2 * LEAST_ROWS])
+    assert torch.allclose(
+        torch.cat(parts).float(), plain.float(), rtol=2**-6 if autocast else 1e-5, atol=1e-1 if autocast else 1e-4
+    )
 
 
 def test_training_few_rows_and_other_numbers_stay_where_they_are(served: list[tuple[int, ...]]) -> None:
