@@ -26,7 +26,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
-        return F.linear(x, self.weight, self.bias) if self.plain_form else linear(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias) if self.plain_form else Product(self.weight, self.bias)(x)
 
 
 class Product:
@@ -43,36 +43,26 @@ class Product:
     def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
         self.weight, self.bias, self.gelu = weight, bias, gelu
         self._ordered: Tensor | None = None
-        self._lowered_bias: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out). Inside or outside autocast, but not now this and then that."""
+        """(..., in) to (..., out)."""
         rows = x.numel() // x.shape[-1]
         # Training stays with PyTorch's choice: what this calls has no gradients.
         if rows >= LEAST_ROWS and predicts_on_cpu(x):
-            found = self._by_onednn(x, rows)
-            if found is not None:
-                return found
+            dtype = self.weight.dtype
+            if torch.is_autocast_enabled("cpu"):
+                dtype = torch.get_autocast_dtype("cpu")
+                x = x.to(dtype)
+            if x.dtype == dtype and _by_onednn(dtype):
+                bias = None if self.bias is None else self.bias.to(dtype)
+                return _onednn_linear(x.contiguous(), self._in_order(dtype, rows), bias, self.gelu)
         product = F.linear(x, self.weight, self.bias)
         return F.gelu(product) if self.gelu else product
 
-    def _by_onednn(self, x: Tensor, rows: int) -> Tensor | None:
-        """The product of x; None if PyTorch's choice is as good."""
-        dtype = self.weight.dtype
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            x = x.to(dtype)
-        if x.dtype != dtype or not _by_onednn(dtype):
-            return None
-        if self._ordered is None:
+    def _in_order(self, dtype: torch.dtype, rows: int) -> Tensor:
+        if self._ordered is None or self._ordered.dtype != dtype:
             self._ordered = torch.ops.mkldnn._reorder_linear_weight(self.weight.to(dtype), rows)
-            self._lowered_bias = None if self.bias is None else self.bias.to(dtype)
-        return _onednn_linear(x.contiguous(), self._ordered, self._lowered_bias, self.gelu)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
-    """A `Product` once: (..., in), (out, in), (out,) to (..., out)."""
-    return Product(weight, bias, gelu=gelu)(x)
+        return self._ordered
 
 
 def use_linear(network: nn.Module) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from glip.model import products
 from glip.model.backbone import Backbone
 from glip.model.forms import use_plain_forms
-from glip.model.products import LEAST_ROWS, Linear, Product, linear, use_linear
+from glip.model.products import LEAST_ROWS, Linear, Product, use_linear
 from glip.weights.random import TINY
 
 
@@ -43,7 +43,7 @@ def test_a_product_through_onednn_is_the_product(
     torch.manual_seed(0)
     x, weight, bias = torch.randn(shape), torch.randn(70, 48), torch.randn(70) if with_bias else None
     with torch.inference_mode():
-        found = linear(x, weight, bias, gelu=gelu)
+        found = Product(weight, bias, gelu=gelu)(x)
     exact = torch.nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
     if gelu:
         exact = torch.nn.functional.gelu(exact)
@@ -56,7 +56,7 @@ def test_rows_that_lie_apart_are_brought_together(served: list[tuple[int, ...]])
     torch.manual_seed(0)
     x, weight, bias = torch.randn(48, 600).t()[::2], torch.randn(7, 48), torch.randn(7)
     with torch.inference_mode():
-        assert torch.allclose(linear(x, weight, bias), x @ weight.t() + bias, atol=1e-4)
+        assert torch.allclose(Product(weight, bias)(x), x @ weight.t() + bias, atol=1e-4)
     assert served == [(300, 48)]
 
 
@@ -91,10 +91,10 @@ def test_training_few_rows_and_other_numbers_stay_where_they_are(served: list[tu
     torch.manual_seed(0)
     x, weight, bias = torch.randn(LEAST_ROWS, 8), torch.randn(4, 8), torch.randn(4)
     plain = torch.nn.functional.gelu(torch.nn.functional.linear(x, weight, bias))
-    assert torch.equal(linear(x, weight, bias, gelu=True), plain)
+    assert torch.equal(Product(weight, bias, gelu=True)(x), plain)
     with torch.inference_mode():
-        assert torch.allclose(linear(x[:-1], weight, bias, gelu=True), plain[:-1], atol=1e-6)
-        linear(x.double(), weight.double(), bias.double())
+        assert torch.allclose(Product(weight, bias, gelu=True)(x[:-1]), plain[:-1], atol=1e-6)
+        Product(weight.double(), bias.double())(x.double())
     assert served == []
 
 
@@ -103,11 +103,11 @@ def test_under_autocast_a_product_is_lowered_whoever_multiplies(served: list[tup
     x, weight, bias = torch.randn(LEAST_ROWS, 64), torch.randn(8, 64), torch.randn(8)
     exact = torch.nn.functional.linear(x.bfloat16().float(), weight.bfloat16().float(), bias.bfloat16().float())
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        found = linear(x, weight, bias)
+        found = Product(weight, bias)(x)
         products._by_onednn.cache_clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-            other = linear(x, weight, bias)
+            other = Product(weight, bias)(x)
     assert found.dtype == other.dtype == torch.bfloat16
     for one in (found, other):
         assert torch.allclose(one.float(), exact, rtol=2**-7, atol=2**-5)
