@@ -5,7 +5,7 @@
     python -m benchmarks.coco_evaluator --cases 0 --truth instances_val2017.json
 
 Compares all precisions, recalls, scores and the twelve numbers on random adversarial splits; then times both on one
-larger split: random pictures with 80 classes and 94 found boxes each, or the pictures of an annotation file with its
+larger split: random images with 80 classes and 94 found boxes each, or the images of an annotation file with its
 own boxes, moved, as found ones. Times are the processor's, without loading.
 """
 
@@ -15,8 +15,8 @@ import argparse
 import time
 from pathlib import Path
 
-from glip.evaluation.coco import coco_scores
-from glip.evaluation.truth import Truth
+from glip.data.annotations import Truth
+from glip.evaluation.metrics.coco import coco_scores
 from tests.evaluation.cases import (
     Case,
     equals_reference,
@@ -45,9 +45,7 @@ def compare(cases: int) -> None:
 
 def race(case: Case) -> None:
     """Prints the times of both on one split."""
-    print(
-        f"{len(case.truth.image_ids)} pictures, {len(case.truth.bbox)} annotated, {len(case.predictions)} found boxes"
-    )
+    print(f"{len(case.truth.image_ids)} images, {len(case.truth.bbox)} annotated, {len(case.predictions)} found boxes")
     reference = pycocotools_loaded(case, (1, 10, 100))
     start = time.process_time()
     ours = coco_scores(case.truth, case.predictions)
@@ -65,7 +63,7 @@ def main() -> None:
     """Compares, then times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=1000, help="random splits to compare on")
-    parser.add_argument("--images", type=int, default=500, help="random pictures to time on; 0 for none")
+    parser.add_argument("--images", type=int, default=500, help="random images to time on; 0 for none")
     parser.add_argument("--truth", type=Path, nargs="*", default=(), help="annotation files to time on besides")
     arguments = parser.parse_args()
     if arguments.cases:

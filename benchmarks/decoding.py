@@ -1,7 +1,7 @@
 """Large JPEG files whole and at a part of their size (`glip label --fast-decode`): `python -m benchmarks.decoding`.
 
 Prints processor milliseconds from the file to the tensor that the model reads, and how far the pixels are apart, in
-grey levels of 255. Without FILE a drawn picture of twelve megapixels serves.
+grey levels of 255. Without FILE a drawn image of twelve megapixels serves.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--imgsz", type=int, default=800)
     words = parser.parse_args()
-    table = Table("picture", "whole ms", "reduced ms", "ratio", "mean difference", "largest")
+    table = Table("image", "whole ms", "reduced ms", "ratio", "mean difference", "largest")
 
     def reduced(path: Path) -> PreparedImage:
         image, size_hw = read_reduced(path, lambda size_hw: resized_hw(size_hw, words.imgsz))

@@ -1,10 +1,10 @@
-"""What a small model learns from few real pictures, and what it forgets: one table of `glip finetune` runs.
+"""What a small model learns from few real images, and what it forgets: one table of `glip finetune` runs.
 
     python -m benchmarks.finetune_real OUT --data-root ../shared/data
 
 Raccoons of ODinW with three seeds, BCCD with one, three drawn sets of mini-ODinW with one (written into OUT); prompt,
 linear and full tuning with 1, 3, 10 examples a class and all. The budget of every run is in steps, see --steps and
---whole-steps, since the published 200 epochs are hours; pictures are looked at with --imgsz pixels. Prompts and heads
+--whole-steps, since the published 200 epochs are hours; images are looked at with --imgsz pixels. Prompts and heads
 learn without augmentation, so that what is frozen is computed once; in full tuning this model of a few million weights
 learns three times as fast as published (--lr).
 
@@ -29,12 +29,12 @@ import torch
 
 from glip.data.synthetic import MINI_ODINW, load_pool, write_mini_odinw
 from glip.files import whole_file
-from glip.training.features import Store
+from glip.training.feature_cache import Store
 from glip.training.finetune import FinetuneJob, Shared, finetune
+from glip.training.finetune_data import Source, find_sources, open_tuning_set
 from glip.training.recipes import Shots, recipe_for
+from glip.training.result import ZERO, Tuned
 from glip.training.sweep import Sweep, jobs_of
-from glip.training.tuned import ZERO, Tuned
-from glip.training.tuning_data import Source, find_sources, open_tuning_set
 
 MODES = ("prompt", "linear", "full")
 SHOTS: tuple[Shots, ...] = (0, 1, 3, 10, "all")
@@ -112,9 +112,9 @@ def epochs(source: Source, mode: str, shots: Shots, seed: int, words: argparse.N
         return 1
     recipe = recipe_for(mode, shots)
     train = open_tuning_set(source, shots, seed).train
-    pictures = len({box.image_id for box in train.annotations})
+    images = len({box.image_id for box in train.annotations})
     steps = words.whole_steps if shots == "all" else words.steps
-    return max(1, round(steps * recipe.batch_size / (recipe.copies * pictures)))
+    return max(1, round(steps * recipe.batch_size / (recipe.copies * images)))
 
 
 _shared: Shared | None = None
@@ -166,7 +166,7 @@ def ratio(runs: list[Tuned], zero: list[Tuned]) -> str:
     return f"× {fmean(known):.1f}" if known else "—"
 
 
-COLUMNS = ("pictures", "mode", "shots", "runs", "AP", "AP50", "to zero-shot", "steps", "other things", "cpu s a run")
+COLUMNS = ("images", "mode", "shots", "runs", "AP", "AP50", "to zero-shot", "steps", "other things", "cpu s a run")
 
 
 def lines(group: Group, done: list[tuple[FinetuneJob, Tuned]]) -> Iterator[list[str]]:
@@ -202,7 +202,7 @@ def markdown(rows: list[list[str]], words: argparse.Namespace) -> str:
     text += [
         "",
         f"{words.model}, short side {words.imgsz}; at most about {words.steps} steps for few examples and "
-        f"{words.whole_steps} for all, batches of 4{rates}. AP on the test pictures in percent, mean ± standard "
+        f"{words.whole_steps} for all, batches of 4{rates}. AP on the test images in percent, mean ± standard "
         f"deviation over seeds, of mini-ODinW over its {len(MINI)} sets ({', '.join(MINI)}). Other things: AP on "
         f"{words.scenes} synthetic scenes that have nothing to do with the set.",
     ]
@@ -225,7 +225,7 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--imgsz", type=int, default=192)
     parser.add_argument("--steps", type=int, default=50, help="of runs on few examples")
-    parser.add_argument("--whole-steps", type=int, default=112, help="of runs on all pictures")
+    parser.add_argument("--whole-steps", type=int, default=112, help="of runs on all images")
     parser.add_argument("--scenes", type=int, default=40, help="of other things")
     parser.add_argument(
         "--lr", type=rate, nargs="*", default=[("full", 3e-4)], help="MODE=RATE; else the published rates"

@@ -1,4 +1,4 @@
-"""What half precision changes: `python -m benchmarks.half_precision --model nano --prompt 'heart . taxi' PICTURE…`.
+"""What half precision changes: `python -m benchmarks.half_precision --model nano --prompt 'heart . taxi' IMAGE…`.
 
 Every detection in fp32 is paired with the best of the same name in half precision. Prints how many find a partner at an
 overlap of 0.99 and of 0.9, and how far their scores are apart. Without --model the weights are pseudo-random ones of
@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from glip.detections import Detections
-from glip.detector import load_detector
-from glip.labeling.selection import box_iou
-from glip.weights.random import random_model
+from glip.detectors.glip import load_detector
+from glip.labeling.filtering import box_iou
+from glip.weights.random_weights import random_model
 
 
 def partners(exact: Detections, half: Detections) -> tuple[list[float], list[float]]:
@@ -37,12 +37,12 @@ def partners(exact: Detections, half: Detections) -> tuple[list[float], list[flo
     return overlaps, differences
 
 
-def compare(model: Path | str, pictures: Sequence[Path], words: argparse.Namespace) -> tuple[int, list[str]]:
+def compare(model: Path | str, images: Sequence[Path], words: argparse.Namespace) -> tuple[int, list[str]]:
     """Number of exact detections, and a row of the table for the half precision."""
     found = []
     for precision in ("fp32", words.precision):
         detector = load_detector(model, precision=precision, device=words.device)
-        found.append(detector.predict(pictures, words.prompt, words.threshold, imgsz=words.imgsz))
+        found.append(detector.predict(images, words.prompt, words.threshold, imgsz=words.imgsz))
     overlaps, differences = [], []
     for exact, half in zip(*found, strict=True):
         one, other = partners(exact, half)
@@ -63,7 +63,7 @@ def compare(model: Path | str, pictures: Sequence[Path], words: argparse.Namespa
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("pictures", nargs="+", type=Path)
+    parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--model", help="checkpoint; without one pseudo-random GLIP-T")
     parser.add_argument("--prompt", default="person . cat . dog .")
     parser.add_argument("--precision", default="bf16", choices=("bf16", "fp16"))
@@ -73,7 +73,7 @@ def main() -> None:
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         model = words.model or random_model(Path(place) / "m", "glip-t").path
-        count, row = compare(model, words.pictures, words)
+        count, row = compare(model, words.images, words)
     table = Table(
         "precision", "% at IoU 0.99", "% at IoU 0.9", "mean score difference", "largest", title=f"{count} boxes"
     )

@@ -1,9 +1,9 @@
-"""The most memory of a job over a folder of 12-megapixel pictures, in our order of work and in the original's.
+"""The most memory of a job over a folder of 12-megapixel images, in our order of work and in the original's.
 
     python -m benchmarks.memory --architecture glip-t
 
 Each line is a process of its own with pseudo-random weights: started, model open, and the peak of the job after that,
-resident pages in MB (Linux). `job` is what the pictures need beyond an open model. The libraries are the same in both
+resident pages in MB (Linux). `job` is what the images need beyond an open model. The libraries are the same in both
 orders; a model that is open in float32 lies in a mapped file, which processes share.
 """
 
@@ -23,25 +23,25 @@ from PIL import Image
 from torch import Tensor
 
 from glip.bench import forget_peak, peak_bytes
-from glip.detector import Detector, load_detector
+from glip.detectors.glip import Detector, load_detector
 from glip.labeling.job import LabelJob, label
-from glip.model.forms import use_plain_forms
+from glip.model.reference_mode import use_plain_forms
 from glip.model.text import TextFeatures
 from glip.prompts import MAX_TOKENS, Prompt
-from glip.weights.random import random_model
+from glip.weights.random_weights import random_model
 
 CPU = torch.device("cpu")
 SIZE_WH = (4032, 3024)
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     """Smooth colours with the detail of a photograph, as JPEG files."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):
         colours = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-        picture = Image.fromarray(colours).resize(SIZE_WH, Image.Resampling.BICUBIC)
-        picture.save(folder / f"{number}.jpg", quality=90)
+        image = Image.fromarray(colours).resize(SIZE_WH, Image.Resampling.BICUBIC)
+        image.save(folder / f"{number}.jpg", quality=90)
 
 
 def keep_original_order(detector: Detector) -> None:
@@ -58,7 +58,7 @@ def keep_original_order(detector: Detector) -> None:
     detector._encode = encode_padded  # type: ignore[method-assign]
 
 
-def measure(model: Path, pictures: Path, out: Path, form: str, precision: str, names: int) -> dict[str, int]:
+def measure(model: Path, images: Path, out: Path, form: str, precision: str, names: int) -> dict[str, int]:
     """Bytes at the start, with the model open, and at the peak of the job, of this process."""
     started = peak_bytes(CPU)
     # The original keeps its weights in float32 and lowers them in every call.
@@ -74,7 +74,7 @@ def measure(model: Path, pictures: Path, out: Path, form: str, precision: str, n
     def load(job: LabelJob) -> Detector:
         return detector
 
-    job = LabelJob((str(pictures),), tuple(f"name {k}" for k in range(names)), out=out, report=False)
+    job = LabelJob((str(images),), tuple(f"name {k}" for k in range(names)), out=out, report=False)
     label(job, load=load)
     peak = peak_bytes(CPU)
     assert started is not None and opened is not None and peak is not None
@@ -86,26 +86,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--architecture", default="glip-t")
     parser.add_argument("--names", type=int, default=2)
-    parser.add_argument("--pictures", type=int, default=2)
+    parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.one:
-        model, pictures, out = map(Path, words.one[:3])
+        model, images, out = map(Path, words.one[:3])
         form, precision = words.one[3:]
-        print(json.dumps(measure(model, pictures, out, form, precision, words.names)))
+        print(json.dumps(measure(model, images, out, form, precision, words.names)))
         return
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         random_model(root / "model", words.architecture)
-        write_pictures(root / "pictures", words.pictures)
-        print(f"{words.architecture}, {words.names} names, {words.pictures} pictures of 12 megapixels, MB")
+        write_images(root / "images", words.images)
+        print(f"{words.architecture}, {words.names} names, {words.images} images of 12 megapixels, MB")
         print(f"{'':<12} {'started':>8} {'open':>8} {'peak':>8} {'job':>8}", flush=True)
         for precision in ("fp32", "bf16"):
             rows = {}
             for form in ("fast", "plain"):
                 out = root / f"{form}-{precision}"
                 command = [sys.executable, "-m", "benchmarks.memory", "--names", str(words.names), "--one"]
-                command += [str(root / "model"), str(root / "pictures"), str(out), form, precision]
+                command += [str(root / "model"), str(root / "images"), str(out), form, precision]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 rows[form] = row = json.loads(done.stdout.splitlines()[-1])
                 columns = (row["started"], row["open"], row["peak"], row["peak"] - row["open"])

@@ -1,9 +1,9 @@
-"""How long the records of many pictures take to become the final files, and how much memory.
+"""How long the records of many images take to become the final files, and how much memory.
 
     python -m benchmarks.merge_records --records 10000 100000 1000000
 
 Makes records of random boxes, as `glip label` would leave them, in one series of shards (a run that was never
-interrupted) or in several (that many sittings, each of which labelled pictures all over the listing). Each step runs
+interrupted) or in several (that many sittings, each of which labelled images all over the listing). Each step runs
 in a process of its own; shown is its resident memory before the step and at the peak. Needs Linux.
 """
 
@@ -29,7 +29,7 @@ SHARD_SIZE = 64
 
 
 def make_records(folder: Path, count: int, boxes: int, sittings: int) -> None:
-    """`count` pictures with `boxes` boxes on average, labelled in turns by so many sittings."""
+    """`count` images with `boxes` boxes on average, labelled in turns by so many sittings."""
     import msgspec
 
     (folder / RECORDS_FOLDER).mkdir(parents=True)
@@ -65,7 +65,7 @@ def make_records(folder: Path, count: int, boxes: int, sittings: int) -> None:
 
 
 def _name(number: int) -> str:
-    return f"folder{number // 1000}/picture{number}.jpg"
+    return f"folder{number // 1000}/image{number}.jpg"
 
 
 def _samples(boxes: int) -> list[Record]:
@@ -87,7 +87,7 @@ def find_what_is_done(folder: Path) -> None:
 
 
 def write_final_files(folder: Path) -> None:
-    """What a run writes when the last picture is labelled."""
+    """What a run writes when the last image is labelled."""
     write_outputs(folder, (), conf=0.3, preview=0)
 
 
@@ -119,7 +119,7 @@ def _megabytes(entry: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--boxes", type=int, default=20, help="mean number of boxes of a picture")
+    parser.add_argument("--boxes", type=int, default=20, help="mean number of boxes of an image")
     parser.add_argument("--sittings", type=int, nargs="+", default=[1])
     parser.add_argument("--folder", type=Path, help="where to put the records; a temporary folder if not given")
     options = parser.parse_args()

@@ -22,8 +22,8 @@ from glip.data.synthetic import Scene, SceneMaker, SpritePool, cast_of, load_poo
 from glip.data.synthetic.cast import Look, Split
 from glip.data.synthetic.words import COLOURS, KINDS, UNSEEN_PAIRS
 from glip.detections import Detections
-from glip.detector import Detector, load_detector
-from glip.labeling.selection import box_iou
+from glip.detectors.glip import Detector, load_detector
+from glip.labeling.filtering import box_iou
 from glip.prompts import Prompt
 
 SEED = 20_000

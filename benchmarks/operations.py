@@ -1,4 +1,4 @@
-"""How many operations a picture costs: `python -m benchmarks.operations`. Counted, not timed; takes no weights.
+"""How many operations an image costs: `python -m benchmarks.operations`. Counted, not timed; takes no weights.
 
 Compares what is done here with the published order of operations, which pads every text to 256 tokens, projects every
 place and, where a class list needs several captions, runs the whole network for each of them.
@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glip.images import padded_hw
 from glip.model.backbone import SwinBlock
-from glip.model.forms import use_plain_forms
+from glip.model.cpu_linear import Product
 from glip.model.glip import GLIP, build_glip
-from glip.model.products import Product
+from glip.model.reference_mode import use_plain_forms
 from glip.prompts import MAX_TOKENS
 from glip.weights.zoo import ARCHITECTURES
 
@@ -57,7 +57,7 @@ def padding_operations(network: GLIP, size_hw: Sequence[int]) -> int:
 
 
 def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: int, plain: bool) -> dict[str, int]:
-    """Multiplications and additions of one picture, by stage; the text of a prompt is not counted where it is kept."""
+    """Multiplications and additions of one image, by stage; the text of a prompt is not counted where it is kept."""
     use_plain_forms(network, plain)
     length = MAX_TOKENS if plain else tokens
     counted: dict[str, int] = {}
@@ -71,7 +71,7 @@ def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: i
         with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
             maps = network.encode_image(pixels)
         looked = counter.get_total_flops()
-        counted["picture"] = looked * captions if plain else looked - padding_operations(network, pixels.shape[2:])
+        counted["image"] = looked * captions if plain else looked - padding_operations(network, pixels.shape[2:])
         with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
             text = network.encode_text(ids, mask)
         counted["text"] = counter.get_total_flops() * captions if plain else 0
@@ -101,10 +101,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("architectures", nargs="*", default=["glip-t", "glip-l"])
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--least", action="store_true", help="time products, and print the least seconds a picture")
+    parser.add_argument("--least", action="store_true", help="time products, and print the least seconds an image")
     words = parser.parse_args()
     speeds = [product_speed(dtype) for dtype in (torch.float32, torch.bfloat16)] if words.least else []
-    titles = ("names", "captions", "tokens", "picture", "text", "head", "here", "published order", "ratio")
+    titles = ("names", "captions", "tokens", "image", "text", "head", "here", "published order", "ratio")
     table = Table("", *titles, *(("least s, fp32", "least s, bf16") if speeds else ()))
     fake = FakeTensorMode()  # shapes without numbers; one for all, because masks are kept
     for architecture in words.architectures:
@@ -120,7 +120,7 @@ def main() -> None:
             least = (f"{total / speed:.2f}" for speed in speeds)
             table.add_row(*row, f"{total / TERA:.2f}", f"{other / TERA:.2f}", f"{other / total:.2f}", *least)
     Console(width=140).print(table)
-    print("10^12 operations a picture")
+    print("10^12 operations an image")
     if speeds:
         shown = " and ".join(f"{speed / TERA:.2f}" for speed in speeds)
         print(f"Products of {torch.get_num_threads()} threads: {shown} * 10^12 operations a second in fp32 and bf16.")

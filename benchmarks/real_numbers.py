@@ -55,7 +55,7 @@ def wanted(data: Path, made: Path) -> Iterator[Wanted]:
         for split in ("valid", "test"):
             yield Wanted(f"{name}, {split}", data / "odinw" / folder, split)
     for split in ("val", "train"):
-        yield Wanted(f"COCO, pictures of {split}2017", data / "coco", split)
+        yield Wanted(f"COCO, images of {split}2017", data / "coco", split)
 
 
 def compose(folder: Path, scenes: int) -> None:
@@ -66,7 +66,7 @@ def compose(folder: Path, scenes: int) -> None:
         write_mini_odinw(folder, load_pool(), scenes, SEED)
         return
     split = folder.name.removeprefix("scenes-").replace("-", " ")
-    # As many classes as fit into few captions, in pictures of the size that the model was trained with.
+    # As many classes as fit into few captions, in images of the size that the model was trained with.
     job = SceneJob(count=scenes, seed=SEED, split=split, least_wh=(160, 160), most_wh=(384, 384), names=60)  # type: ignore[arg-type]  # checked there
     write_scenes(job, folder)
 
@@ -83,7 +83,7 @@ def numbers(result: EvaluationResult) -> dict[str, float | None]:
 def counts(sets: Sequence[SetResult]) -> dict[str, int]:
     """Sizes of what was scored."""
     return {
-        "pictures": sum(item.pictures for item in sets),
+        "images": sum(item.images for item in sets),
         "classes": sum(len(item.classes) for item in sets),
         "boxes": sum(item.annotated for item in sets),
     }
@@ -101,7 +101,7 @@ def measure(item: Wanted, out: Path, model: str, limit: int | None, overwrite: b
 
 def as_markdown(lines: Sequence[Mapping[str, Any]], model: str) -> str:
     """The table for the documents."""
-    columns = ("pictures", "classes", "boxes", *METRICS)
+    columns = ("images", "classes", "boxes", *METRICS)
     rows = [f"| set | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
     for line in lines:
         cells = [("—" if line[c] is None else f"{line[c]:.1f}" if c in METRICS else str(line[c])) for c in columns]
@@ -120,8 +120,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with odinw and coco")
     parser.add_argument("--out", type=Path, default=Path("real_numbers"))
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--scenes", type=int, default=60, help="pictures of each kind of scenes, and of each mini set")
-    parser.add_argument("--limit", type=int, help="only the first so many pictures of each set, for a trial")
+    parser.add_argument("--scenes", type=int, default=60, help="images of each kind of scenes, and of each mini set")
+    parser.add_argument("--limit", type=int, help="only the first so many images of each set, for a trial")
     parser.add_argument("--overwrite", action="store_true", help="label anew, for another model in the same folder")
     options = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.INFO)

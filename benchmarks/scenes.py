@@ -34,7 +34,7 @@ def measure(maker: SceneMaker, size_wh: tuple[int, int]) -> tuple[float, float]:
 
 def main(pool: SpritePool) -> None:
     """Prints the table."""
-    print(f"{len(pool.sprites)} pictures with a name")
+    print(f"{len(pool.sprites)} images with a name")
     maker = SceneMaker.of_split(pool)
     for index in range(WARM_UP):
         maker.scene(SCENES + index, (224, 224))

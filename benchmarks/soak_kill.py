@@ -24,19 +24,19 @@ import msgspec
 
 from glip.labeling.job import LabelJob, label
 from glip.labeling.records import Head, series_of, shard_files
-from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_pictures, start_command
+from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_images, start_command
 
-SECONDS_A_PICTURE = 0.01
+SECONDS_A_IMAGE = 0.01
 SHARD_SIZE = 6
 
 
 @dataclass
 class Soak:
-    """One folder of pictures and what has happened to it.
+    """One folder of images and what has happened to it.
 
     Attributes:
-        root: holds the pictures, the reference and the folder under attack.
-        batch: pictures that run together.
+        root: holds the images, the reference and the folder under attack.
+        batch: images that run together.
         random: decides when to kill.
         longest: seconds that a whole life takes, as seen so far.
         kills: how many lives were ended.
@@ -66,7 +66,7 @@ class Soak:
         words = ["label", self.root / "in", "--prompt", ". ".join(NAMES), "--out", self.out, "--imgsz", 32]
         words += ["--shard-size", SHARD_SIZE, "--batch", self.batch, *(["--overwrite"] if overwrite else [])]
         started = time.monotonic()
-        process = start_command(words, self.root / "log.txt", delay=SECONDS_A_PICTURE, crowd_matters=True)
+        process = start_command(words, self.root / "log.txt", delay=SECONDS_A_IMAGE, crowd_matters=True)
         process.join(self.random.uniform(0, 1.1 * self.longest) if mortal else 60)
         if process.exitcode is None:
             self.moments[self._moment()] += 1
@@ -77,7 +77,7 @@ class Soak:
             return False
         log = (self.root / "log.txt").read_text()
         assert process.exitcode == 1, log
-        assert "1 of" in log.splitlines()[-1], log  # the broken picture
+        assert "1 of" in log.splitlines()[-1], log  # the broken image
         self.longest = time.monotonic() - started
         return True
 
@@ -91,7 +91,7 @@ class Soak:
         return "while labelling"
 
     def check_records(self) -> None:
-        """Every shard is whole, and within a series no picture stands twice."""
+        """Every shard is whole, and within a series no image stands twice."""
         seen: Counter[tuple[int, str]] = Counter()
         for path in shard_files(self.out):
             lines = path.read_bytes().splitlines(keepends=True)
@@ -102,13 +102,13 @@ class Soak:
         assert not seen or max(seen.values()) == 1, seen.most_common(1)
 
 
-def attack(kills: int, pictures: int, seed: int) -> None:
+def attack(kills: int, images: int, seed: int) -> None:
     """Kills so often; ends with an undisturbed life and equal bytes for every folder that was attacked."""
     chance = random.Random(seed)
     total, folders, moments, started = 0, 0, Counter[str](), time.monotonic()
     while total < kills:
         root = Path(tempfile.mkdtemp(prefix="glip-soak-"))
-        make_pictures(root / "in", pictures)
+        make_images(root / "in", images)
         (root / "in" / "broken.png").write_bytes(b"\x89PNG")
         soak = Soak(root, batch=chance.choice([1, 1, 3]), random=chance)
         expected = soak.reference()
@@ -130,10 +130,10 @@ def attack(kills: int, pictures: int, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--pictures", type=int, default=40)
+    parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    attack(options.kills, options.pictures, options.seed)
+    attack(options.kills, options.images, options.seed)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Damaged pictures by the thousand through a whole job: `python -m benchmarks.soak_mutations --count 10000`.
+"""Damaged images by the thousand through a whole job: `python -m benchmarks.soak_mutations --count 10000`.
 
-Bytes of real pictures of every format are changed, cut out, cut off and spliced. `glip label` must not crash or hang:
-every picture is either labelled or recorded with the reason, once, and the annotation files hold exactly those that
-were labelled. Boxes come from a detector without a model. --photographs FOLDER adds one's own pictures to the seeds.
+Bytes of real images of every format are changed, cut out, cut off and spliced. `glip label` must not crash or hang:
+every image is either labelled or recorded with the reason, once, and the annotation files hold exactly those that
+were labelled. Boxes come from a detector without a model. --photographs FOLDER adds one's own images to the seeds.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 
 from glip.data.coco import load_coco
 from glip.labeling.export import export
+from glip.labeling.filtering import ExportSettings
 from glip.labeling.job import LabelJob, label
 from glip.labeling.records import read_records
-from glip.labeling.selection import ExportSettings
-from tests.images.test_mutations import mutated, small_pictures
+from tests.images.test_mutations import mutated, small_images
 from tests.labeling.fake import NAMES, FakeDetector
 
-_EXAMPLES = Path(__file__).parent.parent / "examples" / "pictures"
+_EXAMPLES = Path(__file__).parent.parent / "examples" / "images"
 
 
 def write_mutations(folder: Path, seeds: list[bytes], count: int, dice: random.Random) -> None:
-    """So many damaged pictures, a thousand to a folder; names say nothing of the format."""
+    """So many damaged images, a thousand to a folder; names say nothing of the format."""
     for number in range(count):
         place = folder / f"{number // 1000:03}"
         place.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def main() -> None:
     photographs = sorted(_EXAMPLES.glob("*.jpg"))
     if words.photographs:
         photographs += sorted(path for path in words.photographs.rglob("*.jpg"))[:40]
-    seeds = [*small_pictures(), *(path.read_bytes() for path in photographs)]
+    seeds = [*small_images(), *(path.read_bytes() for path in photographs)]
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         write_mutations(root / "in", seeds, words.count, random.Random(words.seed))
@@ -56,13 +56,13 @@ def main() -> None:
         records = list(read_records(root / "out"))
         names = [record.file_name for record in records]
         failed = [record for record in records if record.error is not None]
-        assert len(names) == len(set(names)) == summary.pictures == words.count
+        assert len(names) == len(set(names)) == summary.images == words.count
         assert summary.failed == len(failed)
         export(root / "out", root / "files", ["coco"], ExportSettings(conf=0.1))
         listed = {image.file_name for image in load_coco(root / "files" / "annotations.coco.json").images}
         assert listed == set(names) - {record.file_name for record in failed}
     reasons = Counter(re.sub(r"\d+", "N", record.error or "") for record in failed)
-    print(f"{words.count} pictures: {len(listed)} labelled, {len(failed)} recorded with a reason, {took:.0f} s")
+    print(f"{words.count} images: {len(listed)} labelled, {len(failed)} recorded with a reason, {took:.0f} s")
     for reason, count in reasons.most_common():
         print(f"{count:7} {reason}")
 

@@ -29,26 +29,26 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from glip.detections import Detections
-from glip.detector import Detector, load_detector
+from glip.detectors.glip import Detector, load_detector
 from glip.images import collate, padded_hw, prepare, resized_hw
-from glip.labeling.seams import NMS_IOU, merge_views
-from glip.labeling.selection import box_iou
-from glip.labeling.selection import suppress as plain_nms
-from glip.labeling.tiles import Tiling, View, tile_views
+from glip.labeling.filtering import box_iou
+from glip.labeling.filtering import suppress as plain_nms
+from glip.labeling.tile_merging import NMS_IOU, merge_views
+from glip.labeling.tiling import Tiling, View, tile_views
 from glip.prompts import PromptSet
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (235, 215, 50)}
 SHAPES = {"red": "circle", "green": "square", "blue": "triangle", "yellow": "cross"}
 NAMES = tuple(f"{colour} {shape}" for colour, shape in SHAPES.items())
 PRECISION = 0.9
-GROUPS = ((0, 16), (16, 32), (32, 1000))  # sides in pixels of the picture
+GROUPS = ((0, 16), (16, 32), (32, 1000))  # sides in pixels of the image
 
 Look = Callable[[int, Sequence[View]], list[Detections]]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the truth about it."""
+    """An image and the truth about it."""
 
     number: int
     image: Image.Image
@@ -129,8 +129,8 @@ def by_model(detector: Detector, imgsz: int, batch: int) -> Look:
     def look(scene: int, views: Sequence[View]) -> list[Detections]:
         prepared = [prepare(view.image, imgsz) for view in views]
         found: dict[int, Detections] = {}
-        for shape in {padded_hw(picture.resized_hw) for picture in prepared}:
-            places = [place for place, picture in enumerate(prepared) if padded_hw(picture.resized_hw) == shape]
+        for shape in {padded_hw(image.resized_hw) for image in prepared}:
+            places = [place for place, image in enumerate(prepared) if padded_hw(image.resized_hw) == shape]
             for start in range(0, len(places), batch):
                 some = places[start : start + batch]
                 results = detector.detect(collate([prepared[place] for place in some]), prompts)
@@ -202,7 +202,7 @@ def main() -> None:
     print(
         f"{who}; {told.scenes} scenes of {told.things} shapes, {told.size[1]}×{told.size[0]}, short side {told.imgsz}"
     )
-    print(f"tiles of {told.tile}, overlap {told.overlap}: {len(views[0])} views a picture; detecting took ", end="")
+    print(f"tiles of {told.tile}, overlap {told.overlap}: {len(views[0])} views an image; detecting took ", end="")
     print(f"{time.perf_counter() - start:.1f} s. Recall at precision {PRECISION}:\n")
 
     def merged(merge: str) -> Callable[[Sequence[View], Sequence[Detections]], Detections]:

@@ -3,17 +3,17 @@
     python -m benchmarks.tuning --architecture glip-t --imgsz 416 --batch 1
     python -m benchmarks.tuning --model nano/ --shots 1 3
 
-Three ways to do the same steps, from the same start, on the same pictures:
+Three ways to do the same steps, from the same start, on the same images:
 
     original   the published order of work: backbone and text encoder in every step, texts padded to 256 tokens,
                attention unfolded and computed twice (checkpointed), torchvision's deformable convolution
     plain      this project's model, backbone and text encoder in every step
     cached     what `glip finetune` does
-    reversed   plain, with the pictures of each batch in the opposite order, which is the same sum added up otherwise
+    reversed   plain, with the images of each batch in the opposite order, which is the same sum added up otherwise
 
 Prints seconds a step (median, processor time and wall time) and the largest difference of the loss from `plain`.
-Without --model the weights are pseudo-random. Pictures are drawn: coloured rectangles on noise. With fewer pictures
-than a batch holds, as in the recipes for few examples, `cached` computes each picture once, the others once a copy.
+Without --model the weights are pseudo-random. Images are drawn: coloured rectangles on noise. With fewer images
+than a batch holds, as in the recipes for few examples, `cached` computes each image once, the others once a copy.
 Where `reversed` is as far from `plain` as `cached`, the distance is rounding that the steps multiply; --float64 takes
 the rounding away.
 """
@@ -44,13 +44,13 @@ from glip.model.dyhead import DeformConv
 from glip.model.fusion import ImageTextAttention
 from glip.prompts import MAX_TOKENS
 from glip.training.batches import Share, TrainingBatch, read_batches
-from glip.training.features import FrozenParts, Store, keyed
+from glip.training.feature_cache import FrozenParts, Store, keyed
 from glip.training.finetune import load_base
 from glip.training.loop import Batches, FitSettings, fit, forward_pixels
 from glip.training.recipes import recipe_for
 from glip.training.schedule import Schedule
 from glip.weights.folder import ModelFolder, load_model_folder
-from glip.weights.random import random_model
+from glip.weights.random_weights import random_model
 
 NAMES = ("red", "green", "blue")
 _RGB = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230)}
@@ -58,14 +58,14 @@ _RGB = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230)}
 
 @dataclass(frozen=True)
 class Drawn:
-    """So many pictures, again and again."""
+    """So many images, again and again."""
 
     count: int
     size_wh: tuple[int, int]
 
     @property
     def epoch_length(self) -> int:
-        """Pictures."""
+        """Images."""
         return self.count
 
     def example(self, position: int) -> Example:
@@ -133,7 +133,7 @@ def padded(batches: Batches) -> Batches:
 
 
 def with_pixels(batches: Batches, dtype: torch.dtype) -> Batches:
-    """Pictures in some precision."""
+    """Images in some precision."""
 
     def converted(steps: range) -> Iterator[TrainingBatch]:
         for batch in batches(steps):
@@ -143,7 +143,7 @@ def with_pixels(batches: Batches, dtype: torch.dtype) -> Batches:
 
 
 def backwards(batches: Batches) -> Batches:
-    """The pictures of each batch in the opposite order."""
+    """The images of each batch in the opposite order."""
 
     def turned(steps: range) -> Iterator[TrainingBatch]:
         for batch in batches(steps):
@@ -175,14 +175,14 @@ def show(name: str, measured: Measured, plain: Measured, cached: Measured) -> No
 
 
 def compare(folder: ModelFolder, shots: int, words: argparse.Namespace) -> None:
-    """Prints the table of one number of pictures."""
+    """Prints the table of one number of images."""
     size_wh = (round(words.imgsz * 1.6 / 32) * 32, words.imgsz)
     stream, tokenizer = Drawn(shots, size_wh), folder.tokenizer()
 
     def batches(steps: range) -> Iterator[TrainingBatch]:
         return read_batches(stream, tokenizer, Share(words.batch), steps)
 
-    print(f"{shots} pictures of {size_wh[0]} × {size_wh[1]}, batches of {words.batch}, {words.steps} steps")
+    print(f"{shots} images of {size_wh[0]} × {size_wh[1]}, batches of {words.batch}, {words.steps} steps")
     print(f"{'':<9} {'steps':>5} {'cpu s':>10} {'wall s':>10} {'× cpu':>10} {'× wall':>10} {'difference':>12}")
     store = Store()
     dtype = torch.float64 if words.float64 else torch.float32
@@ -196,7 +196,7 @@ def compare(folder: ModelFolder, shots: int, words: argparse.Namespace) -> None:
         with original_order():
             original = run(folder, padded(batches), words.original_steps, dtype=dtype)
         show("original", original, plain, cached)
-    print(f"loss {plain.losses[0]:.4f} → {plain.losses[-1]:.4f}; pictures seen {store.missed} times", flush=True)
+    print(f"loss {plain.losses[0]:.4f} → {plain.losses[-1]:.4f}; images seen {store.missed} times", flush=True)
 
 
 def main() -> None:
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--original-steps", type=int, default=5, help="0: leave it out")
-    parser.add_argument("--batch", type=int, default=4, help="4 is published; copies of a picture are computed once")
+    parser.add_argument("--batch", type=int, default=4, help="4 is published; copies of an image are computed once")
     parser.add_argument("--imgsz", type=int, default=416, help="short side in pixels, a multiple of 32")
     parser.add_argument("--float64", action="store_true", help="twice the digits")
     parser.add_argument("--threads", type=int, default=None)

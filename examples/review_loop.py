@@ -3,8 +3,8 @@
     pip install -e '.[review]' && python examples/review_loop.py loop/
 
 A factory asks for its own parts by its own word, which the model has never read: a "washer" is a ring. Thirty drawn
-pictures are labelled and pushed into FiftyOne; a person, played here by a few lines that know the truth, corrects them
-through its API; the corrected labels tune a prompt from five examples, with three draws; and pictures that nobody has
+images are labelled and pushed into FiftyOne; a person, played here by a few lines that know the truth, corrects them
+through its API; the corrected labels tune a prompt from five examples, with three draws; and images that nobody has
 seen are scored before and after. FiftyOne needs its MongoDB, as `glip review` does.
 """
 
@@ -18,12 +18,12 @@ from statistics import mean, stdev
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, load_coco, save_coco
 from glip.data.synthetic import SceneMaker, cast_of
 from glip.data.synthetic.cast import Look
-from glip.data.synthetic.pool import SpritePool
+from glip.data.synthetic.sprite_pool import SpritePool
 from glip_cli.main import run
 
 NAME, KIND = "washer", "ring"
 SIZE_WH = (224, 160)
-SIDE = ("--imgsz", min(SIZE_WH))  # pictures as they are: enlarged for the model they would take four times as long
+SIDE = ("--imgsz", min(SIZE_WH))  # images as they are: enlarged for the model they would take four times as long
 
 
 def command(*words: object) -> None:
@@ -94,21 +94,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--pictures", type=int, default=30, help="to label and correct")
+    parser.add_argument("--images", type=int, default=30, help="to label and correct")
     parser.add_argument("--unseen", type=int, default=40, help="to score")
     parser.add_argument("--seeds", default="3,30,300")
     parser.add_argument("--epochs", type=int, default=20)
     words = parser.parse_args()
     out, model, name = words.out, words.model, f"loop-{words.out.resolve().name}"
 
-    truth = draw(out / "pictures", words.pictures, first=0)
+    truth = draw(out / "images", words.images, first=0)
     unseen = draw(out / "unseen", words.unseen, first=10_000)
     using = ("--model", model, *SIDE)
-    command("label", out / "pictures", "--prompt", NAME, *using, "--out", out / "labels", "--conf", 0.4)
+    command("label", out / "images", "--prompt", NAME, *using, "--out", out / "labels", "--conf", 0.4)
     command("review", "push", out / "labels", "--name", name, "--no-launch")
     print(f"\n{correct(name, truth)} boxes corrected in FiftyOne")
     command("review", "pull", name, "--out", out / "corrected")
-    tuning = ("--shots", 5, "--mode", "prompt", "--seeds", words.seeds, "--epochs", words.epochs, "--pictures", 0)
+    tuning = ("--shots", 5, "--mode", "prompt", "--seeds", words.seeds, "--epochs", words.epochs, "--comparisons", 0)
     command("finetune", out / "corrected", *tuning, *using, "--out", out / "tuned")
 
     asked = ("eval", "--dataset", unseen, *using, "--gallery", 0)
@@ -119,7 +119,7 @@ def main() -> None:
         command(*asked, "--adapter", adapter, "--out", out / f"after-{number}")
         after.append(ap50(out / f"after-{number}"))
     command("review", "delete", name, "--yes")
-    print(f"\n{NAME}, {words.unseen} pictures that nobody has seen, AP50 in percent")
+    print(f"\n{NAME}, {words.unseen} images that nobody has seen, AP50 in percent")
     print(f"before  {before:.1f}")
     spread = f" ± {stdev(after):.1f}" if len(after) > 1 else ""
     print(f"after   {mean(after):.1f}{spread}   ({', '.join(f'{score:.1f}' for score in after)})")

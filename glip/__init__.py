@@ -1,4 +1,4 @@
-"""Find anything that can be named, in any picture.
+"""Find anything that can be named, in any image.
 
     from glip import load_detector
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glip.detections import Detections
-    from glip.detector import Detector, load_detector
+    from glip.detectors.glip import Detector, load_detector
     from glip.errors import GlipError
     from glip.prompts import Prompt, PromptSet
 
@@ -24,11 +24,11 @@ __all__ = ["Detections", "Detector", "GlipError", "Prompt", "PromptSet", "load_d
 
 _HOME = {
     "Detections": "glip.detections",
-    "Detector": "glip.detector",
+    "Detector": "glip.detectors.glip",
     "GlipError": "glip.errors",
     "Prompt": "glip.prompts",
     "PromptSet": "glip.prompts",
-    "load_detector": "glip.detector",
+    "load_detector": "glip.detectors.glip",
 }
 
 

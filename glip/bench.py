@@ -1,6 +1,6 @@
 """How fast a model is on this machine, stage by stage, beside the published order of operations and a peer.
 
-Speed does not depend on what is in a picture or in a name, so pictures are noise and names are token ids.
+Speed does not depend on what is in an image or in a name, so images are noise and names are token ids.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glip.detector import PRECISIONS, check_compiler, check_precision, choose_device
+from glip.detectors.glip import PRECISIONS, check_compiler, check_precision, choose_device
 from glip.errors import InputError
 from glip.images import padded_hw
 from glip.model.anchors import make_anchors
 from glip.model.config import GLIPConfig
-from glip.model.forms import compile_backbone, use_plain_forms
 from glip.model.glip import GLIP, RawOutputs, build_glip
 from glip.model.postprocess import PUBLISHED, merge, select, without_limits
+from glip.model.reference_mode import compile_backbone, use_plain_forms
 from glip.model.text import TextFeatures
 from glip.prompts import MAX_TOKENS
 from glip.weights.checkpoint import open_model
-from glip.weights.random import RANDOM_ARCHITECTURES, random_state
+from glip.weights.random_weights import RANDOM_ARCHITECTURES, random_state
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ class BenchJob:
             weights, up to its raw outputs.
         precisions: each of 'fp32', 'bf16', 'fp16'.
         names: lengths of prompts; more than 80 come in chunks of 40.
-        size_hw: pictures after resizing, in pixels; they are padded as always. None: the model's, at 3:5.
-        batch_size: pictures at a time.
+        size_hw: images after resizing, in pixels; they are padded as always. None: the model's, at 3:5.
+        batch_size: images at a time.
         rounds: measurements of each case after one for warming up; the fastest counts.
         device: see `load_detector`.
         offline: fetch nothing.
@@ -98,7 +98,7 @@ class Row:
         stages: wall seconds of each stage of that batch. 'text' of the fast form is computed once for a prompt and is
             not part of `seconds`.
         first_seconds: wall time of the very first batch, in which memory is found and programs are compiled.
-        pictures_per_second: by wall time.
+        images_per_second: by wall time.
         peak_bytes: largest resident memory of the process (CPU) or memory of the device (GPU), with all networks of the
             job in it; None if unknown.
         faster: ratios of wall and processor time of every other form, of the same names, to this row: by form and
@@ -112,7 +112,7 @@ class Row:
     cpu_seconds: float
     stages: dict[str, float]
     first_seconds: float
-    pictures_per_second: float
+    images_per_second: float
     peak_bytes: int | None
     faster: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -244,7 +244,7 @@ class _Run:
             cpu_seconds=cpu,
             stages=stages,
             first_seconds=self.first_seconds,
-            pictures_per_second=self.job.batch_size / wall,
+            images_per_second=self.job.batch_size / wall,
             peak_bytes=self.peak,
         )
 
@@ -350,7 +350,7 @@ def _check(job: BenchJob) -> torch.device:
         raise InputError(f"There is no architecture {job.architecture!r}. Accepted: {', '.join(RANDOM_ARCHITECTURES)}.")
     smallest = 32 if job.size_hw is None else min(job.size_hw)
     for what, value, least in (
-        ("A picture's side", smallest, 32),
+        ("An image's side", smallest, 32),
         ("The batch", job.batch_size, 1),
         ("The number of rounds", job.rounds, 1),
         ("A prompt's number of names", min(job.names), 1),
@@ -361,7 +361,7 @@ def _check(job: BenchJob) -> torch.device:
 
 
 def _network(job: BenchJob) -> tuple[GLIP, int]:
-    """The network, and the short side it is meant to look at pictures with."""
+    """The network, and the short side it is meant to look at images with."""
     if job.model is not None:
         folder = open_model(job.model, offline=job.offline)
         return build_glip(folder.config, folder.state_dict()), folder.config.imgsz

@@ -1,6 +1,6 @@
 """Box arithmetic on tensors: formats, overlaps, clipping, non-maximum suppression.
 
-A box is xyxy in absolute pixels unless a name says otherwise. Knows nothing of pictures or models.
+A box is xyxy in absolute pixels unless a name says otherwise. Knows nothing of images or models.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one picture, best score first.
+    """What was found in one image, best score first.
 
     Attributes:
-        boxes: (N, 4) float32, xyxy in pixels of the original picture, continuous: x2 - x1 is the width in COCO's sense.
+        boxes: (N, 4) float32, xyxy in pixels of the original image, continuous: x2 - x1 is the width in COCO's sense.
         scores: (N,) float32 in [0, 1].
         labels: (N,) int64, 0-based index into `names`.
         names: the phrases that were looked for, exactly as they were given.

@@ -272,7 +272,7 @@ def _first_token(encoding: Encoding, characters: Iterator[int]) -> int | None:
     return next((token for token in tokens if token is not None), None)
 
 
-@lru_cache(maxsize=4096)  # once per phrase, not once per picture
+@lru_cache(maxsize=4096)  # once per phrase, not once per image
 def _warn_of_unknown(phrase: str) -> None:
     logger.warning(
         "No word of %r is in the model's vocabulary: it reads [UNK], as for any other unknown word. "
@@ -287,7 +287,7 @@ def _shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What to look for in every picture: one class list, or a caption per picture. Plain data, as `Prompt` is.
+    """What to look for in every image: one class list, or a caption per image. Plain data, as `Prompt` is.
 
     Attributes:
         chunks: the class list, in pieces that the text encoder can read; () if there are captions. Labels of a
@@ -305,7 +305,7 @@ class PromptSet:
         if bool(self.chunks) == bool(self.captions):
             raise InputError("A prompt set needs either a class list or captions, and neither may be empty.")
         if len(self._of_file) != len(self.captions):
-            raise InputError("A picture has more than one caption. Give one per file name.")
+            raise InputError("An image has more than one caption. Give one per file name.")
 
     @cached_property
     def _of_file(self) -> dict[str, Prompt]:
@@ -319,15 +319,15 @@ class PromptSet:
         return tuple(dict.fromkeys(chain.from_iterable(prompt.phrases for _, prompt in self.captions)))
 
     def for_image(self, file_name: str) -> tuple[Prompt, ...]:
-        """The prompts to ask of one picture, in order.
+        """The prompts to ask of one image, in order.
 
         Raises:
-            InputError: there are captions, but none of this picture.
+            InputError: there are captions, but none of this image.
         """
         if self.chunks:
             return self.chunks
         if file_name not in self._of_file:
-            raise InputError(f"There is no caption for the picture {file_name!r}.")
+            raise InputError(f"There is no caption for the image {file_name!r}.")
         return (self._of_file[file_name],)
 
     def plan(self, tokenizer: Tokenizer) -> list[tuple[Prompt, int]]:
@@ -361,7 +361,7 @@ class PromptSet:
         start = 0
         while start < len(names):
             chunk = _longest_prompt(names, wordings, start, tokenizer, names_per_chunk)
-            tokenize(chunk, tokenizer)  # a name that cannot be found is said now, not at the first picture
+            tokenize(chunk, tokenizer)  # a name that cannot be found is said now, not at the first image
             chunks.append(chunk)
             start += len(chunk.phrases)
         if len(chunks) > 1:
@@ -377,10 +377,10 @@ class PromptSet:
 
     @classmethod
     def from_captions(cls, captions: Mapping[str, Prompt]) -> PromptSet:
-        """A caption for each picture.
+        """A caption for each image.
 
         Args:
-            captions: prompts by the `name` of the picture's `ImageFile`.
+            captions: prompts by the `name` of the image's `ImageFile`.
         """
         return cls(captions=tuple(captions.items()))
 

@@ -1,4 +1,4 @@
-"""`glip bench`: pictures a second on this machine, stage by stage, beside the published order and a peer."""
+"""`glip bench`: images a second on this machine, stage by stage, beside the published order and a peer."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def bench(
         typer.Option("--names", help="Names in the prompt, above 80 in chunks of 40; may be repeated. 2 and 80."),
     ] = None,
     size: Annotated[str | None, typer.Option("--size", help="Height x width in pixels: 800x1333.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Pictures at a time.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Images at a time.")] = 1,
     rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each case; the fastest counts.")] = 3,
     device: DeviceOption = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how fast a model is here. Pictures are noise: what is in them does not change the time."""
+    """Measure how fast a model is here. Images are noise: what is in them does not change the time."""
     from glip.bench import BenchJob, cases, machine
     from glip.bench import bench as run
 
@@ -94,7 +94,7 @@ def _show(rows: list[Row], batch_size: int) -> None:
             "precision",
             "names",
             "tokens",
-            "pictures/s",
+            "images/s",
             "ms",
             "cpu ms",
             "first s",
@@ -108,7 +108,7 @@ def _show(rows: list[Row], batch_size: int) -> None:
                 row.case.precision,
                 row.case.names if row.chunks == 1 else f"{row.case.names} in {row.chunks}",
                 row.tokens,
-                f"{row.pictures_per_second:.2f}",
+                f"{row.images_per_second:.2f}",
                 _ms(row.seconds / batch_size),
                 _ms(row.cpu_seconds / batch_size),
                 f"{row.first_seconds:.1f}",
@@ -121,7 +121,7 @@ def _show(rows: list[Row], batch_size: int) -> None:
             for row in rows
         ),
     )
-    say("ms are of one picture; `text` of the fast form is computed once for a prompt, and not in ms.")
+    say("ms are of one image; `text` of the fast form is computed once for a prompt, and not in ms.")
 
 
 def _ms(seconds: float) -> str:

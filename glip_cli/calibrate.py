@@ -1,4 +1,4 @@
-"""`glip calibrate`: thresholds and wordings from a handful of labelled pictures."""
+"""`glip calibrate`: thresholds and wordings from a handful of labelled images."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from glip_cli.options import JsonOption
 from glip_cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from glip.evaluation.calibration import Calibration
+    from glip.evaluation.calibrate import Calibration
 
 
 def calibrate(
     labelled: Annotated[
-        Path, typer.Argument(metavar="LABELLED", help="COCO file of a few pictures, each annotated completely.")
+        Path, typer.Argument(metavar="LABELLED", help="COCO file of a few images, each annotated completely.")
     ],
     records: Annotated[
-        Path, typer.Option("--records", "-r", help="Folder of a `glip label` run that looked at these pictures.")
+        Path, typer.Option("--records", "-r", help="Folder of a `glip label` run that looked at these images.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Class file to write, for `glip label --classes`.")] = Path(
         "classes.yaml"
@@ -30,13 +30,13 @@ def calibrate(
     all_wordings: Annotated[
         bool, typer.Option("--all-wordings", help="Keep every wording of a class, not the best alone.")
     ] = False,
-    resamples: Annotated[int, typer.Option("--resamples", help="Draws of the pictures, for the intervals.")] = 1000,
+    resamples: Annotated[int, typer.Option("--resamples", help="Draws of the images, for the intervals.")] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the threshold of each class, and its best wording, from a few labelled pictures. Takes no model."""
-    from glip.evaluation.calibration import calibrate as run
-    from glip.evaluation.calibration import write_class_file
+    """Find the threshold of each class, and its best wording, from a few labelled images. Takes no model."""
+    from glip.evaluation.calibrate import calibrate as run
+    from glip.evaluation.calibrate import write_class_file
 
     found = run(labelled, records, precision=precision, all_wordings=all_wordings, resamples=resamples)
     write_class_file(out, found, overwrite)
@@ -48,11 +48,11 @@ def calibrate(
 
 
 def _show(found: Calibration) -> None:
-    from glip.evaluation.calibration import in_words
+    from glip.evaluation.calibrate import in_words
 
     if found.unknown:
-        say(f"{found.unknown} labelled pictures are not in the records, and are left out.")
-    typer.echo(f"{found.pictures} labelled pictures; in brackets, where 95 of 100 redrawn sets of pictures lie")
+        say(f"{found.unknown} labelled images are not in the records, and are left out.")
+    typer.echo(f"{found.images} labelled images; in brackets, where 95 of 100 redrawn sets of images lie")
     print_table(
         ("class", "boxes", "threshold", "precision", "recall", "F1"),
         (

@@ -23,7 +23,7 @@ def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[s
     Raises:
         InputError: both or neither are given, or one cannot be used.
     """
-    from glip.data.catalog import find_in_prompt
+    from glip.data.class_lists import find_in_prompt
     from glip.labeling.classes import ClassFile, load_class_file
     from glip.prompts import split_names
 

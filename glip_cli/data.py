@@ -16,7 +16,7 @@ from glip_cli.output import print_json, print_table, progress
 app = typer.Typer(help="Make data to learn from.", no_args_is_help=True)
 
 SCENES = 1000
-PICTURES_OF_A_SET = 80
+IMAGES_OF_A_SET = 80
 
 
 @app.callback()
@@ -29,9 +29,9 @@ def synthetic(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write, exactly this one.")],
     count: Annotated[
         int | None,
-        typer.Option("--count", "-n", help="Pictures; of each set with --mini-odinw. [default: 1000, or 80 a set]"),
+        typer.Option("--count", "-n", help="Images; of each set with --mini-odinw. [default: 1000, or 80 a set]"),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed gives other pictures of the same kind.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed gives other images of the same kind.")] = 0,
     size: Annotated[
         str | None, typer.Option("--size", help="Pixels: 320, 640x480, or a range of sides. [default: 160-480]")
     ] = None,
@@ -44,7 +44,7 @@ def synthetic(
         ),
     ] = None,
     shapes: Annotated[float | None, typer.Option("--shapes", help="Share of drawn shapes. [default: 0.4]")] = None,
-    names: Annotated[int | None, typer.Option("--names", help="Only the so many simplest names of pictures.")] = None,
+    names: Annotated[int | None, typer.Option("--names", help="Only the so many simplest names of images.")] = None,
     sprites: Annotated[
         Path | None, typer.Option("--sprites", help="Folder of PNGs to compose: red_apple.png is a 'red apple'.")
     ] = None,
@@ -55,13 +55,11 @@ def synthetic(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace all that OUT holds.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compose scenes of named pictures (emoji, drawn shapes), with boxes and captions, as a COCO folder."""
+    """Compose scenes of named images (emoji, drawn shapes), with boxes and captions, as a COCO folder."""
     if mini_odinw:
         given = {"--size": size, "--split": split, "--shapes": shapes}
         _refuse_with_mini_odinw([option for option, value in given.items() if value is not None], workers)
-        summaries = _write_mini_odinw(
-            out, PICTURES_OF_A_SET if count is None else count, seed, names, sprites, overwrite
-        )
+        summaries = _write_mini_odinw(out, IMAGES_OF_A_SET if count is None else count, seed, names, sprites, overwrite)
         if as_json:
             print_json({"folder": str(out), "sets": summaries})
         else:
@@ -91,14 +89,14 @@ def synthetic(
 
 
 def _write_mini_odinw(
-    out: Path, pictures: int, seed: int, names: int | None, sprites: Path | None, overwrite: bool
+    out: Path, images: int, seed: int, names: int | None, sprites: Path | None, overwrite: bool
 ) -> list[dict[str, object]]:
     from glip.data.synthetic import MINI_ODINW, load_pool, write_mini_odinw
 
     pool = load_pool(sprites)
-    with progress("Composing", len(MINI_ODINW) * pictures) as bar:
+    with progress("Composing", len(MINI_ODINW) * images) as bar:
         done = write_mini_odinw(
-            out, pool.simplest(names) if names else pool, pictures, seed, overwrite, advance=bar.advance
+            out, pool.simplest(names) if names else pool, images, seed, overwrite, advance=bar.advance
         )
     return [asdict(summary) for summary in done]
 
@@ -112,7 +110,7 @@ def _refuse_with_mini_odinw(options: list[str], workers: int) -> None:
 
 
 def _show(summaries: list[dict[str, object]]) -> None:
-    columns = ("folder", "pictures", "boxes", "classes")
+    columns = ("folder", "images", "boxes", "classes")
     print_table(columns, ([summary[column] for column in columns] for summary in summaries))
 
 

@@ -17,7 +17,7 @@ from glip_cli.output import print_json, print_table, say
 if TYPE_CHECKING:
     from glip.evaluation.results import EvaluationResult
     from glip.labeling.job import LabelJob
-    from glip.labeling.worker import PictureDetector
+    from glip.labeling.worker import ImageDetector
 
 FEW_SHOT_FILE = "odinw_few_shot_submission.json"
 
@@ -48,7 +48,7 @@ def evaluate(
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the pictures, if a COCO file does not lie beside them.")
+        Path | None, typer.Option("--images", help="Folder of the images, if a COCO file does not lie beside them.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, exactly this one.")] = Path("eval"),
     model: ModelOption = "glip-t",
@@ -59,20 +59,20 @@ def evaluate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Most pictures that run together.", show_default="8 on a GPU, else 1")
+        int | None, typer.Option("--batch", help="Most images that run together.", show_default="8 on a GPU, else 1")
     ] = None,
     imgsz: Annotated[
         int | None,
-        typer.Option("--imgsz", help="Short side in pixels that pictures are resized to. [default: the model's, 800]"),
+        typer.Option("--imgsz", help="Short side in pixels that images are resized to. [default: the model's, 800]"),
     ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="At twelve scales, and mirrored: 24 times the work, a little more AP.")
     ] = False,
-    max_det: Annotated[int, typer.Option("--max-det", help="Most boxes of a picture that count.")] = 100,
+    max_det: Annotated[int, typer.Option("--max-det", help="Most boxes of an image that count.")] = 100,
     limit: Annotated[
-        int | None, typer.Option("--limit", help="Only the first so many pictures of each set, for a trial.")
+        int | None, typer.Option("--limit", help="Only the first so many images of each set, for a trial.")
     ] = None,
-    gallery: Annotated[int, typer.Option("--gallery", help="Draw so many of the worst pictures of each set.")] = 12,
+    gallery: Annotated[int, typer.Option("--gallery", help="Draw so many of the worst images of each set.")] = 12,
     coco_ap: Annotated[
         float | None,
         typer.Option("--coco-ap", help="COCO-O: the model's AP on COCO val in percent.", show_default="published"),
@@ -122,7 +122,7 @@ def evaluate(
     _show(run(request), as_json)
 
 
-def _load(job: LabelJob) -> PictureDetector:
+def _load(job: LabelJob) -> ImageDetector:
     from glip.labeling.job import load_model
 
     with download_shown() as on_download:
@@ -130,7 +130,7 @@ def _load(job: LabelJob) -> PictureDetector:
 
 
 def _show(result: EvaluationResult, as_json: bool) -> None:
-    from glip.evaluation.tables import COLUMNS, cells
+    from glip.evaluation.report import COLUMNS, cells
 
     if as_json:
         print_json({"unit": "percent", **result.to_json()})
@@ -158,7 +158,7 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from glip.evaluation.benchmarks import known_benchmarks
+    from glip.data.benchmark_search import known_benchmarks
 
     rows = known_benchmarks()
     if as_json:

@@ -37,25 +37,25 @@ def export(
         str, typer.Option("--nms", help="A box is dropped by a better one of its class, by any (agnostic), or by none.")
     ] = "class",
     iou: Annotated[float, typer.Option("--iou", help="Overlap above which the weaker box is dropped.")] = 0.6,
-    max_det: Annotated[int, typer.Option("--max-det", help="Most boxes of a picture, best first.")] = 100,
+    max_det: Annotated[int, typer.Option("--max-det", help="Most boxes of an image, best first.")] = 100,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Class file: aliases, thresholds, ids, negatives.")
     ] = None,
     image_prefix: Annotated[
-        str, typer.Option("--image-prefix", help="Address that Label Studio finds the pictures below.")
+        str, typer.Option("--image-prefix", help="Address that Label Studio finds the images below.")
     ] = "",
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
-    pictures: Annotated[
-        list[str] | None, typer.Option("--pictures", help="Where the pictures are now, for --report, if moved.")
+    images: Annotated[
+        list[str] | None, typer.Option("--images", help="Where the images are now, for --report, if moved.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the labels of an earlier run with other thresholds or in other formats. Takes seconds and no model."""
     from glip.labeling.classes import load_class_file
     from glip.labeling.export import export as run
-    from glip.labeling.lock import only_run
+    from glip.labeling.filtering import DEFAULT_CONF, ExportSettings
     from glip.labeling.records import read_run
-    from glip.labeling.selection import DEFAULT_CONF, ExportSettings
+    from glip.run_folder import only_run
 
     info = read_run(folder)
     settings = ExportSettings(
@@ -77,9 +77,9 @@ def export(
             summary = run(folder, target, [name.strip() for name in formats.split(",")], settings, bar.advance)
         written = [str(path) for path in summary.files]
         if report:
-            from glip.labeling.report import find_pictures, write_report
+            from glip.labeling.report import find_images, write_report
 
-            written.append(str(write_report(folder, find_pictures(info, pictures or ()), settings, out=target)))
+            written.append(str(write_report(folder, find_images(info, images or ()), settings, out=target)))
     _show(summary, written, as_json)
 
 
@@ -119,9 +119,9 @@ def _show(summary: ExportSummary, written: Sequence[str], as_json: bool) -> None
         print_json(content)
         return
     if summary.unlabelled:
-        say(f"{summary.unlabelled} pictures are not labelled yet and left out; `glip label` goes on with them.")
+        say(f"{summary.unlabelled} images are not labelled yet and left out; `glip label` goes on with them.")
     typer.echo(
-        f"{summary.pictures} pictures ({summary.empty} without boxes, {summary.unreadable} unreadable ones left out), "
+        f"{summary.images} images ({summary.empty} without boxes, {summary.unreadable} unreadable ones left out), "
         f"{summary.boxes} boxes"
     )
     print_table(("class", "boxes"), sorted(summary.per_class.items(), key=lambda row: -row[1])[:40])

@@ -32,7 +32,7 @@ def finetune(
     ),
     model: ModelOption = "glip-t",
     shots: Annotated[
-        str, typer.Option("--shots", help="Pictures a class: 0 (score only), 1, 3, 5, 10, all; 0,1,3.")
+        str, typer.Option("--shots", help="Images a class: 0 (score only), 1, 3, 5, 10, all; 0,1,3.")
     ] = "1",
     mode: Annotated[
         str, typer.Option("--mode", help="What learns: prompt, linear, language, full; several with commas.")
@@ -45,7 +45,7 @@ def finetune(
         Path, typer.Option("--data-root", help="Folder of the known sets: DATA-ROOT/odinw/…, DATA-ROOT/coco/….")
     ] = Path("data"),
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the pictures of a COCO file, if not beside it.")
+        Path | None, typer.Option("--images", help="Folder of the images of a COCO file, if not beside it.")
     ] = None,
     prompts: Annotated[
         str | None,
@@ -56,13 +56,13 @@ def finetune(
         typer.Option("--recipe", help="coco, coco-mmdet, coco-mmdet-a. [default: ODinW's of mode and shots]"),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Most epochs. [default: the recipe's, 200]")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Pictures a step. [default: the recipe's, 4]")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images a step. [default: the recipe's, 4]")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate. [default: the recipe's]")] = None,
     copies: Annotated[
-        int | None, typer.Option("--copies", help="Times a picture comes in an epoch. [default: the recipe's]")
+        int | None, typer.Option("--copies", help="Times an image comes in an epoch. [default: the recipe's]")
     ] = None,
     augment: Annotated[
-        bool, typer.Option("--augment/--no-augment", help="Resize and mirror the pictures, as published.")
+        bool, typer.Option("--augment/--no-augment", help="Resize and mirror the comparisons, as published.")
     ] = True,
     imgsz: Annotated[
         int | None, typer.Option("--imgsz", help="Short side in pixels. [default: the model's, 800]")
@@ -70,7 +70,7 @@ def finetune(
     scenes: Annotated[
         int, typer.Option("--scenes", help="Score so many synthetic scenes too: what was forgotten.")
     ] = 0,
-    pictures: Annotated[int, typer.Option("--pictures", help="Draw so many pictures before and after.")] = 4,
+    comparisons: Annotated[int, typer.Option("--comparisons", help="Draw so many comparisons before and after.")] = 4,
     precision: PrecisionOption = "fp32",
     workers: Annotated[int, typer.Option("--workers", help="Processes that make batches.")] = 0,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even where there is a GPU.")] = False,
@@ -84,8 +84,8 @@ def finetune(
     as_json: JsonOption = False,
 ) -> None:
     """Tune on few examples or whole sets; the best epoch is kept and scored. The same command again goes on."""
+    from glip.training.finetune_data import find_sources
     from glip.training.sweep import Sweep, plan_sweep, run_sweep
-    from glip.training.tuning_data import find_sources
 
     wanted = (("epochs", epochs), ("batch_size", batch), ("lr", lr), ("copies", copies))
     sources, missing = find_sources(data, data_root, _prompts(prompts), images)  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def finetune(
         cpu=cpu,
         cache=cache,
         scenes=scenes,
-        compared=pictures,
+        compared=comparisons,
         offline=offline,
         memory=_bytes(memory, "--memory"),
         disk=_bytes(disk, "--disk"),
@@ -152,13 +152,13 @@ class _Shown:
 def _show(sweep: Sweep, result: Any, as_json: bool) -> None:
     import msgspec
 
-    from glip.training.tuning_table import columns_of, lines_of
+    from glip.training.results_table import columns_of, lines_of
 
     if as_json:
         print_json({"unit": "percent", **msgspec.to_builtins(result)})
         return
     print_table(columns_of(result.table), lines_of(result.table))
-    say("AP 0.50:0.95 on the test pictures, in percent; mean ± standard deviation over the seeds.")
+    say("AP 0.50:0.95 on the test images, in percent; mean ± standard deviation over the seeds.")
     for run in result.runs:
         for file in run.files:
             if file == "adapter.safetensors":
@@ -178,7 +178,7 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(plan)
         return
-    columns = ("set", "mode", "shots", "seed", "pictures", "boxes", "most_epochs", "most_steps", "out")
+    columns = ("set", "mode", "shots", "seed", "images", "boxes", "most_epochs", "most_steps", "out")
     print_table(columns, ([row.get(column, "—") for column in columns] for row in plan["runs"]))
     for note in plan["notes"]:
         say(note)

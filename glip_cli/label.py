@@ -1,4 +1,4 @@
-"""`glip label`: pictures and a prompt become an annotation file."""
+"""`glip label`: images and a prompt become an annotation file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from glip.labeling.job import LabelSummary
     from glip.labeling.plan import LabelPlan
     from glip.labeling.records import Record
-    from glip.labeling.worker import PictureDetector
+    from glip.labeling.worker import ImageDetector
 
 INTERRUPTED = 130
 MOST_CLASSES_SHOWN = 40
@@ -33,7 +33,7 @@ MOST_CLASSES_SHOWN = 40
 def label(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE…", help="Folders, pictures, patterns, .txt lists; s3://, gs://, https://."),
+        typer.Argument(metavar="SOURCE…", help="Folders, images, patterns, .txt lists; s3://, gs://, https://."),
     ],
     prompt: Annotated[
         str | None,
@@ -54,7 +54,7 @@ def label(
     ] = None,
     captions: Annotated[
         str | None,
-        typer.Option("--captions", help="Ground each picture's own caption: a .csv or .jsonl file, or 'sidecar'."),
+        typer.Option("--captions", help="Ground each image's own caption: a .csv or .jsonl file, or 'sidecar'."),
     ] = None,
     phrases: Annotated[
         list[str] | None, typer.Option("--phrase", help="With --captions: look for this phrase only; may be repeated.")
@@ -87,11 +87,11 @@ def label(
         ),
     ] = False,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Most pictures that run together.", show_default="8 on a GPU, else 1")
+        int | None, typer.Option("--batch", help="Most images that run together.", show_default="8 on a GPU, else 1")
     ] = None,
     imgsz: Annotated[
         int | None,
-        typer.Option("--imgsz", help="Short side in pixels that pictures are resized to. [default: the model's, 800]"),
+        typer.Option("--imgsz", help="Short side in pixels that images are resized to. [default: the model's, 800]"),
     ] = None,
     tile: Annotated[
         int | None, typer.Option("--tile", help="Look at tiles of so many pixels as well, for small objects.")
@@ -106,30 +106,30 @@ def label(
             "--fast-decode", help="Decode large JPEG files at a part of their size: faster, boxes differ a bit."
         ),
     ] = False,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many pictures.")] = None,
-    preview: Annotated[int, typer.Option("--preview", help="Draw so many pictures with their boxes.")] = 0,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many images.")] = None,
+    preview: Annotated[int, typer.Option("--preview", help="Draw so many images with their boxes.")] = 0,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, to look through.")] = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show captions, tokens, pictures and the time it may take; write nothing.")
+        bool, typer.Option("--dry-run", help="Show captions, tokens, images and the time it may take; write nothing.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; forget what --out holds.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
     shard_size: Annotated[int | None, typer.Option("--shard-size", hidden=True)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Label pictures. The same command again goes on where it stopped, and picks up new pictures."""
+    """Label images. The same command again goes on where it stopped, and picks up new images."""
     from glip.labeling.asking import CaptionSource
     from glip.labeling.job import LabelJob, load_model
     from glip.labeling.job import label as run
     from glip.labeling.plan import plan_label
-    from glip.labeling.tiles import Tiling
+    from glip.labeling.tiling import Tiling
 
-    def load(job: LabelJob) -> PictureDetector:
+    def load(job: LabelJob) -> ImageDetector:
         with download_shown() as on_download:
             return load_model(job, on_download)
 
     if captions is not None and (prompt or classes):
-        raise InputError("--captions asks each picture for its own phrases; leave out --prompt and --classes.")
+        raise InputError("--captions asks each image for its own phrases; leave out --prompt and --classes.")
     spans: Spans = ()
     names: tuple[str, ...]
     caption = prompt
@@ -185,7 +185,7 @@ class Terminal:
     @contextmanager
     def labelling(self, todo: int, earlier: int) -> Iterator[None]:
         if earlier:
-            say(f"{earlier} of {earlier + todo} pictures are labelled already.")
+            say(f"{earlier} of {earlier + todo} images are labelled already.")
         before = signal.getsignal(signal.SIGINT)
         # Only instead of Python's own handler: whoever has the signal ignored (nohup) means it.
         if before is signal.default_int_handler:
@@ -208,7 +208,7 @@ class Terminal:
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         self._asked.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        say("Finishing what is in work. Ctrl-C again stops at once, and costs these pictures only.")
+        say("Finishing what is in work. Ctrl-C again stops at once, and costs these images only.")
 
 
 def _show_plan(plan: LabelPlan, as_json: bool) -> None:
@@ -221,13 +221,13 @@ def _show_plan(plan: LabelPlan, as_json: bool) -> None:
         typer.echo(f"  {prompt.caption}")
     if plan.captions:
         shown = f", the first {len(plan.prompts)} shown" if plan.captions > len(plan.prompts) else ""
-        typer.echo(f"{plan.captions} pictures have a caption{shown}; {plan.unasked} have none that can be asked")
+        typer.echo(f"{plan.captions} images have a caption{shown}; {plan.unasked} have none that can be asked")
     views = f", {plan.views:.1f} views each" if plan.views > 1 else ""
-    typer.echo(f"{plan.pictures} pictures{views}")
-    if plan.seconds is None or plan.seconds_per_picture is None:
-        typer.echo("time: unknown, none of the pictures that were tried could be read")
+    typer.echo(f"{plan.images} images{views}")
+    if plan.seconds is None or plan.seconds_per_image is None:
+        typer.echo("time: unknown, none of the images that were tried could be read")
     else:
-        rate = f"{plan.seconds_per_picture:.2f} seconds a picture, tried just now"
+        rate = f"{plan.seconds_per_image:.2f} seconds an image, tried just now"
         typer.echo(f"time: about {timedelta(seconds=round(plan.seconds))} here ({rate})")
 
 
@@ -238,17 +238,17 @@ def _show(summary: LabelSummary, as_json: bool) -> None:
         _print(summary)
     if summary.interrupted:
         done = summary.earlier + summary.labelled
-        say(f"Stopped: {done} of {summary.pictures} pictures are done. The same command without --overwrite goes on.")
+        say(f"Stopped: {done} of {summary.images} images are done. The same command without --overwrite goes on.")
         raise typer.Exit(INTERRUPTED)
     if summary.failed:
         why = summary.out / "errors.jsonl"
-        say(f"{summary.failed} of {summary.pictures} pictures could not be labelled; {why} says why.")
+        say(f"{summary.failed} of {summary.images} images could not be labelled; {why} says why.")
         raise typer.Exit(1)
 
 
 def _print(summary: LabelSummary) -> None:
     typer.echo(
-        f"{summary.pictures} pictures: {summary.labelled} labelled now ({summary.pictures_per_second:.2f} a second), "
+        f"{summary.images} images: {summary.labelled} labelled now ({summary.images_per_second:.2f} a second), "
         f"{summary.earlier} before, {summary.failed} failed"
     )
     ranked = sorted(summary.boxes.items(), key=lambda item: -item[1])

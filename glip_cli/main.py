@@ -23,7 +23,7 @@ from glip_cli.pretrain import pretrain
 
 app = typer.Typer(
     name="glip",
-    help="Label pictures with anything that can be named.",
+    help="Label images with anything that can be named.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -56,7 +56,7 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Label pictures with anything that can be named."""
+    """Label images with anything that can be named."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("glip").setLevel(logging.DEBUG if verbose else logging.INFO)
 
@@ -67,8 +67,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words after `glip`; those of the process if None.
     """
-    # A picture's maps are tens of megabytes each, and the system clears their pages anew for every tensor: in large
-    # pages a picture takes a fifth less time on a CPU. PyTorch reads this before its first tensor; Linux only.
+    # An image's maps are tens of megabytes each, and the system clears their pages anew for every tensor: in large
+    # pages an image takes a fifth less time on a CPU. PyTorch reads this before its first tensor; Linux only.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app(args=None if arguments is None else list(arguments))

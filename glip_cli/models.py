@@ -16,7 +16,7 @@ from glip_cli.options import JsonOption
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from glip.weights.download import OnDownload
+    from glip.fetch import OnDownload
 
 _SCENES = "synthetic scenes; ships with glip"
 
@@ -112,7 +112,7 @@ def convert(
         typer.Option("--conf", help="Score from which the model's boxes are shown."),
     ] = None,
     imgsz: Annotated[
-        int | None, typer.Option("--imgsz", help="Short side in pixels that the model looks at pictures with.")
+        int | None, typer.Option("--imgsz", help="Short side in pixels that the model looks at images with.")
     ] = None,
     overwrite: OverwriteOption = False,
     offline: OfflineOption = False,
@@ -192,7 +192,7 @@ def random(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a checkpoint of pseudo-random numbers, to try the program out: its boxes mean nothing."""
-    from glip.weights.random import random_model
+    from glip.weights.random_weights import random_model
 
     folder = random_model(out, architecture, tokenizer=tokenizer, seed=seed, overwrite=overwrite)
     say(f"A pseudo-random {architecture}: it runs like a real one, but its boxes mean nothing.")

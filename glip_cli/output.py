@@ -52,7 +52,7 @@ class Progress:
 
 
 @contextmanager
-def progress(description: str, total: float | None, unit: str = "pictures") -> Iterator[Progress]:
+def progress(description: str, total: float | None, unit: str = "images") -> Iterator[Progress]:
     """A bar on stderr with count, rate and time left. `unit='bytes'` counts in megabytes."""
     from rich.progress import (
         BarColumn,

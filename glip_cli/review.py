@@ -25,9 +25,7 @@ def push(
     ],
     name: Annotated[str | None, typer.Option("--name", "-n", help="Dataset. [default: the name of the folder]")] = None,
     truth: Annotated[Path | None, typer.Option("--truth", help="COCO file with true boxes, to compare with.")] = None,
-    pictures: Annotated[
-        list[str] | None, typer.Option("--pictures", help="Where the pictures are now, if moved.")
-    ] = None,
+    images: Annotated[list[str] | None, typer.Option("--images", help="Where the images are now, if moved.")] = None,
     conf: Annotated[
         float | None, typer.Option("--conf", help="Lowest score of a label. [default: that of the run]")
     ] = None,
@@ -54,7 +52,7 @@ def push(
         from glip.data.coco import load_coco
 
         true_boxes = load_coco(truth)
-    source = open_source(labels, _settings(labels, conf, class_conf or ()), pictures or ())
+    source = open_source(labels, _settings(labels, conf, class_conf or ()), images or ())
     name = source.name if name is None else name
     with progress("Pushing", source.total) as bar:
         summary = run(source, name, bar.advance)
@@ -77,12 +75,12 @@ def pull(
     name: NameArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")],
     only_reviewed: Annotated[
-        bool, typer.Option("--only-reviewed", help="Leave out pictures where nobody changed or tagged anything.")
+        bool, typer.Option("--only-reviewed", help="Leave out images where nobody changed or tagged anything.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the corrected labels as a COCO file, with what was changed and how much of it was right."""
-    from glip.evaluation.folders import CORRECTED_FILE
+    from glip.data.discovery import CORRECTED_FILE
     from glip.review.database import connect, open_dataset
     from glip.review.pull import CHART_FILE, DIFF_FILE, SUMMARY_FILE
     from glip.review.pull import pull as run
@@ -122,7 +120,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
     elif not rows:
         say("Nothing was pushed yet; `glip review push DIR` does.")
     else:
-        print_table(("dataset", "pictures", "labels", "AP", "from"), [_row(row) for row in rows])
+        print_table(("dataset", "images", "labels", "AP", "from"), [_row(row) for row in rows])
 
 
 @app.command("delete")
@@ -130,12 +128,12 @@ def delete(
     name: NameArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a dataset with all corrections in it. Pictures and label folders stay."""
+    """Remove a dataset with all corrections in it. Images and label folders stay."""
     from glip.review.database import connect, open_dataset
 
     dataset = open_dataset(connect(), name)
     if not yes:
-        question = f"Remove the dataset {name!r} ({len(dataset)} pictures) and every correction in it?"
+        question = f"Remove the dataset {name!r} ({len(dataset)} images) and every correction in it?"
         if not typer.confirm(question, err=True):
             raise typer.Exit(1)
     dataset.delete()
@@ -146,8 +144,8 @@ def _settings(labels: Path, conf: float | None, class_conf: list[str] | tuple[st
     """Thresholds, where some are asked for; None leaves them to the run."""
     if conf is None and not class_conf:
         return None
+    from glip.labeling.filtering import DEFAULT_CONF, ExportSettings
     from glip.labeling.records import read_run
-    from glip.labeling.selection import DEFAULT_CONF, ExportSettings
     from glip_cli.export import parse_class_conf
 
     if conf is None:
@@ -157,12 +155,12 @@ def _settings(labels: Path, conf: float | None, class_conf: list[str] | tuple[st
 
 def _show_push(content: dict[str, Any]) -> None:
     typer.echo(
-        f"{content['dataset']}: {content['added']} pictures added, {content['updated']} updated, "
+        f"{content['dataset']}: {content['added']} images added, {content['updated']} updated, "
         f"{content['unchanged']} unchanged, {content['removed']} removed; "
         f"{content['predictions']} boxes written, {content['labels']} of them labels"
     )
     if content["unreadable"]:
-        typer.echo(f"{content['unreadable']} unreadable pictures left out")
+        typer.echo(f"{content['unreadable']} unreadable images left out")
     if "average_precision" in content:
         precision = content["average_precision"]
         told = "No AP, which takes true boxes and scores" if precision is None else f"AP {precision:.3f} of all boxes"
@@ -176,7 +174,7 @@ def _show_summary(summary: PullSummary) -> None:
     rate = summary.acceptance_rate
     total = summary.total
     typer.echo(
-        f"{summary.dataset}: {summary.reviewed} of {summary.pictures} pictures reviewed, {summary.boxes} boxes, "
+        f"{summary.dataset}: {summary.reviewed} of {summary.images} images reviewed, {summary.boxes} boxes, "
         f"{summary.unreviewed} of them unreviewed"
     )
     if rate is None:
@@ -197,4 +195,4 @@ def _show_summary(summary: PullSummary) -> None:
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:
     precision = row["average_precision"]
-    return row["name"], row["pictures"], row["labels"], "" if precision is None else f"{precision:.3f}", row["from"]
+    return row["name"], row["images"], row["labels"], "" if precision is None else f"{precision:.3f}", row["from"]

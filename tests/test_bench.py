@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from glip import bench as measuring
 from glip.bench import BenchJob, Case, bench, cases, forget_peak, peak_bytes
-from glip.detector import load_detector
+from glip.detectors.glip import load_detector
 from glip.errors import InputError
 from glip.model.backbone import SwinBlock
+from glip.model.cpu_linear import Linear
 from glip.model.dyhead import DyHeadBlock
-from glip.model.forms import compile_backbone, use_plain_forms
 from glip.model.glip import GLIP, build_glip
-from glip.model.products import Linear
-from glip.weights.random import TINY, random_state
+from glip.model.reference_mode import compile_backbone, use_plain_forms
+from glip.weights.random_weights import TINY, random_state
 from glip_cli.main import app
 
 SMALL = BenchJob(architecture="tiny", names=(2,), size_hw=(64, 96), rounds=1)
@@ -130,7 +130,7 @@ def test_stages_add_up_and_long_lists_come_in_chunks() -> None:
     for row in rows:
         counted = [seconds for stage, seconds in row.stages.items() if row.case.form == "plain" or stage != "text"]
         assert row.seconds == pytest.approx(sum(counted))
-        assert row.pictures_per_second == pytest.approx(2 / row.seconds)
+        assert row.images_per_second == pytest.approx(2 / row.seconds)
         assert row.cpu_seconds > 0
     fast, plain = rows[:2]
     assert fast.faster == {
@@ -221,7 +221,7 @@ def test_the_command_prints_a_table_and_json() -> None:
         ({"precisions": ("fp8",)}, "Precision 'fp8' is unknown"),
         ({"architecture": "glip-x"}, "There is no architecture 'glip-x'"),
         ({"names": (0,)}, "A prompt's number of names is 0; it must be 1 or more."),
-        ({"size_hw": (8, 640)}, "A picture's side is 8; it must be 32 or more."),
+        ({"size_hw": (8, 640)}, "An image's side is 8; it must be 32 or more."),
         ({"batch_size": 0}, "The batch is 0"),
         ({"rounds": 0}, "The number of rounds is 0"),
     ],
@@ -260,7 +260,7 @@ def test_padding_that_prediction_leaves_out_is_counted() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.operations import padding_operations
-    from glip.weights.random import RANDOM_ARCHITECTURES
+    from glip.weights.random_weights import RANDOM_ARCHITECTURES
 
     network = build_glip(RANDOM_ARCHITECTURES["tiny"]).eval().double()
     pixels = torch.zeros(1, 3, 96, 160, dtype=torch.float64)

@@ -16,7 +16,7 @@ def test_formats_undo_each_other() -> None:
     assert torch.equal(xywh_to_xyxy(xyxy_to_xywh(boxes)), boxes)
 
 
-def test_clipping_moves_corners_into_the_picture() -> None:
+def test_clipping_moves_corners_into_the_image() -> None:
     boxes = torch.tensor([[-5.0, -5.0, 50.0, 50.0]])
     assert clip_boxes(boxes, torch.tensor([20, 30])).tolist() == [[0, 0, 30, 20]]
 

@@ -435,10 +435,10 @@ def test_a_typed_text_can_have_its_own_chunk_size() -> None:
     assert chunk_names(PromptSet.parse("car . dog . cat", SMALL, 2)) == [("car", "dog"), ("cat",)]
 
 
-# --- a caption for each picture
+# --- a caption for each image
 
 
-def test_each_picture_gets_its_own_caption() -> None:
+def test_each_image_gets_its_own_caption() -> None:
     first = Prompt.from_caption("a cat and a dog", [[(2, 5)], [(12, 15)]])
     second = Prompt.from_caption("one dog", [[(4, 7)]])
     prompts = PromptSet.from_captions({"a.jpg": first, "b/c.jpg": second})
@@ -446,7 +446,7 @@ def test_each_picture_gets_its_own_caption() -> None:
     assert prompts.for_image("b/c.jpg") == (second,)
     assert prompts.names == ("cat", "dog")
     assert [count for _, count in prompts.plan(SMALL)] == [9, 6]
-    with pytest.raises(InputError, match=r"no caption for the picture 'c\.jpg'"):
+    with pytest.raises(InputError, match=r"no caption for the image 'c\.jpg'"):
         prompts.for_image("c.jpg")
 
 

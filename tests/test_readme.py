@@ -30,7 +30,7 @@ def test_the_first_command_labels_the_examples(
         assert program == "glip"
         assert glip(*words).code == 0
     coco = json.loads(Path("labels/annotations.coco.json").read_text())
-    assert len(coco["images"]) == len(list((ROOT / "examples" / "pictures").iterdir()))
+    assert len(coco["images"]) == len(list((ROOT / "examples" / "images").iterdir()))
     assert coco["annotations"], "the command shows boxes"
     assert len(list(Path("labels/preview").iterdir())) == 3
 
@@ -70,6 +70,6 @@ def test_the_house_is_as_drawn() -> None:
     assert rooms == drawn
 
 
-def test_pictures_and_links_exist() -> None:
+def test_images_and_links_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

@@ -1,8 +1,8 @@
-"""Class names as captions: what a picture with boxes of classes is asked in training, and where each name stands.
+"""Class names as captions: what an image with boxes of classes is asked in training, and where each name stands.
 
 Two published forms: names of what is there among random others (`sampled_caption`), and all names (`full_caption`).
-Longer captions of people are cut, or packed with those of other pictures. Knows names, labels and tokens. Knows
-nothing of pictures, boxes or files.
+Longer captions of people are cut, or packed with those of other images. Knows names, labels and tokens. Knows
+nothing of images, boxes or files.
 """
 
 from __future__ import annotations
@@ -114,14 +114,14 @@ class ClassCaption:
 def sampled_caption(
     names: ClassNames, present: Iterable[int], rng: random.Random, negatives: Negatives = PRETRAINING
 ) -> ClassCaption:
-    """Names of what is in a picture among random others, in random order; at most 256 tokens.
+    """Names of what is in an image among random others, in random order; at most 256 tokens.
 
     Present names come first, in random order until one does not fit: it and those after it are left out, and their
     boxes must be. Absent names are drawn as `negatives` says and taken while there is room.
 
     Args:
         names: of the data set.
-        present: labels of the picture's boxes, each as often as you like.
+        present: labels of the image's boxes, each as often as you like.
         rng: of this example.
         negatives: what is drawn.
     """
@@ -161,7 +161,7 @@ def full_caption(names: ClassNames, present: Iterable[int], rng: random.Random, 
 
     Args:
         names: of the data set.
-        present: labels of the picture's boxes; matter only where there are too many names.
+        present: labels of the image's boxes; matter only where there are too many names.
         rng: of this example.
         shuffled: in random order instead of that of the labels.
     """
@@ -183,7 +183,7 @@ def _caption(names: ClassNames, labels: Sequence[int]) -> ClassCaption:
 
 @dataclass(frozen=True)
 class Packing:
-    """How often a caption is read together with captions of other pictures, which say what is not there.
+    """How often a caption is read together with captions of other images, which say what is not there.
 
     Attributes:
         alone: share of the examples whose caption stands alone.

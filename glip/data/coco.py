@@ -1,6 +1,6 @@
 """COCO files in and out: checked when read, written piece by piece in bounded memory.
 
-A box is [left, top, width, height] in pixels of the original picture. Knows nothing of prompts, models or records.
+A box is [left, top, width, height] in pixels of the original image. Knows nothing of prompts, models or records.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Kind = TypeVar("_Kind")
 
 
 class CocoImage(msgspec.Struct, frozen=True):
-    """A picture: `file_name` is relative to the folder of pictures, with '/' between folders; sizes in pixels."""
+    """An image: `file_name` is relative to the folder of images, with '/' between folders; sizes in pixels."""
 
     id: int
     file_name: str
@@ -103,10 +103,10 @@ def load_coco(path: str | Path) -> CocoDataset:
 
 
 def load_results(path: str | Path, dataset: CocoDataset) -> list[CocoResult]:
-    """Reads boxes in the results form and checks them against the pictures and categories they talk about.
+    """Reads boxes in the results form and checks them against the images and categories they talk about.
 
     Raises:
-        InputError: it cannot be read, or an entry fits no picture or category of `dataset`.
+        InputError: it cannot be read, or an entry fits no image or category of `dataset`.
     """
     path = Path(path)
     results = _decode(path, list[CocoResult], "a list of COCO results")
@@ -131,14 +131,14 @@ def save_coco(path: Path, dataset: CocoDataset) -> None:
 
 
 class CocoWriter:
-    """Takes pictures and boxes in any order; made by `coco_writer`."""
+    """Takes images and boxes in any order; made by `coco_writer`."""
 
     def __init__(self, images: Entries, annotations: Entries) -> None:
         self._images = images
         self._annotations = annotations
 
     def add_image(self, image: CocoImage) -> None:
-        """One more picture."""
+        """One more image."""
         self._images.add(image)
 
     def add_annotation(self, annotation: CocoAnnotation) -> None:
@@ -151,7 +151,7 @@ def coco_writer(file: BinaryIO, categories: Iterable[CocoCategory], info: Mappin
     """Writes a COCO file, one entry a line, in memory that does not grow with it. It is complete after the block.
 
     Args:
-        file: open for writing; named, because boxes wait in a nameless file on the same disk until all pictures stand.
+        file: open for writing; named, because boxes wait in a nameless file on the same disk until all images stand.
         categories: all classes.
         info: the file's own description.
     """
@@ -228,7 +228,7 @@ def _check(path: Path, dataset: CocoDataset) -> None:
     for image in dataset.images:
         if not is_inside(image.file_name):
             raise InputError(
-                f"{path}: the file_name {image.file_name!r} of image {image.id} leads out of the folder of pictures. "
+                f"{path}: the file_name {image.file_name!r} of image {image.id} leads out of the folder of images. "
                 f"Only relative paths without `..` are accepted."
             )
         if image.width < 1 or image.height < 1:

@@ -1,6 +1,6 @@
 """Data sets as examples without end: boxes of classes with captions of their names, and captions with their boxes.
 
-Each epoch shows every picture once, in another order; an example depends on the seed and its position alone. All
+Each epoch shows every image once, in another order; an example depends on the seed and its position alone. All
 that is kept of a data set is arrays, since every worker holds a copy. Knows COCO and grounding files as they are read.
 Knows nothing of tensors, models or where published data sets lie.
 """
@@ -32,8 +32,8 @@ from glip.data.captions import (
 from glip.data.coco import BoxXYWH, CocoDataset
 from glip.data.examples import Example, Span
 from glip.data.grounding import GroundingAnnotation, GroundingDataset
-from glip.data.order import Order
-from glip.data.pictures import Pictures, Texts, starts_of
+from glip.data.image_table import Images, Texts, starts_of
+from glip.data.sampling import Order
 from glip.errors import InputError
 from glip.prompts import Wording
 
@@ -44,10 +44,10 @@ PSEUDO_LABEL_FLOOR = 0.5  # published: boxes of a detector are learned from abov
 
 
 class DetectionStream:
-    """Pictures with boxes of classes; the caption is made of class names, anew for every example.
+    """Images with boxes of classes; the caption is made of class names, anew for every example.
 
-    Crowds are left out, boxes are cut at the border of their picture, and those of up to one pixel in width or height
-    are left out, all as published. Pictures without a box are left out too unless asked for: the published training
+    Crowds are left out, boxes are cut at the border of their image, and those of up to one pixel in width or height
+    are left out, all as published. Images without a box are left out too unless asked for: the published training
     has them in some of its lists, but skips their batches.
     """
 
@@ -64,22 +64,22 @@ class DetectionStream:
         copies: int = 1,
         keep_empty: bool = False,
     ) -> None:
-        """Reads the data set into arrays; opens no picture.
+        """Reads the data set into arrays; opens no image.
 
         Args:
-            dataset: pictures, boxes and classes; category ids may be any.
-            folders: of the pictures; if several, a picture is looked for in each in turn.
+            dataset: images, boxes and classes; category ids may be any.
+            folders: of the images; if several, an image is looked for in each in turn.
             tokenizer: the model's; counts what fits into a caption.
             seed: another one gives another order and other captions.
             sampling: 'pretrain': present names among random others, see `sampled_caption`; 'all-names': all of them
                 in the order of their ids, see `full_caption`.
             shuffle_names: for 'all-names': in random order.
             wordings: how each class stands in the caption, in the order of the category ids; None for the plain names.
-            copies: how often each picture comes in an epoch.
-            keep_empty: keep pictures without a box.
+            copies: how often each image comes in an epoch.
+            keep_empty: keep images without a box.
 
         Raises:
-            InputError: there is no picture to learn from, no usable name, or no such folder.
+            InputError: there is no image to learn from, no usable name, or no such folder.
         """
         names, label_of = dataset.names, dataset.label_of_category
         if not names:
@@ -92,27 +92,27 @@ class DetectionStream:
             for image in dataset.images
         ]
         sizes = [(image.width, image.height) for image in dataset.images]
-        self._boxes, pictures, kept = _learnable([[box.bbox for box in boxes] for boxes in found], sizes, keep_empty)
+        self._boxes, images, kept = _learnable([[box.bbox for box in boxes] for boxes in found], sizes, keep_empty)
         labels = np.array([label_of[box.category_id] for boxes in found for box in boxes], np.int32)
         self._labels = labels[kept]
-        listed = [dataset.images[index] for index in pictures]
-        self._pictures = Pictures.of(((image.file_name, image.width, image.height) for image in listed), folders)
+        listed = [dataset.images[index] for index in images]
+        self._images = Images.of(((image.file_name, image.width, image.height) for image in listed), folders)
         self._order = Order(_some(len(listed), "a box of a named class"), seed, copies)
         self._sampling, self._shuffle_names = sampling, shuffle_names
 
     @property
     def epoch_length(self) -> int:
-        """Pictures times copies."""
+        """Images times copies."""
         return self._order.epoch_length
 
     def example(self, position: int) -> Example:
         """See `ExampleStream`.
 
         Raises:
-            JobFailed: no picture can be read any more.
+            JobFailed: no image can be read any more.
         """
-        index, image = self._pictures.readable(self._order, position)
-        boxes, rows = self._boxes.of_picture(index)
+        index, image = self._images.readable(self._order, position)
+        boxes, rows = self._boxes.of_image(index)
         labels = self._labels[rows].tolist()
         caption = self._caption(labels, _rng(self._order.seed, position))
         kept = [row for row, label in enumerate(labels) if label in caption.spans]
@@ -125,7 +125,7 @@ class DetectionStream:
 
 
 class GroundingStream:
-    """Pictures with a caption and boxes for its phrases, one example an entry of the file.
+    """Images with a caption and boxes for its phrases, one example an entry of the file.
 
     Boxes are treated as in `DetectionStream`. Captions of more than 256 tokens are cut; a box of which no range is left
     is left out, as is one whose score is too low.
@@ -143,31 +143,31 @@ class GroundingStream:
         copies: int = 1,
         keep_empty: bool = False,
     ) -> None:
-        """Reads the data set into arrays; opens no picture.
+        """Reads the data set into arrays; opens no image.
 
         Args:
             dataset: captions and boxes.
-            folders: of the pictures; if several, a picture is looked for in each in turn.
+            folders: of the images; if several, an image is looked for in each in turn.
             tokenizer: the model's.
             seed: another one gives another order.
             score_floor: boxes of a detector must have a higher score; boxes of people have none and are all taken.
-            packing: how often captions of other pictures join; None for never. Published for pseudo-labelled captions.
+            packing: how often captions of other images join; None for never. Published for pseudo-labelled captions.
             copies: how often each entry comes in an epoch.
             keep_empty: keep entries without a box.
 
         Raises:
-            InputError: there is no picture to learn from, or no such folder.
+            InputError: there is no image to learn from, or no such folder.
         """
         by_caption = dataset.boxes_by_caption()
         found = [[box for box in by_caption[image.id] if _is_wanted(box, score_floor)] for image in dataset.images]
         sizes = [(image.width, image.height) for image in dataset.images]
-        self._boxes, pictures, kept = _learnable([[box.bbox for box in boxes] for boxes in found], sizes, keep_empty)
+        self._boxes, images, kept = _learnable([[box.bbox for box in boxes] for boxes in found], sizes, keep_empty)
         every = [box for boxes in found for box in boxes]
         wanted = [every[row].tokens_positive for row in kept]
         self._spans = np.array([span for group in wanted for span in group], np.int32).reshape(-1, 2)
         self._span_starts = starts_of(map(len, wanted))
-        listed = [dataset.images[index] for index in pictures]
-        self._pictures = Pictures.of(((image.file_name, image.width, image.height) for image in listed), folders)
+        listed = [dataset.images[index] for index in images]
+        self._images = Images.of(((image.file_name, image.width, image.height) for image in listed), folders)
         self._captions = Texts(image.caption for image in listed)
         self._order = Order(_some(len(listed), f"a caption and a box scored above {score_floor:g}"), seed, copies)
         self._tokenizer, self._packing = tokenizer, packing
@@ -181,10 +181,10 @@ class GroundingStream:
         """See `ExampleStream`.
 
         Raises:
-            JobFailed: no picture can be read any more.
+            JobFailed: no image can be read any more.
         """
-        index, image = self._pictures.readable(self._order, position)
-        boxes, rows = self._boxes.of_picture(index)
+        index, image = self._images.readable(self._order, position)
+        boxes, rows = self._boxes.of_image(index)
         caption, spans = cut_caption(self._captions[index], [self._spans_of(row) for row in rows], self._tokenizer)
         kept = [row for row, group in enumerate(spans) if group]
         caption, start = self._packed(caption, _rng(self._order.seed, position))
@@ -204,13 +204,13 @@ class GroundingStream:
 
 @dataclass(frozen=True, eq=False)
 class _Boxes:
-    """Boxes of the pictures that are learned from: (M, 4) in one row, and (N + 1,) where each picture's start."""
+    """Boxes of the images that are learned from: (M, 4) in one row, and (N + 1,) where each image's start."""
 
     boxes: NDArray[np.float32]
     starts: NDArray[np.int64]
 
-    def of_picture(self, index: int) -> tuple[NDArray[np.float32], range]:
-        """(n, 4) the boxes of a picture, and their rows among all."""
+    def of_image(self, index: int) -> tuple[NDArray[np.float32], range]:
+        """(n, 4) the boxes of an image, and their rows among all."""
         rows = range(int(self.starts[index]), int(self.starts[index + 1]))
         return self.boxes[rows.start : rows.stop], rows
 
@@ -218,23 +218,23 @@ class _Boxes:
 def _learnable(
     bboxes_xywh: Sequence[Sequence[BoxXYWH]], sizes_wh: Sequence[tuple[int, int]], keep_empty: bool
 ) -> tuple[_Boxes, list[int], list[int]]:
-    """What can be learned from, of the boxes and the size of every picture.
+    """What can be learned from, of the boxes and the size of every image.
 
     Returns:
-        The boxes; (N) the numbers of their pictures and (M) their own numbers, among all given.
+        The boxes; (N) the numbers of their images and (M) their own numbers, among all given.
     """
     counts = [len(group) for group in bboxes_xywh]
     boxes = np.fromiter(chain.from_iterable(chain.from_iterable(bboxes_xywh)), np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    picture = np.repeat(np.arange(len(counts)), counts)
-    limits = np.array(sizes_wh, np.float64).reshape(-1, 2)[picture]
+    image = np.repeat(np.arange(len(counts)), counts)
+    limits = np.array(sizes_wh, np.float64).reshape(-1, 2)[image]
     boxes = np.clip(boxes, 0, np.concatenate((limits, limits), axis=1))
     # The published boxes end at x + width - 1, so that one of a pixel is empty there.
     kept = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > 1).all(axis=1))
-    per_picture = np.bincount(picture[kept], minlength=len(counts))
-    pictures = np.arange(len(counts)) if keep_empty else np.flatnonzero(per_picture)
-    table = _Boxes(boxes[kept].astype(np.float32), starts_of(per_picture[pictures]))
-    return table, pictures.tolist(), kept.tolist()
+    per_image = np.bincount(image[kept], minlength=len(counts))
+    images = np.arange(len(counts)) if keep_empty else np.flatnonzero(per_image)
+    table = _Boxes(boxes[kept].astype(np.float32), starts_of(per_image[images]))
+    return table, images.tolist(), kept.tolist()
 
 
 def _is_wanted(box: GroundingAnnotation, score_floor: float) -> bool:
@@ -244,7 +244,7 @@ def _is_wanted(box: GroundingAnnotation, score_floor: float) -> bool:
 
 def _some(count: int, what: str) -> int:
     if not count:
-        raise InputError(f"There is nothing to learn from: no picture of the data set has {what}.")
+        raise InputError(f"There is nothing to learn from: no image of the data set has {what}.")
     return count
 
 

@@ -1,4 +1,4 @@
-"""What a model learns from: a picture, a text, and which words of the text each box shows.
+"""What a model learns from: an image, a text, and which words of the text each box shows.
 
 Detection, grounding and pseudo-labelled captions all become this one form. Knows nothing of tokens, models or losses.
 """
@@ -17,7 +17,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One picture with a text about it.
+    """One image with a text about it.
 
     Attributes:
         image: RGB.
@@ -32,7 +32,7 @@ class Example:
     spans: tuple[tuple[Span, ...], ...]
 
     def __post_init__(self) -> None:
-        assert self.image.mode == "RGB", f"an RGB picture is needed, not {self.image.mode}"
+        assert self.image.mode == "RGB", f"an RGB image is needed, not {self.image.mode}"
         assert self.boxes.shape == (len(self.spans), 4), f"boxes {self.boxes.shape}, {len(self.spans)} lists of spans"
 
 
@@ -42,7 +42,7 @@ class ExampleStream(Protocol):
 
     @property
     def epoch_length(self) -> int | None:
-        """After how many positions every picture has come once; None if there is no such number."""
+        """After how many positions every image has come once; None if there is no such number."""
         ...
 
     def example(self, position: int) -> Example:

@@ -1,6 +1,6 @@
 """Few examples of each class, drawn by the rule of the ODinW benchmark where it publishes no list.
 
-Knows pictures and their classes. Knows nothing of files or training.
+Knows images and their classes. Knows nothing of files or training.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class FewShot:
     """A part of a data set.
 
     Attributes:
-        dataset: the pictures taken, in their old order, with all of their boxes.
-        missing: by category id, how many pictures short of the wish a class is; classes with enough are not in it.
+        dataset: the images taken, in their old order, with all of their boxes.
+        missing: by category id, how many images short of the wish a class is; classes with enough are not in it.
     """
 
     dataset: CocoDataset
@@ -30,10 +30,10 @@ class FewShot:
 
 
 def draw_few_shot(dataset: CocoDataset, shots: int, seed: int) -> FewShot:
-    """Takes pictures until each class is in `shots` of them.
+    """Takes images until each class is in `shots` of them.
 
-    The benchmark's rule: pictures in the order of their ids, shuffled by the seed; one is taken if any of its classes
-    is still wanted, and then counts for every class in it, so that common classes get more than they need. Pictures
+    The benchmark's rule: images in the order of their ids, shuffled by the seed; one is taken if any of its classes
+    is still wanted, and then counts for every class in it, so that common classes get more than they need. Images
     without a box of more than one pixel are never taken.
     """
     boxes = {image: [box for box in found if _is_valid(box)] for image, found in dataset.boxes_by_image().items()}

@@ -1,6 +1,6 @@
 """Captions with boxes for their phrases, in and out: the JSON form of MDETR, which GLIP learns grounding from.
 
-    images       one entry a caption (a picture may have several): the picture, and `caption`
+    images       one entry a caption (an image may have several): the image, and `caption`
     annotations  one entry a box: `bbox` [left, top, width, height], and `tokens_positive`, the characters of the
                  caption that name what is in it
 
@@ -34,16 +34,16 @@ logger = logging.getLogger(__name__)
 
 
 class GroundingImage(msgspec.Struct, frozen=True):
-    """A caption and the picture that it describes.
+    """A caption and the image that it describes.
 
     Attributes:
         id: of this caption, unique in the file.
-        file_name: of the picture; several captions may share one.
+        file_name: of the image; several captions may share one.
         width: pixels. Published files have some sizes in quotes, which are read as numbers.
         height: likewise.
         caption: the text.
-        original_img_id: says which captions belong to one picture.
-        sentence_id: which of the captions of that picture this is.
+        original_img_id: says which captions belong to one image.
+        sentence_id: which of the captions of that image this is.
         dataset_name: where it comes from.
         tokens_negative: ranges of the caption that name nothing boxed; all of it where nobody checked.
         tokens_positive_eval: for each phrase its ranges, phrases without a box included; what grounding is scored on.
@@ -67,7 +67,7 @@ class GroundingAnnotation(msgspec.Struct, frozen=True):
     Attributes:
         id: unique in the file.
         image_id: the caption that it belongs to.
-        bbox: left, top, width, height in pixels of the picture.
+        bbox: left, top, width, height in pixels of the image.
         tokens_positive: character ranges [start, end) of the caption that name it.
         area: of the box, or of a finer outline.
         iscrowd: 1 where the box is around an uncounted many.
@@ -110,7 +110,7 @@ def load_grounding(path: str | Path) -> GroundingDataset:
     """
     path = Path(path)
     try:
-        # Not strict: sizes of pictures are published as "500" and as 500.
+        # Not strict: sizes of images are published as "500" and as 500.
         dataset = msgspec.json.decode(path.read_bytes(), type=GroundingDataset, strict=False)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
@@ -153,11 +153,11 @@ class GroundingWriter:
         """One more caption, with its boxes exactly as the detector gave them.
 
         Args:
-            file_name: of the picture, '/' between folders.
-            size_hw: of the picture.
+            file_name: of the image, '/' between folders.
+            size_hw: of the image.
             caption: what was asked.
             spans: (P) for each phrase its ranges; the labels of `found` count them.
-            found: boxes in pixels of the picture.
+            found: boxes in pixels of the image.
         """
         height, width = size_hw
         phrases = tuple(tuple((start, end) for start, end in group) for group in spans)
@@ -202,7 +202,7 @@ def _check(path: Path, dataset: GroundingDataset) -> None:
     for image in dataset.images:
         if not is_inside(image.file_name):
             raise InputError(
-                f"{path}: the file_name {image.file_name!r} of image {image.id} leads out of the folder of pictures. "
+                f"{path}: the file_name {image.file_name!r} of image {image.id} leads out of the folder of images. "
                 f"Only relative paths without `..` are accepted."
             )
         if image.width < 1 or image.height < 1:

@@ -1,4 +1,4 @@
-"""Several streams as one, without losing a picture of any: by weights, or one behind the other and shuffled.
+"""Several streams as one, without losing an image of any: by weights, or one behind the other and shuffled.
 
 Knows streams only.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glip.data.examples import Example, ExampleStream
-from glip.data.order import permutation, random_numbers
+from glip.data.sampling import permutation, random_numbers
 from glip.errors import InputError
 
 # Positions are handed out in blocks, each with the same shares: so what came before needs no counting from the start.

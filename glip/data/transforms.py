@@ -31,7 +31,7 @@ _SIDES = re.compile(
 
 
 def tells_sides(caption: str) -> bool:
-    """Whether a caption says where left and right are, so that it is wrong of the picture's mirror image."""
+    """Whether a caption says where left and right are, so that it is wrong of the image's mirror image."""
     return _SIDES.search(caption) is not None
 
 
@@ -63,7 +63,7 @@ def resized(example: Example, size_hw: tuple[int, int]) -> Example:
 class Augmented:
     """A stream as it is learned from: every example resized, about every second one mirrored.
 
-    Pictures whose caption tells left from right are never mirrored, see `tells_sides`. The published training mirrors
+    Images whose caption tells left from right are never mirrored, see `tells_sides`. The published training mirrors
     them too, and so teaches that left is right.
 
     Attributes:
@@ -75,7 +75,7 @@ class Augmented:
         group: so many positions in a row share one draw of the size, so that batches need less padding; 1 as published.
 
     Raises:
-        InputError: sizes that no picture can have, or a share that is none.
+        InputError: sizes that no image can have, or a share that is none.
     """
 
     stream: ExampleStream
@@ -88,7 +88,7 @@ class Augmented:
     def __post_init__(self) -> None:
         if not self.sizes_short or min(self.sizes_short) < 32 or self.longest < max(self.sizes_short):
             raise InputError(
-                f"Pictures cannot be resized to a short side of {list(self.sizes_short)} pixels and a long side of at "
+                f"Images cannot be resized to a short side of {list(self.sizes_short)} pixels and a long side of at "
                 f"most {self.longest}. Give at least one short side, from 32 to the longest."
             )
         if not 0 <= self.flip <= 1 or self.group < 1:
@@ -111,4 +111,4 @@ class Augmented:
         return flipped(example) if mirrored and not tells_sides(example.caption) else example
 
     def _rng(self, purpose: str, number: int) -> random.Random:
-        return random.Random(f"{self.seed}/{purpose}/{number}")  # noqa: S311  # looks at pictures, no secret
+        return random.Random(f"{self.seed}/{purpose}/{number}")  # noqa: S311  # looks at images, no secret

@@ -1,4 +1,4 @@
-"""What benchmarks ask of pictures: one class list, in chunks or worded, or captions of each picture's own."""
+"""What benchmarks ask of images: one class list, in chunks or worded, or captions of each image's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def ask_names(
     names: Sequence[str], wordings: Sequence[Wording] | None = None, names_per_chunk: int | None = None
 ) -> Ask:
-    """The same class list of every picture.
+    """The same class list of every image.
 
     Args:
         names: of the classes.
@@ -38,7 +38,7 @@ def ask_names(
 
 
 def ask_tuned(adapter: Path, names: Sequence[str], what: str) -> Ask:
-    """The class list of every picture, in the caption that an adapter was tuned with.
+    """The class list of every image, in the caption that an adapter was tuned with.
 
     Args:
         adapter: its file.
@@ -69,10 +69,10 @@ def ask_tuned(adapter: Path, names: Sequence[str], what: str) -> Ask:
 
 
 def ask_captions(prompts: Mapping[Path, Sequence[Prompt]]) -> Ask:
-    """Captions of each picture's own, one or several; each is run by itself, on the picture's features.
+    """Captions of each image's own, one or several; each is run by itself, on the image's features.
 
     Args:
-        prompts: by the picture's absolute path.
+        prompts: by the image's absolute path.
     """
 
     def ask(tokenizer: Tokenizer, listing: Sequence[ImageFile]) -> Asked:
@@ -82,24 +82,24 @@ def ask_captions(prompts: Mapping[Path, Sequence[Prompt]]) -> Ask:
         first: dict[str, Prompt] = {}
         further: dict[str, tuple[Prompt, ...]] = {}
         unasked: dict[str, str] = {}
-        for picture in listing:
-            own = prompts[Path(str(picture.path))]
+        for image in listing:
+            own = prompts[Path(str(image.path))]
             try:
                 for prompt in own:
                     tokenize(prompt, tokenizer)
             except InputError as error:
-                unasked[picture.name] = str(error).removesuffix(".")
-            first[picture.name], further[picture.name] = own[0], tuple(own[1:])
+                unasked[image.name] = str(error).removesuffix(".")
+            first[image.name], further[image.name] = own[0], tuple(own[1:])
         return Asked(PromptSet.from_captions(first), unasked, further)
 
     return ask
 
 
 def ask_lists(names: Mapping[Path, Sequence[str]]) -> Ask:
-    """A class list of each picture's own, in as few captions as it fits into.
+    """A class list of each image's own, in as few captions as it fits into.
 
     Args:
-        names: by the picture's absolute path; many may share one list.
+        names: by the image's absolute path; many may share one list.
     """
 
     def ask(tokenizer: Tokenizer, listing: Sequence[ImageFile]) -> Asked:
@@ -109,12 +109,12 @@ def ask_lists(names: Mapping[Path, Sequence[str]]) -> Ask:
         chunks: dict[tuple[str, ...], tuple[Prompt, ...]] = {}
         first: dict[str, Prompt] = {}
         further: dict[str, tuple[Prompt, ...]] = {}
-        for picture in listing:
-            own = tuple(names[Path(str(picture.path))])
+        for image in listing:
+            own = tuple(names[Path(str(image.path))])
             if own not in chunks:
                 chunks[own] = PromptSet.from_names(own, tokenizer).chunks
-            first[picture.name], *rest = chunks[own]
-            further[picture.name] = tuple(rest)
+            first[image.name], *rest = chunks[own]
+            further[image.name] = tuple(rest)
         return Asked(PromptSet.from_captions(first), further=further)
 
     return ask

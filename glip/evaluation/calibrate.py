@@ -1,268 +1,293 @@
-"""Which threshold to use for each class, and which wording of it works, from a handful of labelled pictures.
+"""From a handful of labelled images and the records of a labelling run to a class file with thresholds and wordings.
 
-A threshold is chosen for the highest F1, or as the lowest that reaches a wanted precision. How far a handful of
-pictures can be trusted is told by the bootstrap: the pictures are drawn anew many times, with repetition, and the
-choice is made again; 95 of 100 choices lie in the interval. The same seed gives the same intervals.
+    labelled images + records → the best wording of each class → a threshold for each class → classes.yaml
+
+The model is not needed: records hold everything that was found down to their floor.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+import msgspec
 import numpy as np
 
+from glip.data.annotations import Truth
+from glip.detections import Detections
 from glip.errors import InputError
-from glip.evaluation.coco import coco_scores
-from glip.evaluation.curves import IOU, Judged, judge, rates, steps
 from glip.evaluation.predictions import Predictions
-from glip.evaluation.truth import Floats, Integers, Truth
+from glip.evaluation.threshold_selection import ClassThreshold, Interval, WordingScore, class_thresholds, wording_scores
+from glip.files import whole_file
+from glip.labeling.classes import ClassFile
+from glip.labeling.export import open_run
+from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings
+from glip.labeling.records import Record, RunInfo, read_records, read_run
 
-RESAMPLES = 1000
-_EDGES = (2.5, 97.5)
-# So many numbers of a resampled curve are held at once, which bounds memory.
-_CELLS = 4_000_000
+_MOST_BOXES = 300
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and where it lies in 95 of 100 resamples; low and high are None if too few resamples have one."""
-
-    value: float
-    low: float | None
-    high: float | None
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ClassThreshold:
-    """The threshold of one class.
+class Calibration:
+    """What the labelled images say.
 
     Attributes:
-        category_id: of the class.
-        name: likewise.
-        boxes: annotated boxes that count.
-        pictures: that have such boxes.
-        threshold: lowest score that is kept; None if none can be chosen, then `why` says the reason.
-        precision: at that threshold.
-        recall: at that threshold.
-        f1: at that threshold.
-        why: empty where there is a threshold.
+        thresholds: one row a class of the labelled images, in the order of their ids.
+        wordings: of classes that were asked by several; the best of each class first. A score is from 0 to 1.
+        classes: that classes.yaml holds: the wordings that are kept, with the thresholds.
+        images: labelled images that the records know.
+        unknown: labelled images that they do not.
     """
 
-    category_id: int
-    name: str
-    boxes: int
-    pictures: int
-    threshold: Interval | None = None
-    precision: Interval | None = None
-    recall: Interval | None = None
-    f1: Interval | None = None
-    why: str = ""
+    thresholds: tuple[ClassThreshold, ...]
+    wordings: tuple[WordingScore, ...]
+    classes: ClassFile
+    images: int
+    unknown: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values that JSON can carry."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
 
 
-@dataclass(frozen=True)
-class WordingScore:
-    """One wording of one class, scored alone.
-
-    Attributes:
-        category_id: of the class.
-        name: of the class.
-        wording: as it was asked.
-        boxes: annotated boxes of the class that count.
-        ap: COCO's AP of the class, 0 to 1.
-        ap50: at an overlap of 0.5, with its interval.
-        f1: highest at an overlap of 0.5.
-        threshold: that gives it; None if nothing right was found.
-        best_in: part of the resamples with a box of the class in which this wording has the highest AP50.
-    """
-
-    category_id: int
-    name: str
-    wording: str
-    boxes: int
-    ap: float
-    ap50: Interval
-    f1: float
-    threshold: float | None
-    best_in: float
-
-
-def class_thresholds(
-    truth: Truth,
-    predictions: Predictions,
+def calibrate(
+    labelled: Path,
+    folder: Path,
     *,
     precision: float | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    iou: float = IOU,
-) -> list[ClassThreshold]:
-    """Chooses a threshold for every class; one row a class, in the order of the ids.
+    all_wordings: bool = False,
+    resamples: int = 1000,
+) -> Calibration:
+    """Chooses the wording and the threshold of every class.
 
     Args:
-        truth: the labelled pictures; what is not annotated in them is not there.
-        predictions: found boxes with all scores down to the floor of the records.
-        precision: the wanted one, 0 to 1, at the most recall; None for the highest F1.
-        resamples: how often the pictures are drawn anew; 0 for no intervals.
-        seed: of the draws.
-        iou: overlap at which a box counts as found.
+        labelled: COCO file of a few images, each annotated completely; file names as in the records.
+        folder: of the labelling run that looked at them, with all the wordings that are to be compared.
+        precision: the wanted one; None for the highest F1.
+        all_wordings: keep every wording of a class instead of the best alone.
+        resamples: of the images, for the intervals.
 
     Raises:
-        InputError: the wanted precision is not above 0 and up to 1, or there are fewer than 0 resamples.
+        InputError: a file cannot be used, or the two do not talk of the same images and classes.
     """
-    if precision is not None and not 0 < precision <= 1:
-        raise InputError(f"A wanted precision lies above 0 and up to 1; {precision} does not.")
-    weights = _draws(len(truth.image_ids), resamples, seed)
-    return [_choose(judged, weights, precision) for judged in judge(truth, predictions, iou)]
+    run = read_run(folder)
+    if run.by_caption:
+        raise InputError(f"{folder} asked each image for its own caption; thresholds are for classes.")
+    chooser = _down_to_floor(open_run(folder, run, _settings(run)).classes, run)
+    truth, places, unknown = _same_images(Truth.from_coco(labelled), labelled, folder)
+    category_of = _same_classes(truth, chooser.classes, labelled, folder)
+    records = [(places[record.file_name], record) for record in read_records(folder) if record.file_name in places]
+
+    wordings = _score_wordings(truth, records, chooser.classes, category_of, resamples)
+    classes = chooser.classes if all_wordings else _best_alone(chooser.classes, category_of, wordings)
+    kept = _down_to_floor(classes, run)
+    found = _predictions(_chosen(records, kept), [category_of.get(name) for name in classes.names])
+    thresholds = class_thresholds(truth, found, precision=precision, resamples=resamples)
+    return Calibration(
+        tuple(thresholds),
+        tuple(wordings),
+        _with_thresholds(classes, category_of, thresholds),
+        len(truth.image_ids),
+        unknown,
+    )
 
 
-def wording_scores(
+def write_class_file(path: Path, calibration: Calibration, overwrite: bool = False) -> None:
+    """Writes classes.yaml for `glip label --classes`, with what was measured as comments.
+
+    Raises:
+        InputError: there is such a file already, and it is not to be overwritten.
+        JobFailed: it cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already. Choose another with --out, or replace it with --overwrite.")
+    with whole_file(path) as file:
+        file.write("".join(f"{line}\n" for line in _yaml(calibration)).encode())
+
+
+def in_words(interval: Interval | None, percent: bool = False) -> str:
+    """A value with its interval, for people."""
+    if interval is None:
+        return "—"
+
+    def shown(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else f"{value:.2f}"
+
+    if interval.low is None or interval.high is None:
+        return shown(interval.value)
+    return f"{shown(interval.value)} ({shown(interval.low)} to {shown(interval.high)})"
+
+
+def _settings(run: RunInfo) -> ExportSettings:
+    return ExportSettings(conf=max(run.floor, DEFAULT_CONF), max_det=_most(run))
+
+
+def _most(run: RunInfo) -> int:
+    return min(_MOST_BOXES, run.max_detections or _MOST_BOXES)
+
+
+def _down_to_floor(classes: ClassFile, run: RunInfo) -> Chooser:
+    """Chooses everything that was recorded, whatever the classes' thresholds are."""
+    lowest = dict.fromkeys(classes.names, run.floor)
+    return Chooser(ExportSettings(conf=run.floor, class_conf=lowest, max_det=_most(run)), classes, run)
+
+
+def _same_images(truth: Truth, labelled: Path, folder: Path) -> tuple[Truth, dict[str, int], int]:
+    """The truth of the images that the records know, their image ids by name in the records, and how many are not."""
+    names = {record.file_name for record in read_records(folder) if record.error is None}
+    last = _by_last_part(names)
+    places: dict[str, int] = {}
+    for name, id in zip(truth.file_names, truth.image_ids.tolist(), strict=True):
+        known = name if name in names else last.get(PurePosixPath(name).name)
+        if known is not None:
+            places[known] = id
+    if not places:
+        raise InputError(
+            f"None of the {len(truth.file_names)} images of {labelled} is in the records of {folder}. They are "
+            f"called {truth.file_names[0] if truth.file_names else '?'!r} here and "
+            f"{min(names, default='?')!r} there. Label these images first: `glip label`."
+        )
+    unknown = len(truth.image_ids) - len(places)
+    if unknown:
+        logger.warning("%d images of %s are not in the records, and are left out.", unknown, labelled)
+    return truth.of_images(list(places.values())), places, unknown
+
+
+def _by_last_part(names: set[str]) -> dict[str, str]:
+    """Names by the file's own name, where that is unique: people keep their few images in another folder."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(PurePosixPath(name).name, []).append(name)
+    return {last: own[0] for last, own in found.items() if len(own) == 1}
+
+
+def _same_classes(truth: Truth, classes: ClassFile, labelled: Path, folder: Path) -> dict[str, int]:
+    """Category id in the truth of each class of the records that is annotated there."""
+    known = {name: id for id, name in zip(truth.category_ids.tolist(), truth.names, strict=True)}
+    small = {name.casefold(): name for name in known}
+    category_of = {}
+    for name in classes.names:
+        if name in known:
+            category_of[name] = known[name]
+        elif name.casefold() in small:
+            raise InputError(
+                f"The records of {folder} call a class {name!r}, and {labelled} calls it "
+                f"{small[name.casefold()]!r}. Use the same letters."
+            )
+    if not category_of:
+        raise InputError(
+            f"{labelled} annotates {', '.join(map(repr, list(known)[:5]))}, and the records of {folder} are about "
+            f"{', '.join(map(repr, classes.names[:5]))}: they have no class in common."
+        )
+    return category_of
+
+
+def _score_wordings(
     truth: Truth,
-    found: Mapping[tuple[int, str], Predictions],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    records: Sequence[tuple[int, Record]],
+    classes: ClassFile,
+    category_of: Mapping[str, int],
+    resamples: int,
 ) -> list[WordingScore]:
-    """Scores each wording of each class as if it were the only one; the best of each class first.
+    """Of every class that was asked by several wordings."""
+    found = {}
+    for place, name in enumerate(classes.names):
+        own = [phrase for phrase, index in enumerate(classes.class_of) if index == place]
+        if len(own) < 2 or name not in category_of:
+            continue
+        for phrase in own:
+            found[category_of[name], classes.phrases[phrase]] = _predictions(
+                ((image, _of_phrase(record, phrase)) for image, record in records), [category_of[name]]
+            )
+    return wording_scores(truth, found, resamples=resamples)
 
-    Args:
-        truth: the labelled pictures.
-        found: (category id, wording) to its boxes in those pictures; their own category ids are not looked at.
-        resamples: how often the pictures are drawn anew; 0 for no intervals.
-        seed: of the draws. All wordings are compared on the same draws.
 
-    Raises:
-        InputError: there are fewer than 0 resamples.
-    """
-    weights = _draws(len(truth.image_ids), resamples, seed)
-    rows = []
-    for category in dict.fromkeys(id for id, _ in found):
-        alone = truth.of_categories([category])
-        wordings = {wording: boxes for (id, wording), boxes in found.items() if id == category}
-        scored = {wording: _score_wording(alone, category, boxes, weights) for wording, boxes in wordings.items()}
-        wins = _wins([drawn for _, drawn in scored.values()])
-        own = [
-            replace(row, wording=wording, best_in=win)
-            for (wording, (row, _)), win in zip(scored.items(), wins, strict=True)
+def _of_phrase(record: Record, phrase: int) -> Detections:
+    """What was found by one wording, as label 0."""
+    own = np.asarray(record.labels, np.int64) == phrase
+    boxes = np.asarray(record.boxes, np.float32).reshape(-1, 4)[own]
+    scores = np.asarray(record.scores, np.float32)[own]
+    return Detections(boxes, scores, np.zeros(len(scores), np.int64), ("",))
+
+
+def _best_alone(classes: ClassFile, category_of: Mapping[str, int], wordings: Sequence[WordingScore]) -> ClassFile:
+    """Each class by its best wording only; one of which nothing is known keeps all."""
+    best: dict[int, str] = {}
+    for row in wordings:
+        if row.ap > 0:
+            best.setdefault(row.category_id, row.wording)
+
+    def kept(phrase: str, place: int | None) -> int | None:
+        if place is None:
+            return None
+        only = best.get(category_of.get(classes.names[place], -1))
+        return place if only in (None, phrase) else None
+
+    return replace(
+        classes,
+        class_of=tuple(kept(phrase, place) for phrase, place in zip(classes.phrases, classes.class_of, strict=True)),
+    )
+
+
+def _chosen(records: Sequence[tuple[int, Record]], chooser: Chooser) -> Iterator[tuple[int, Detections]]:
+    return ((image, chooser.choose(record)) for image, record in records)
+
+
+def _predictions(found: Iterator[tuple[int, Detections]], category_ids: Sequence[int | None]) -> Predictions:
+    """Boxes as they are scored; labels without a category are left out."""
+    ids = np.array([-1 if id is None else id for id in category_ids], np.int64)
+    images, categories, boxes, scores = [], [], [np.zeros((0, 4))], []
+    for image, detections in found:
+        images.append(np.full(len(detections), image, np.int64))
+        categories.append(ids[detections.labels])
+        boxes.append(detections.boxes.astype(np.float64))
+        scores.append(detections.scores.astype(np.float64))
+    if not images:
+        return Predictions.none()
+    bbox = np.concatenate(boxes)
+    bbox[:, 2:] -= bbox[:, :2]
+    everything = Predictions(np.concatenate(images), np.concatenate(categories), bbox, np.concatenate(scores))
+    return everything.rows(everything.category_id >= 0) if None in category_ids else everything
+
+
+def _with_thresholds(
+    classes: ClassFile, category_of: Mapping[str, int], thresholds: Sequence[ClassThreshold]
+) -> ClassFile:
+    value = {row.category_id: row.threshold.value for row in thresholds if row.threshold is not None}
+    return replace(classes, conf=tuple(value.get(category_of.get(name, -1)) for name in classes.names))
+
+
+def _yaml(calibration: Calibration) -> Iterator[str]:
+    classes = calibration.classes
+    rows = {row.name: row for row in calibration.thresholds}
+    yield f"# Made by `glip calibrate` from {calibration.images} labelled images."
+    for place, name in enumerate(classes.names):
+        yield f"{_quoted(name)}:"
+        prompts = [phrase for phrase, own in zip(classes.phrases, classes.class_of, strict=True) if own == place]
+        yield f"  prompts: [{', '.join(map(_quoted, prompts))}]"
+        for wording in calibration.wordings:
+            if wording.name == name:
+                yield f"  # AP {100 * wording.ap:.1f}, AP50 {100 * wording.ap50.value:.1f}: {_quoted(wording.wording)}"
+        row, conf = rows.get(name), classes.conf[place]
+        if conf is not None and row is not None:
+            yield f"  conf: {conf:g}  # F1 {in_words(row.f1)} on {row.boxes} boxes"
+        else:
+            yield f"  # no threshold: {row.why if row else 'not annotated in the labelled images'}"
+        yield f"  id: {classes.ids[place]}"
+        negatives = [
+            phrase for phrase, claims in zip(classes.phrases, classes.negative_of, strict=True) if place in claims
         ]
-        rows += sorted(own, key=lambda row: -row.ap)
-    return rows
+        if negatives:
+            yield f"  negative: [{', '.join(map(_quoted, negatives))}]"
 
 
-def _draws(pictures: int, resamples: int, seed: int) -> Integers:
-    """(S, I) how often each picture is drawn in each resample; the first row is the pictures as they are."""
-    if resamples < 0:
-        raise InputError(f"--resamples is {resamples}; it must be 0, for no intervals, or more.")
-    if not pictures:
-        return np.ones((1, 0), np.int64)
-    drawn = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples)
-    return np.concatenate([np.ones((1, pictures), np.int64), drawn])
-
-
-def _choose(judged: Judged, weights: Integers, wanted: float | None) -> ClassThreshold:
-    pictures = int(np.count_nonzero(judged.positives_of_image))
-    none = ClassThreshold(judged.category_id, judged.name, judged.positives, pictures)
-    if not judged.positives:
-        return replace(none, why="no annotated box of this class")
-    if not judged.right.any():
-        return replace(none, why="nothing right was found of this class")
-    last = steps(judged.score)
-    cuts = _cuts(judged.score[last])
-    place = np.concatenate([_best(curves, wanted) for curves in _resampled(judged, weights, last)])
-    if place[0] < 0:
-        most = float(next(_resampled(judged, weights[:1], last))[0].max())
-        return replace(none, why=f"no threshold reaches a precision of {wanted:g}; the highest is {most:.2f}")
-    # What the threshold that was chosen is worth in each resample.
-    chosen = np.concatenate(
-        [np.stack([rate[:, place[0]] for rate in curves]) for curves in _resampled(judged, weights, last)], axis=1
-    )
-    threshold = np.where(place >= 0, cuts[place], np.nan)
-    precision, recall, f1 = (_interval(np.where(values >= 0, values, np.nan)) for values in chosen)
-    return replace(none, threshold=_interval(threshold), precision=precision, recall=recall, f1=f1)
-
-
-def _cuts(score: Floats) -> Floats:
-    """(S,) for each distinct score a round number that keeps it and not the next lower one, near the middle.
-
-    The lowest score stays as it is, because records may hold nothing below it.
-    """
-    cuts = []
-    for high, low in zip(score.tolist(), [*score[1:].tolist(), score[-1]], strict=True):
-        rounded = (round((high + low) / 2, digits) for digits in range(2, 8))
-        cuts.append(next((cut for cut in rounded if low < cut <= high), high))
-    return np.array(cuts)
-
-
-def _best(curves: tuple[Floats, Floats, Floats], wanted: float | None) -> Integers:
-    """(S,) place of the threshold that each resample would choose; -1 where it has none."""
-    precision, _, f1 = curves
-    if wanted is None:
-        return np.where(f1.max(axis=1) > 0, np.argmax(f1, axis=1), -1)
-    enough = precision >= wanted
-    last = enough.shape[1] - 1 - np.argmax(enough[:, ::-1], axis=1)
-    return np.where(enough.any(axis=1), last, -1)
-
-
-def _resampled(judged: Judged, weights: Integers, last: Integers) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """Precision, recall and F1, each (S, thresholds), of a bounded number of resamples at a time."""
-    size = max(1, _CELLS // max(1, len(judged.score)))
-    for start in range(0, len(weights), size):
-        some = weights[start : start + size]
-        of_box = some[:, judged.image]
-        right = np.cumsum(of_box * judged.right, axis=1)[:, last].astype(np.float64)
-        wrong = np.cumsum(of_box * judged.wrong, axis=1)[:, last].astype(np.float64)
-        positives = (some @ judged.positives_of_image).astype(np.float64)
-        yield rates(right, wrong, positives[:, None])
-
-
-def _interval(values: Floats) -> Interval:
-    """The first value, and the interval of all others that are numbers; at least half must be."""
-    drawn = values[1:][np.isfinite(values[1:])]
-    if not len(drawn) or len(drawn) < (len(values) - 1) / 2:
-        return Interval(float(values[0]), None, None)
-    low, high = np.percentile(drawn, _EDGES)
-    return Interval(float(values[0]), float(low), float(high))
-
-
-def _score_wording(truth: Truth, category: int, boxes: Predictions, weights: Integers) -> tuple[WordingScore, Floats]:
-    boxes = replace(boxes, category_id=np.full(len(boxes), category))
-    judged = judge(truth, boxes)[0]
-    last = steps(judged.score)
-    drawn = np.concatenate([_area(curves) for curves in _resampled(judged, weights, last)])
-    # Also where nothing was found: a draw without a box of the class tells nothing.
-    drawn = np.where(weights @ judged.positives_of_image > 0, drawn, -1.0)
-    scores = coco_scores(truth, boxes)
-    f1 = next(_resampled(judged, weights[:1], last))[2][0]
-    found = f1.max(initial=0.0) > 0
-    interval = _interval(np.where(drawn >= 0, drawn, np.nan))
-    row = WordingScore(
-        category_id=category,
-        name=judged.name,
-        wording="",
-        boxes=judged.positives,
-        ap=scores.ap(),
-        ap50=replace(interval, value=scores.ap(0.5)),
-        f1=float(f1.max(initial=0.0)),
-        threshold=float(_cuts(judged.score[last])[np.argmax(f1)]) if found else None,
-        best_in=0.0,
-    )
-    return row, drawn
-
-
-def _area(curves: tuple[Floats, Floats, Floats]) -> Floats:
-    """(S,) area under the curve of each resample, which is AP50 but for its 101 levels; -1 without positives."""
-    precision, recall, _ = curves
-    if not precision.shape[1]:
-        return np.zeros(len(precision))
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    area = np.sum(np.diff(recall, axis=1, prepend=0.0) * envelope, axis=1)
-    return np.where(recall[:, -1] < 0, -1.0, area)
-
-
-def _wins(drawn: Sequence[Floats]) -> list[float]:
-    """How often each wording is the best of the resamples that have a box of the class; ties are shared."""
-    table = np.stack(drawn)[:, 1:]
-    table = table[:, table.max(axis=0) >= 0]
-    if not table.shape[1]:
-        return [0.0] * len(drawn)
-    best = table == table.max(axis=0)
-    return [float(part) for part in np.mean(best / best.sum(axis=0), axis=1)]
+def _quoted(text: str) -> str:
+    """A word as YAML reads it back, whatever it holds: JSON's strings are YAML's."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,6 +1,6 @@
 """A split is labelled as any folder is, by `glip.labeling`: resumable, batched, sharded; scored is what it recorded.
 
-What a benchmark asks differs from what people ask: chunks of 40 names, worded classes, several captions a picture. So
+What a benchmark asks differs from what people ask: chunks of 40 names, worded classes, several captions an image. So
 the question comes as a function here, and the rest of the job is an ordinary one.
 """
 
@@ -14,33 +14,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from glip.data.annotations import Integers
 from glip.errors import InputError
 from glip.evaluation.predictions import Predictions
-from glip.evaluation.truth import Integers
 from glip.files import whole_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from glip.engine import Engine
+    from glip.engine.local import Engine
     from glip.images import ImageFile
     from glip.labeling.asking import Asked
     from glip.labeling.job import LabelJob, LabelSummary, Watcher
     from glip.labeling.records import Record
-    from glip.labeling.worker import LabelSettings, PictureDetector
+    from glip.labeling.worker import ImageDetector, LabelSettings
     from glip.model.postprocess import Selection
 
 Ask = Callable[["Tokenizer", "Sequence[ImageFile]"], "Asked"]
-Load = Callable[["LabelJob"], "PictureDetector"]
+Load = Callable[["LabelJob"], "ImageDetector"]
 
 FLOOR = 0.05  # the published threshold: the detector applies it before centerness is multiplied in
-PICTURES_FILE = "pictures.txt"
+IMAGES_FILE = "images.txt"
 LABELS_FOLDER = "labels"
 
 
 @dataclass(frozen=True)
 class Looking:
-    """How pictures are looked at; the same for all sets of an evaluation.
+    """How images are looked at; the same for all sets of an evaluation.
 
     Attributes:
         model: name of a checkpoint, a model folder or a file.
@@ -70,7 +70,7 @@ class Labelled:
 
     Attributes:
         folder: the records.
-        paths: of the pictures, by their names in the records.
+        paths: of the images, by their names in the records.
         summary: what the run did.
     """
 
@@ -79,7 +79,7 @@ class Labelled:
     summary: LabelSummary
 
     def records(self) -> Iterator[tuple[Path, Record]]:
-        """Every picture with its record, in natural order of names."""
+        """Every image with its record, in natural order of names."""
         from glip.labeling.records import read_records
 
         for record in read_records(self.folder):
@@ -88,31 +88,31 @@ class Labelled:
 
 def label_split(
     out: Path,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     names: Sequence[str],
     ask: Ask,
     look: Looking,
     selection: Selection | None = None,
 ) -> Labelled:
-    """Labels pictures into `out`/labels, or goes on with what an earlier run left there.
+    """Labels images into `out`/labels, or goes on with what an earlier run left there.
 
     Args:
         out: the folder of the set.
-        pictures: absolute paths.
+        images: absolute paths.
         names: the classes; of captions what run.json is to note instead.
         ask: makes the question from the checkpoint's tokenizer and the listing.
         look: how.
         selection: what the detector leaves; None: the published one, with more boxes than are scored.
 
     Raises:
-        InputError: a picture is missing, or whatever `glip.labeling.label` refuses.
+        InputError: an image is missing, or whatever `glip.labeling.label` refuses.
     """
-    from glip.labeling.job import RECORDED_DETECTIONS, LabelJob, label, list_pictures
+    from glip.labeling.job import RECORDED_DETECTIONS, LabelJob, label, list_job_images
     from glip.model.postprocess import PUBLISHED
 
-    _write_list(out / PICTURES_FILE, pictures)
+    _write_list(out / IMAGES_FILE, images)
     job = LabelJob(
-        sources=(str(out / PICTURES_FILE),),
+        sources=(str(out / IMAGES_FILE),),
         names=tuple(names),
         model=look.model,
         adapter=look.adapter,
@@ -128,11 +128,11 @@ def label_split(
     )
     chosen = selection or replace(PUBLISHED, max_detections=RECORDED_DETECTIONS)
 
-    def settle(detector: PictureDetector, listing: Sequence[ImageFile]) -> LabelSettings:
+    def settle(detector: ImageDetector, listing: Sequence[ImageFile]) -> LabelSettings:
         return _settings(job, ask, chosen, detector, listing)
 
     summary = label(job, load=look.load, engine=look.engine, watcher=look.watcher, settle=settle)
-    paths = {picture.name: Path(str(picture.path)) for picture in list_pictures(job)}
+    paths = {image.name: Path(str(image.path)) for image in list_job_images(job)}
     return Labelled(job.out, paths, summary)
 
 
@@ -145,10 +145,10 @@ def from_records(
     """The boxes of records as they are scored.
 
     Args:
-        records: pictures with their records; those that could not be read give no boxes.
-        images: the ids of each picture in the truth; a file may stand there twice.
-        category_ids: of the labels of a picture.
-        most: boxes of a picture that count, ties of the last one too; None for all.
+        records: images with their records; those that could not be read give no boxes.
+        images: the ids of each image in the truth; a file may stand there twice.
+        category_ids: of the labels of an image.
+        most: boxes of an image that count, ties of the last one too; None for all.
     """
     ids: list[Integers] = []
     categories, boxes, scores = [], [], []
@@ -172,7 +172,7 @@ def from_records(
 
 
 def turned(labelled: Labelled, sizes_hw: Mapping[Path, tuple[int, int]]) -> int:
-    """How many pictures are shown upright by a tag in their file, whose annotations do not know it."""
+    """How many images are shown upright by a tag in their file, whose annotations do not know it."""
     count = 0
     for path, record in labelled.records():
         height, width = sizes_hw[path]
@@ -188,7 +188,7 @@ def within(scores: NDArray[np.float32], most: int | None) -> int:
 
 
 def _settings(
-    job: LabelJob, ask: Ask, selection: Selection, detector: PictureDetector, listing: Sequence[ImageFile]
+    job: LabelJob, ask: Ask, selection: Selection, detector: ImageDetector, listing: Sequence[ImageFile]
 ) -> LabelSettings:
     from glip.labeling.job import GPU_BATCH
     from glip.labeling.worker import LabelSettings
@@ -205,14 +205,14 @@ def _settings(
     )
 
 
-def _write_list(path: Path, pictures: Sequence[Path]) -> None:
-    missing = [picture for picture in pictures if not picture.is_file()]
+def _write_list(path: Path, images: Sequence[Path]) -> None:
+    missing = [image for image in images if not image.is_file()]
     if missing:
         raise InputError(
-            f"{missing[0]} is missing, and {len(missing) - 1} more of {len(pictures)} pictures. "
-            f"Every picture that the annotations name is needed."
+            f"{missing[0]} is missing, and {len(missing) - 1} more of {len(images)} images. "
+            f"Every image that the annotations name is needed."
             if len(missing) > 1
-            else f"The picture {missing[0]} is missing. Every picture that the annotations name is needed."
+            else f"The image {missing[0]} is missing. Every image that the annotations name is needed."
         )
     with whole_file(path) as file:
-        file.writelines(f"{picture}\n".encode("utf-8", "surrogateescape") for picture in pictures)
+        file.writelines(f"{image}\n".encode("utf-8", "surrogateescape") for image in images)

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation of phrases: recall over the number of boxes, and the worst misses as photographs."""
+"""The images of an evaluation of phrases: recall over the number of boxes, and the worst misses as photographs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from glip.evaluation.entities import Sentence, words_of
-from glip.evaluation.flickr import FIRST, Answers, Protocol, first_hits, phrase_places
-from glip.evaluation.gallery import GALLERY_FOLDER, Shown, draw_gallery
-from glip.evaluation.mistakes import worst
-from glip.evaluation.truth import Floats
+from glip.data.annotations import Floats
+from glip.data.flickr30k import Sentence, words_of
+from glip.evaluation.error_analysis import worst
+from glip.evaluation.error_gallery import GALLERY_FOLDER, Shown, draw_gallery
+from glip.evaluation.metrics.phrase_recall import FIRST, Answers, Protocol, first_hits, phrase_places
 from glip.files import whole_file
 
 RECALL_FILE = "recall.png"
@@ -24,7 +24,7 @@ class PhraseMiss:
     """A phrase whose best box is not right.
 
     Attributes:
-        image_id: the picture's file name without its ending.
+        image_id: the image's file name without its ending.
         reason: `wrong first`: a worse box is right; `not found`: none is.
         sentence: the caption.
         phrase: place in `Sentence.phrases`.
@@ -79,7 +79,7 @@ def draw_phrases(
     name: str,
     sentences: Sequence[Sentence],
     answers: Answers,
-    picture_of: Callable[[str], Path],
+    image_of: Callable[[str], Path],
     count: int,
 ) -> list[Path]:
     """Draws what can be seen of a score of phrases.
@@ -89,8 +89,8 @@ def draw_phrases(
         name: of the set.
         sentences: the truth.
         answers: what was found.
-        picture_of: the file of a picture, by `Sentence.image`.
-        count: so many pictures with the worst misses; fewer if fewer have any. 0 draws none.
+        image_of: the file of an image, by `Sentence.image`.
+        count: so many images with the worst misses; fewer if fewer have any. 0 draws none.
 
     Returns:
         The files, and the folder of the misses.
@@ -103,7 +103,7 @@ def draw_phrases(
     written = [out / RECALL_FILE]
     if count:
         chosen = worst(phrase_misses(sentences, answers), count)
-        shown = [_shown(miss, picture_of(miss.image_id)) for miss in chosen]
+        shown = [_shown(miss, image_of(miss.image_id)) for miss in chosen]
         if draw_gallery(out / GALLERY_FOLDER, shown, name):
             written.append(out / GALLERY_FOLDER)
     return written
@@ -111,7 +111,7 @@ def draw_phrases(
 
 def _recall_curves(name: str, sentences: Sequence[Sentence], answers: Answers) -> bytes:
     """A PNG of the recall of the first one to ten boxes: both protocols, and each type by any box."""
-    from glip.evaluation.drawing import draw_curves
+    from glip.evaluation.plots import draw_curves
 
     types = [phrase.types for sentence in sentences for phrase in sentence.phrases]
     names: tuple[Protocol, ...] = ("any-box", "merged")

@@ -1,7 +1,7 @@
 """The boxes that are scored, as columns, read from any detector's file and checked against the truth.
 
 Two forms are read: COCO's results, a bare list of boxes, and a COCO file whose boxes have a `score`, matched by file
-and class names. A box is [left, top, width, height] in pixels of the original picture. Knows nothing of scores' use.
+and class names. A box is [left, top, width, height] in pixels of the original image. Knows nothing of scores' use.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from glip.data.annotations import Bools, Floats, Integers, Truth
+from glip.data.box_formats import why_not_pixels
 from glip.data.coco import CocoCategory, CocoImage
+from glip.data.json_errors import why_no_json
 from glip.errors import InputError
-from glip.evaluation.boxform import why_not_pixels
-from glip.evaluation.reading import why_no_json
-from glip.evaluation.truth import Bools, Floats, Integers, Truth
 
 _Kind = TypeVar("_Kind")
 
@@ -31,7 +31,7 @@ class Predictions:
     Attributes:
         image_id: (N,)
         category_id: (N,)
-        bbox: (N, 4) left, top, width, height in pixels of the original picture.
+        bbox: (N, 4) left, top, width, height in pixels of the original image.
         score: (N,)
     """
 
@@ -76,7 +76,7 @@ def read_predictions(path: str | Path, truth: Truth) -> Predictions:
     """Reads boxes with scores, in either form, and checks that they fit the truth.
 
     Raises:
-        InputError: the file is cut off or not in one of the forms, talks of unknown pictures or classes, has scores
+        InputError: the file is cut off or not in one of the forms, talks of unknown images or classes, has scores
             that are not numbers, or boxes in another form than left, top, width, height.
     """
     path = Path(path)
@@ -103,7 +103,7 @@ def check_predictions(predictions: Predictions, truth: Truth, where: str) -> Non
     Raises:
         InputError: as `read_predictions`.
     """
-    _check_known(where, "picture", predictions.image_id, truth.image_ids)
+    _check_known(where, "image", predictions.image_id, truth.image_ids)
     _check_known(where, "class", predictions.category_id, truth.category_ids)
     bad = _first(~np.isfinite(predictions.score))
     if bad is not None:
@@ -165,7 +165,7 @@ def _columns(boxes: Sequence[_Box]) -> Predictions:
 
 
 def _by_names(path: Path, file: _File, truth: Truth) -> Predictions:
-    """A COCO file numbers its pictures and classes for itself, so that names say which are meant."""
+    """A COCO file numbers its images and classes for itself, so that names say which are meant."""
     double = next((name for name, count in Counter(truth.names).items() if count > 1), None)
     if double is not None:
         raise InputError(
@@ -182,7 +182,7 @@ def _by_names(path: Path, file: _File, truth: Truth) -> Predictions:
             images[image.id] = image_of[image.file_name]
         elif image.id in used_images:
             raise InputError(
-                f"{path} has boxes for the picture {image.file_name!r}, which the truth does not know"
+                f"{path} has boxes for the image {image.file_name!r}, which the truth does not know"
                 f"{_example(truth.file_names)}."
             )
     categories = {}
@@ -225,7 +225,7 @@ def _check_known(where: str, what: str, ids: Integers, known: Integers) -> None:
     bad = _first(unknown)
     if bad is None:
         return
-    field = {"picture": "image_id", "class": "category_id"}[what]
+    field = {"image": "image_id", "class": "category_id"}[what]
     span = f"{len(known)} of them, ids {known[0]} to {known[-1]}" if len(known) else "none"
     advice = "Score them against the split they were made for."
     if what == "class" and ids.min() >= 0 and ids.max() <= len(known):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from glip.evaluation.coco import CocoScores
+from glip.evaluation.metrics.coco import CocoScores
 
 Numbers = Mapping[str, float | None]
 
@@ -41,7 +41,7 @@ class SetResult:
         scorer: which evaluator.
         numbers: by metric, the most important first.
         classes: one row a class; () where scores are not by class.
-        pictures: in the split.
+        images: in the split.
         annotated: boxes in its truth.
         found: boxes that were scored.
         group: the part of the benchmark it is averaged in.
@@ -53,7 +53,7 @@ class SetResult:
     scorer: str
     numbers: Numbers
     classes: tuple[ClassRow, ...]
-    pictures: int
+    images: int
     annotated: int
     found: int
     group: str = ""

@@ -1,6 +1,6 @@
 """`evaluate`: a benchmark, a data folder and a model → its table.
 
-    find the files → label each set (or read somebody's results) → score → tables, curves, the worst pictures
+    find the files → label each set (or read somebody's results) → score → tables, curves, the worst images
 
 The folder is all the state there is: the same call again goes on where an earlier one ended.
 """
@@ -15,27 +15,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from glip.data.benchmark_rows import EvalSet, Prompts
+from glip.data.benchmark_search import Benchmark, find_benchmark
+from glip.data.benchmarks import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK
+from glip.data.splits import OpenSet, open_set
 from glip.errors import InputError
 from glip.evaluation.asking import ask_names, ask_tuned
-from glip.evaluation.benchmarks import Benchmark, find_benchmark
 from glip.evaluation.inference import LABELS_FOLDER, Ask, Looking, from_records, label_split, turned
-from glip.evaluation.layouts import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK
-from glip.evaluation.opening import OpenSet, open_set
 from glip.evaluation.predictions import Predictions, read_predictions
 from glip.evaluation.published import find_published
+from glip.evaluation.report import protocol_of, score_rows, write_tables
 from glip.evaluation.results import EvaluationResult, SetResult, averages
-from glip.evaluation.robustness import SLOPE
-from glip.evaluation.scoring import Scored, score_set
-from glip.evaluation.sets import EvalSet, Prompts
 from glip.evaluation.submission import RESULTS_FILE, read_submission, write_results, write_submission
-from glip.evaluation.tables import protocol_of, score_rows, write_tables
+from glip.evaluation.tasks.detection import Scored, score_set
 from glip.files import whole_file
 from glip.labeling.records import read_run
 
 if TYPE_CHECKING:
     from glip.labeling.job import LabelJob
-    from glip.labeling.worker import PictureDetector
+    from glip.labeling.worker import ImageDetector
 
+# COCO-O effective robustness: mean AP over the domains minus this slope times the AP on COCO val2017 (ICCV 2023).
+ROBUSTNESS_SLOPE = 0.45
 SUBMISSION_FILE = "odinw_submission.json"
 
 logger = logging.getLogger(__name__)
@@ -49,15 +50,15 @@ class EvalRequest:
         dataset: a benchmark, a set of ODinW, a folder or a COCO file.
         out: the folder that everything is written into.
         data_root: the folder that the benchmarks' files lie below.
-        look: the model, and how it looks at pictures; not used with `predictions`.
+        look: the model, and how it looks at images; not used with `predictions`.
         split: None for the benchmark's default.
         prompts: how classes are asked.
         predictions: results to score instead of a model's: a file, or for several sets a folder of
             SET.json or SET/results.json, or ODinW's submission form.
-        images: the folder of the pictures, of a dataset of one's own; None: where they usually are.
-        limit: only the first so many pictures of each set, for a trial.
-        max_det: most boxes that count of a picture. 100 is published for COCO and ODinW.
-        gallery: so many of the worst pictures are drawn.
+        images: the folder of the images, of a dataset of one's own; None: where they usually are.
+        limit: only the first so many images of each set, for a trial.
+        max_det: most boxes that count of an image. 100 is published for COCO and ODinW.
+        gallery: so many of the worst images are drawn.
         coco_ap: AP on COCO val in percent, for COCO-O's effective robustness; None: the published one.
         tta: at several scales and mirrored, as COCO's best published numbers were measured.
     """
@@ -85,7 +86,7 @@ class EvalRequest:
             if number is not None and number < least:
                 raise InputError(f"--{option} is {number}; it must be {least} or more.")
         if self.max_det > 300 and self.predictions is None:
-            raise InputError(f"--max-det is {self.max_det}; at most 300 boxes of a picture are recorded.")
+            raise InputError(f"--max-det is {self.max_det}; at most 300 boxes of an image are recorded.")
         if self.predictions is not None and self.look.adapter is not None:
             raise InputError(
                 "--adapter is for a model, and --predictions is scored without one. Leave one of them out."
@@ -99,7 +100,7 @@ class _Stopped(Exception):
 
 
 def evaluate(request: EvalRequest) -> EvaluationResult:
-    """Scores a model, or somebody's results, on a benchmark, and writes tables and pictures.
+    """Scores a model, or somebody's results, on a benchmark, and writes tables and images.
 
     Raises:
         InputError: the benchmark is unknown, a file of it is missing or cannot be used, or what labelling refuses.
@@ -144,9 +145,9 @@ def _conclude(
         benchmark, sets=results, model=model, look=words, max_det=request.max_det, limit=request.limit
     )
     if request.tta:
-        from glip.evaluation.augmented import MOST
+        from glip.evaluation.tta import MOST
 
-        protocol["limits"] = f"100 boxes of each view, {MOST} of a picture, {request.max_det} of a class in it"
+        protocol["limits"] = f"100 boxes of each view, {MOST} of an image, {request.max_det} of a class in it"
     rows = score_rows(benchmark, compared, results, summary)
     result = EvaluationResult(benchmark.name, model, protocol, rows, tuple(results), summary)
     if benchmark.name in ("odinw13", "odinw35"):
@@ -162,7 +163,7 @@ def _evaluate_set(
 ) -> tuple[SetResult, list[Path]]:
     out = request.out / item.name
     if item.scorer == "flickr30k":
-        from glip.evaluation.phrases import evaluate_flickr
+        from glip.evaluation.tasks.phrase_grounding import evaluate_flickr
 
         recall = evaluate_flickr(
             item, out, look, given, limit=request.limit, max_det=request.max_det, gallery=request.gallery
@@ -171,7 +172,7 @@ def _evaluate_set(
             raise _Stopped
         return recall
     if item.scorer == "d3":
-        from glip.evaluation.scenarios import evaluate_d3
+        from glip.evaluation.tasks.described_objects import evaluate_d3
 
         described = evaluate_d3(
             item, out, look, given, limit=request.limit, max_det=request.max_det, gallery=request.gallery
@@ -186,7 +187,7 @@ def _evaluate_set(
         write_results(out / RESULTS_FILE, scored.predictions)
         written.append(out / RESULTS_FILE)
     if scored.scores is not None:
-        from glip.evaluation.gallery import draw_set
+        from glip.evaluation.error_gallery import draw_set
 
         written += draw_set(out, opened, scored, request.gallery)
     return scored.result, written
@@ -195,14 +196,14 @@ def _evaluate_set(
 def _score(opened: OpenSet, request: EvalRequest, look: Looking, given: Path | None) -> Scored:
     if given is not None:
         boxes = _read(given, opened, request.limit)
-        nothing = () if len(boxes) else (f"{given} holds no box for these pictures, so that all of it is missed.",)
+        nothing = () if len(boxes) else (f"{given} holds no box for these images, so that all of it is missed.",)
         return score_set(opened, boxes, request.max_det, nothing)
     predictions, notes = _label(opened, request, look)
     return score_set(opened, predictions, request.max_det, notes)
 
 
 def _label(opened: OpenSet, request: EvalRequest, look: Looking) -> tuple[Predictions, tuple[str, ...]]:
-    """The model's boxes, and sentences about pictures that something is wrong with."""
+    """The model's boxes, and sentences about images that something is wrong with."""
     from glip.model.postprocess import PUBLISHED
 
     out = request.out / opened.item.name
@@ -211,34 +212,34 @@ def _label(opened: OpenSet, request: EvalRequest, look: Looking) -> tuple[Predic
         ask = ask_tuned(look.adapter, opened.names, opened.item.name)
     else:
         ask = ask_names(opened.names, opened.wordings, LVIS_NAMES_PER_CHUNK if lvis else None)
-    pictures = list(opened.ids_of_picture)
+    images = list(opened.ids_of_image)
     if request.tta:
-        return _label_augmented(opened, out, pictures, ask, look)
+        return _label_augmented(opened, out, images, ask, look)
     selection = replace(PUBLISHED, max_detections=LVIS_LIMIT, limit_per_chunk=True) if lvis else None
-    labelled = label_split(out, pictures, opened.names, ask, look, selection)
+    labelled = label_split(out, images, opened.names, ask, look, selection)
     if labelled.summary.interrupted:
         raise _Stopped
     most = None if lvis else request.max_det
-    predictions = from_records(labelled.records(), opened.ids_of_picture, lambda path: opened.category_ids, most)
+    predictions = from_records(labelled.records(), opened.ids_of_image, lambda path: opened.category_ids, most)
     notes = _failures(labelled.summary.failed, opened, labelled.folder)
-    sizes = dict(zip(opened.pictures, ((h, w) for h, w in opened.truth.sizes_hw.tolist()), strict=True))
+    sizes = dict(zip(opened.images, ((h, w) for h, w in opened.truth.sizes_hw.tolist()), strict=True))
     if upright := turned(labelled, sizes):
         notes.append(
-            f"{upright} pictures of {opened.item.name} are turned upright by a tag in their file, which their "
+            f"{upright} images of {opened.item.name} are turned upright by a tag in their file, which their "
             f"annotations do not know: boxes in them count as wrong."
         )
     return predictions, tuple(notes)
 
 
 def _label_augmented(
-    opened: OpenSet, out: Path, pictures: Sequence[Path], ask: Ask, look: Looking
+    opened: OpenSet, out: Path, images: Sequence[Path], ask: Ask, look: Looking
 ) -> tuple[Predictions, tuple[str, ...]]:
-    from glip.evaluation.augmented import label_in_views
+    from glip.evaluation.tta import label_in_views
 
-    augmented = label_in_views(out, pictures, opened.names, ask, look)
+    augmented = label_in_views(out, images, opened.names, ask, look)
     if augmented.interrupted:
         raise _Stopped
-    predictions = from_records(augmented.records(), opened.ids_of_picture, lambda path: opened.category_ids, None)
+    predictions = from_records(augmented.records(), opened.ids_of_image, lambda path: opened.category_ids, None)
     return predictions, tuple(_failures(augmented.failed, opened, out / "tta"))
 
 
@@ -246,13 +247,12 @@ def _failures(count: int, opened: OpenSet, folder: Path) -> list[str]:
     if not count:
         return []
     return [
-        f"{count} pictures of {opened.item.name} could not be read and count as empty; errors.jsonl in {folder} "
-        f"says why."
+        f"{count} images of {opened.item.name} could not be read and count as empty; errors.jsonl in {folder} says why."
     ]
 
 
 def _read(path: Path, opened: OpenSet, limit: int | None) -> Predictions:
-    """Somebody's boxes; with a limit only those of the pictures that are scored."""
+    """Somebody's boxes; with a limit only those of the images that are scored."""
     if limit is None:
         return read_predictions(path, opened.truth)
     predictions = read_predictions(path, open_set(opened.item).truth)
@@ -303,7 +303,7 @@ def _of_submission(path: Path, out: Path, benchmark: Benchmark) -> Mapping[str, 
 
 def _with_images(benchmark: Benchmark, images: Path) -> Benchmark:
     if benchmark.named or len(benchmark.sets) != 1:
-        raise InputError(f"--images is for a COCO file of your own; {benchmark.name} has its pictures where it says.")
+        raise InputError(f"--images is for a COCO file of your own; {benchmark.name} has its images where it says.")
     if not images.is_dir():
         raise InputError(f"--images {images} is no folder.")
     return replace(benchmark, sets=(replace(benchmark.sets[0], images=(images,)),))
@@ -311,9 +311,9 @@ def _with_images(benchmark: Benchmark, images: Path) -> Benchmark:
 
 def _loading_once(look: Looking) -> Looking:
     """The model is opened for the first set, and serves all of them."""
-    loaded: list[PictureDetector] = []
+    loaded: list[ImageDetector] = []
 
-    def load(job: LabelJob) -> PictureDetector:
+    def load(job: LabelJob) -> ImageDetector:
         if not loaded:
             from glip.labeling.job import load_model
 
@@ -334,8 +334,8 @@ def _with_robustness(
     if coco is None or summary["average"] is None:
         said = "not known: give the model's AP on COCO val with --coco-ap"
         return {**summary, "effective robustness": None}, {**words, "effective robustness": said}
-    said = f"average over the domains less {SLOPE} times the AP on COCO val, {coco:.1f} ({where})"
-    return {**summary, "effective robustness": summary["average"] - SLOPE * coco}, {
+    said = f"average over the domains less {ROBUSTNESS_SLOPE} times the AP on COCO val, {coco:.1f} ({where})"
+    return {**summary, "effective robustness": summary["average"] - ROBUSTNESS_SLOPE * coco}, {
         **words,
         "effective robustness": said,
     }
@@ -346,16 +346,16 @@ def _looking_in_words(request: EvalRequest, results: Sequence[SetResult]) -> dic
         return {"boxes": f"results of {request.predictions}; how they were made is not known here"}
     look = request.look
     if request.tta:
-        from glip.evaluation.augmented import SCALES
+        from glip.evaluation.tta import SCALES
 
         sides = ", ".join(str(scale[0]) for scale in SCALES)
         resolution = f"short sides {sides} pixels, each also mirrored, merged at an overlap of 0.6"
     else:
         imgsz = read_run(request.out / results[0].name / LABELS_FOLDER).imgsz
         resolution = f"short side {imgsz} pixels, long side at most {round(imgsz * 1333 / 800)}"
-    batch = f"{_batch(request, results[0])}; only pictures of one padded size run together"
+    batch = f"{_batch(request, results[0])}; only images of one padded size run together"
     if results[0].scorer in ("flickr30k", "d3"):
-        batch = "1: each picture is asked by captions of its own"
+        batch = "1: each image is asked by captions of its own"
     return {
         "resolution": resolution,
         "batch size": batch,
@@ -365,7 +365,7 @@ def _looking_in_words(request: EvalRequest, results: Sequence[SetResult]) -> dic
 
 
 def _batch(request: EvalRequest, first: SetResult) -> int:
-    """Most pictures that ran together: what was asked for, or what the device of the run gets."""
+    """Most images that ran together: what was asked for, or what the device of the run gets."""
     from glip.labeling.job import GPU_BATCH
 
     folder = request.out / first.name / LABELS_FOLDER

@@ -1,4 +1,4 @@
-"""Pictures: finds them, reads them upright, makes the tensors that the model takes.
+"""Images: finds them, reads them upright, makes the tensors that the model takes.
 
 Knows files, formats and pixels. Knows nothing of prompts, boxes or the model.
 """

@@ -1,4 +1,4 @@
-"""Makes tensors of pictures: resized, normalised and padded as the published models take them.
+"""Makes tensors of images: resized, normalised and padded as the published models take them.
 
 Knows pixels and sizes. Knows nothing of files.
 """
@@ -23,7 +23,7 @@ _STD_BGR = (57.375, 57.120, 58.395)
 
 
 def resized_hw(size_hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
-    """The size at which the model looks at a picture.
+    """The size at which the model looks at an image.
 
     The short side becomes `imgsz`, unless the long side would then be longer than imgsz * 1333 / 800.
 
@@ -48,11 +48,11 @@ def fitted_hw(size_hw: tuple[int, int], short_side: int, limit: int) -> tuple[in
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """One picture at the size that the model looks at.
+    """One image at the size that the model looks at.
 
     Attributes:
         rgb: (h, w, 3) uint8. It stays so until the model's device has it: a quarter of the memory, and of the way.
-        size_hw: of the original picture.
+        size_hw: of the original image.
     """
 
     rgb: Tensor
@@ -70,14 +70,14 @@ class PreparedImage:
 
 
 def prepare(image: Image.Image, imgsz: int = 800, size_hw: tuple[int, int] | None = None) -> PreparedImage:
-    """Resizes an RGB picture as published.
+    """Resizes an RGB image as published.
 
     Args:
         image: RGB, of any size.
         imgsz: the short side to look at, see `resized_hw`.
-        size_hw: of the whole picture, if `image` was decoded smaller; boxes are found in that one.
+        size_hw: of the whole image, if `image` was decoded smaller; boxes are found in that one.
     """
-    assert image.mode == "RGB", f"an RGB picture is needed, not {image.mode}; see as_image"
+    assert image.mode == "RGB", f"an RGB image is needed, not {image.mode}; see as_image"
     size_hw = size_hw or (image.height, image.width)
     height, width = resized_hw(size_hw, imgsz)
     if (height, width) != (image.height, image.width):
@@ -86,7 +86,7 @@ def prepare(image: Image.Image, imgsz: int = 800, size_hw: tuple[int, int] | Non
 
 
 def as_it_is(image: Image.Image) -> Tensor:
-    """The numbers of an RGB picture, (h, w, 3) uint8."""
+    """The numbers of an RGB image, (h, w, 3) uint8."""
     return torch.from_numpy(np.array(image))
 
 
@@ -98,13 +98,13 @@ def _normalised(rgb: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch:
-    """Pictures in one tensor.
+    """Images in one tensor.
 
     Attributes:
-        rgb: (B, H, W, 3) uint8, each picture in the upper left corner.
-        sizes_hw: (B) height and width of each resized picture inside `rgb`.
-        scales: (B) by which x and y of the resized picture must be multiplied to get those of the original.
-        original_sizes_hw: (B) height and width of each original picture.
+        rgb: (B, H, W, 3) uint8, each image in the upper left corner.
+        sizes_hw: (B) height and width of each resized image inside `rgb`.
+        scales: (B) by which x and y of the resized image must be multiplied to get those of the original.
+        original_sizes_hw: (B) height and width of each original image.
     """
 
     rgb: Tensor
@@ -118,27 +118,27 @@ class ImageBatch:
         return self.pixels_on(self.rgb.device)
 
     def pixels_on(self, device: torch.device) -> Tensor:
-        """What the model reads: (B, 3, H, W) float32, BGR, normalised there; zeros beyond each picture."""
+        """What the model reads: (B, 3, H, W) float32, BGR, normalised there; zeros beyond each image."""
         # From pinned memory the copy runs while this process goes on.
         rgb = self.rgb.pin_memory() if device.type == "cuda" else self.rgb
         pixels = _normalised(rgb.to(device, non_blocking=True))
-        for picture, (height, width) in zip(pixels, self.sizes_hw, strict=True):
-            picture[:, height:] = 0
-            picture[:, :, width:] = 0
+        for image, (height, width) in zip(pixels, self.sizes_hw, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
         return pixels
 
 
 def padded_hw(resized_hw: tuple[int, int]) -> tuple[int, int]:
-    """The size to which a picture alone is padded.
+    """The size to which an image alone is padded.
 
-    Pictures with equal ones can share a batch without changing each other's result.
+    Images with equal ones can share a batch without changing each other's result.
     """
     height, width = resized_hw
     return -(-height // SIZE_DIVISOR) * SIZE_DIVISOR, -(-width // SIZE_DIVISOR) * SIZE_DIVISOR
 
 
 def collate(prepared: Sequence[PreparedImage]) -> ImageBatch:
-    """A batch, padded at the right and the bottom; at least one picture."""
+    """A batch, padded at the right and the bottom; at least one image."""
     sizes = [image.resized_hw for image in prepared]
     height, width = padded_hw((max(height for height, _ in sizes), max(width for _, width in sizes)))
     rgb = torch.zeros(len(prepared), height, width, 3, dtype=torch.uint8)

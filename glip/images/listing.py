@@ -1,6 +1,6 @@
-"""Finds pictures: folders, files, patterns, list files → the pictures in them, each with a name of its own.
+"""Finds images: folders, files, patterns, list files → the images in them, each with a name of its own.
 
-Knows paths and suffixes; addresses are left to `remote_listing`. Opens no picture. Paths are text here: with
+Knows paths and suffixes; addresses are left to `remote_listing`. Opens no image. Paths are text here: with
 100 000 files that is several times faster than Path, and the questions of os.path answer no where those of Path raise.
 """
 # ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH113, PTH118, PTH120
@@ -32,7 +32,7 @@ IMAGE_SUFFIXES = frozenset((
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One picture of a listing.
+    """One image of a listing.
 
     Attributes:
         path: absolute, or the address.
@@ -44,17 +44,17 @@ class ImageFile:
 
 
 def list_images(sources: Sequence[str | Path]) -> list[ImageFile]:
-    """Every picture of the sources once, in natural order of names (2 before 10).
+    """Every image of the sources once, in natural order of names (2 before 10).
 
     Args:
         sources: folders (searched with all that is below, hidden files and folders left out), files, patterns
             ('photos/**/*.jpg'), or list files (.txt: one path per line, relative to the list file, '#' comments);
-            addresses of folders and pictures (s3://, gs://) and of pictures on web servers; lists may hold them too.
-            A name is relative to its folder; if two pictures would get the same one, all names are relative
+            addresses of folders and images (s3://, gs://) and of images on web servers; lists may hold them too.
+            A name is relative to its folder; if two images would get the same one, all names are relative
             to the folder that holds all sources.
 
     Raises:
-        InputError: a source does not exist, or there is no picture in any of them.
+        InputError: a source does not exist, or there is no image in any of them.
         JobFailed: the server of an address does not answer.
     """
     if isinstance(sources, str | Path):
@@ -80,14 +80,14 @@ def list_images(sources: Sequence[str | Path]) -> list[ImageFile]:
     if given or listed:
         from glip.images.remote_listing import list_remote
 
-        remote = list_remote(given, listed, set(names.values()), _is_picture)
+        remote = list_remote(given, listed, set(names.values()), _is_image)
         listing += (ImageFile(file, name) for name, file in remote.items())
     if not listing:
         places = ", ".join(repr(shown(str(source))) for source in sources) or "an empty list of sources"
         raise InputError(
-            f"There is no picture in {places}. Looked for, with all folders below: {' '.join(sorted(IMAGE_SUFFIXES))}."
+            f"There is no image in {places}. Looked for, with all folders below: {' '.join(sorted(IMAGE_SUFFIXES))}."
         )
-    return sorted(listing, key=lambda picture: _natural(picture.name))
+    return sorted(listing, key=lambda image: _natural(image.name))
 
 
 def _name(path: str, root: str) -> str:
@@ -102,7 +102,7 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 
 def _find(source: str) -> tuple[str, Iterable[str]]:
-    """The folder that names are relative to, and the absolute paths of the pictures in one source."""
+    """The folder that names are relative to, and the absolute paths of the images in one source."""
     given = os.path.expanduser(source)
     path = os.path.abspath(given)
     if os.path.isdir(given):
@@ -117,7 +117,7 @@ def _find(source: str) -> tuple[str, Iterable[str]]:
 
 
 def _walk(root: str) -> Iterator[str]:
-    """All pictures below a folder. Every real folder is entered once, so links that form circles do no harm."""
+    """All images below a folder. Every real folder is entered once, so links that form circles do no harm."""
     seen = set()
     folders: list[str] = [root]
     links: list[str] = []
@@ -133,7 +133,7 @@ def _walk(root: str) -> Iterator[str]:
         for entry in _entries(folder, needed=folder == root):
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(entry.path)
-            elif _is_picture(entry.name):
+            elif _is_image(entry.name):
                 yield entry.path
 
 
@@ -144,27 +144,27 @@ def _entries(folder: str, needed: bool = False) -> list[os.DirEntry[str]]:
     except OSError as error:
         if needed:
             raise InputError(f"The folder {folder!r} cannot be opened: {error.strerror}.") from None
-        logger.warning("The folder %r cannot be opened (%s): its pictures are left out.", folder, error.strerror)
+        logger.warning("The folder %r cannot be opened (%s): its images are left out.", folder, error.strerror)
         return []
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; read as a picture it gives its reason
+    except OSError:  # a link to itself; read as an image it gives its reason
         return False
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
 
 
 def _matching(root: str, parts: Sequence[str]) -> Iterator[str]:
-    """All pictures whose path below `root` matches a pattern, and all pictures in the folders that match it."""
+    """All images whose path below `root` matches a pattern, and all images in the folders that match it."""
     for path in _expand(root, parts):
         if os.path.isdir(path):
             yield from _walk(path)
-        elif _is_picture(path):
+        elif _is_image(path):
             yield path
 
 
@@ -190,18 +190,18 @@ def _listed(list_file: str) -> tuple[str, list[str]]:
     except OSError as error:
         raise InputError(f"The list {list_file!r} cannot be read: {error.strerror}.") from None
     folder = os.path.dirname(list_file)
-    pictures, addresses = [], []
+    images, addresses = [], []
     for number, line in enumerate((line.strip() for line in lines), start=1):
         if not line or line.startswith("#"):
             continue
         if is_remote(line):
             addresses.append(line)
         else:
-            picture = os.path.normpath(os.path.join(folder, line))
-            if not os.path.isfile(picture):
+            image = os.path.normpath(os.path.join(folder, line))
+            if not os.path.isfile(image):
                 raise InputError(f"Line {number} of the list {list_file!r}: there is no file {line!r}.")
-            pictures.append(picture)
-    common = os.path.commonpath([folder, *map(os.path.dirname, pictures)])
-    # Pictures that lie elsewhere are named by what tells them apart, not by the way from the list to them.
-    root = folder if common == folder else os.path.commonpath([*map(os.path.dirname, pictures)])
-    return root, pictures + addresses
+            images.append(image)
+    common = os.path.commonpath([folder, *map(os.path.dirname, images)])
+    # Images that lie elsewhere are named by what tells them apart, not by the way from the list to them.
+    root = folder if common == folder else os.path.commonpath([*map(os.path.dirname, images)])
+    return root, images + addresses

@@ -1,4 +1,4 @@
-"""Reads pictures: any file, near or far, PIL picture or array → an upright RGB picture, or the reason why not.
+"""Reads images: any file, near or far, PIL image or array → an upright RGB image, or the reason why not.
 
 Knows files and Pillow; what lies elsewhere is fetched by `remote`. Knows nothing of what the model wants.
 """
@@ -33,7 +33,7 @@ Resize: TypeAlias = Callable[[tuple[int, int]], tuple[int, int]]  # height and w
 # another program, out of damaged files. The names of the files do not count.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
 
-# Decoded, a pixel takes 4 bytes, and for a moment twice that: at most 3.2 GB for one picture.
+# Decoded, a pixel takes 4 bytes, and for a moment twice that: at most 3.2 GB for one image.
 MAX_PIXELS = 400_000_000
 
 # What undoes each value of the EXIF orientation.
@@ -51,7 +51,7 @@ _pillow_limit = threading.Lock()
 
 
 class UnreadableImage(GlipError):
-    """A picture that cannot be used.
+    """An image that cannot be used.
 
     Attributes:
         path: the file.
@@ -64,11 +64,11 @@ class UnreadableImage(GlipError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"The picture {str(self.path)!r} cannot be read: {self.reason}."
+        return f"The image {str(self.path)!r} cannot be read: {self.reason}."
 
 
 def read_image(path: str | Path | RemoteFile) -> Image.Image:
-    """A picture as RGB, turned as its EXIF orientation says; the first frame of an animation.
+    """An image as RGB, turned as its EXIF orientation says; the first frame of an animation.
 
     Alpha is dropped; 16-bit grey keeps its upper 8 bits, as Pillow does with 16-bit colours.
 
@@ -81,14 +81,14 @@ def read_image(path: str | Path | RemoteFile) -> Image.Image:
 def read_reduced(path: str | Path | RemoteFile, least_hw: Resize) -> tuple[Image.Image, tuple[int, int]]:
     """`read_image`, but a JPEG file may be decoded at a half, a quarter or an eighth of its size, which is faster.
 
-    Resized afterwards, the pixels are not quite those of the whole picture: about half a grey level apart on average.
+    Resized afterwards, the pixels are not quite those of the whole image: about half a grey level apart on average.
 
     Args:
         path: as for `read_image`.
         least_hw: gives, for a height and width, those that the result must not be smaller than.
 
     Returns:
-        The picture, upright, and the height and width that the whole one has.
+        The image, upright, and the height and width that the whole one has.
 
     Raises:
         UnreadableImage: as for `read_image`.
@@ -143,7 +143,7 @@ def _reason(error: Exception) -> str:
         case PermissionError():
             return "its permissions forbid it"
         case UnidentifiedImageError():
-            return "it is no picture in a known format, or its beginning is damaged"
+            return "it is no image in a known format, or its beginning is damaged"
         case MemoryError():
             return "there is not enough memory for it"
         case OSError(errno=int(number), strerror=str(text)) if number != errno.EINVAL:
@@ -178,7 +178,7 @@ def _open(file: BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError:
-        # Pillow's own limit lies below the size of today's largest phone pictures, and belongs to the whole
+        # Pillow's own limit lies below the size of today's largest phone images, and belongs to the whole
         # process: it is lifted for the header only, and `MAX_PIXELS` is checked before any pixel is decoded.
         with _pillow_limit:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -189,15 +189,15 @@ def _open(file: BinaryIO) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> Any:
-    # Only once the pixels are loaded: Pillow turns TIFF pictures itself while it loads them, and takes the tag away.
+    # Only once the pixels are loaded: Pillow turns TIFF images itself while it loads them, and takes the tag away.
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # noqa: BLE001 - damaged notes about a picture do not spoil the picture
+    except Exception:  # noqa: BLE001 - damaged notes about an image do not spoil the image
         return None
 
 
 def _to_rgb(image: Image.Image, path: str | Path | RemoteFile) -> Image.Image:
-    """A new RGB picture of the same pixels."""
+    """A new RGB image of the same pixels."""
     if image.mode == "F":
         raise UnreadableImage(path, "its pixels are floating point numbers of unknown range; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
@@ -210,14 +210,14 @@ def _to_rgb(image: Image.Image, path: str | Path | RemoteFile) -> Image.Image:
 
 
 def as_image(source: ImageInput) -> Image.Image:
-    """Any form of picture as an RGB picture.
+    """Any form of image as an RGB image.
 
     Args:
-        source: a file (turned as its EXIF orientation says); a PIL picture or a uint8 array, taken as they lie:
+        source: a file (turned as its EXIF orientation says); a PIL image or a uint8 array, taken as they lie:
             (H, W, 3) RGB, (H, W, 4) RGBA (alpha is dropped) or (H, W) grey. OpenCV's BGR arrays need `[..., ::-1]`.
 
     Raises:
-        UnreadableImage: the file, or the data behind the PIL picture, cannot be read.
+        UnreadableImage: the file, or the data behind the PIL image, cannot be read.
         InputError: anything else.
     """
     if isinstance(source, str | Path):
@@ -226,17 +226,17 @@ def as_image(source: ImageInput) -> Image.Image:
         shape_fits = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))
         if source.dtype != np.uint8 or not shape_fits or not source.size:
             raise InputError(
-                f"A picture as an array must be uint8 and (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, "
+                f"An image as an array must be uint8 and (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, "
                 f"not {source.dtype} and {source.shape}."
             )
         return Image.fromarray(source).convert("RGB")
     if not isinstance(source, Image.Image) or not source.width or not source.height:
-        raise InputError(f"A picture must be a path, a PIL picture or an array, not {source!r}.")
-    name = getattr(source, "filename", "") or "(a PIL picture)"
+        raise InputError(f"An image must be a path, a PIL image or an array, not {source!r}.")
+    name = getattr(source, "filename", "") or "(a PIL image)"
     _silence_pillow()
     try:
         return _to_rgb(source, name)
     except UnreadableImage:
         raise
-    except Exception as error:  # a PIL picture may be decoded only now; see `read_image`
+    except Exception as error:  # a PIL image may be decoded only now; see `read_image`
         raise UnreadableImage(name, _reason(error)) from error

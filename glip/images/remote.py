@@ -1,6 +1,6 @@
-"""Pictures that lie elsewhere: in the buckets of object stores (s3://, gs://) and on web servers (https://, http://).
+"""Images that lie elsewhere: in the buckets of object stores (s3://, gs://) and on web servers (https://, http://).
 
-Knows addresses and fsspec's clients, which are imported for the first request. Knows nothing of picture formats.
+Knows addresses and fsspec's clients, which are imported for the first request. Knows nothing of image formats.
 A signed address holds a secret behind its '?': whatever is written or shown is the address without that part.
 """
 
@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from glip.errors import InputError, JobFailed, require
 
 CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "https": "aiohttp", "http": "aiohttp"}  # the packages fsspec asks
-MAX_BYTES = 512 * 2**20  # of one picture: it is decoded from memory
-# For one question with all its tries. A picture asks two, and the labelling job gives up on it after 60 seconds.
+MAX_BYTES = 512 * 2**20  # of one image: it is decoded from memory
+# For one question with all its tries. An image asks two, and the labelling job gives up on it after 60 seconds.
 TIME_LIMIT = 25.0  # seconds
 WAITS = (0.5, 1.5)  # seconds between the tries
 _CONNECT, _SILENCE = 8, 12  # seconds that a server may take to answer the call, and between two pieces of its answer
@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 
 
 class NotFetched(OSError):
-    """A picture that did not come.
+    """An image that did not come.
 
     It is an OSError with a number: what a network refuses today it may give tomorrow.
     """
@@ -88,7 +88,7 @@ def shown(source: str) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a server says about a picture: its bytes, if known, and what changes when they change."""
+    """What a server says about an image: its bytes, if known, and what changes when they change."""
 
     size: int | None
     stamp: str
@@ -96,7 +96,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A picture at an address. As text it is the address without what may be secret.
+    """An image at an address. As text it is the address without what may be secret.
 
     Attributes:
         url: the address, whole; its scheme in small letters.
@@ -139,14 +139,14 @@ def client_for(url: str) -> Any:
     """fsspec's client for an address; fsspec keeps one for each kind.
 
     Raises:
-        InputError: no picture is read from there.
+        InputError: no image is read from there.
         MissingExtra: the client is not installed.
     """
     scheme, _, rest = url.partition("://")
     place = rest.partition("/")[0]
     if scheme not in CLIENTS or not place:
         raise InputError(
-            f"{shown(url)!r} is no place that pictures are read from: accepted are folders and files, "
+            f"{shown(url)!r} is no place that images are read from: accepted are folders and files, "
             f"{', '.join(f'{known}://…' for known in CLIENTS)}."
         )
     fsspec, package = require("fsspec", "remote"), require(CLIENTS[scheme], "remote")
@@ -199,7 +199,7 @@ def list_store(url: str) -> list[tuple[str, RemoteFile]]:
 
 
 def find_page(url: str) -> RemoteFile:
-    """The picture at a web address.
+    """The image at a web address.
 
     Raises:
         InputError: there is none.
@@ -208,8 +208,8 @@ def find_page(url: str) -> RemoteFile:
     path = shown(url).partition("://")[2].partition("/")[2]
     if not path or path.endswith(("/", ".txt")):
         raise InputError(
-            f"{shown(url)!r} is no picture. Folders and lists on web servers are not read: give the addresses of "
-            "pictures, or a .txt file on this disk with an address a line."
+            f"{shown(url)!r} is no image. Folders and lists on web servers are not read: give the addresses of "
+            "images, or a .txt file on this disk with an address a line."
         )
     try:
         return RemoteFile(url, RemoteFile(url).ask())
@@ -293,7 +293,7 @@ def _facts(about: Mapping[str, Any]) -> Facts:
     size = about.get("size", about.get("Content-Length"))
     modified = about.get("LastModified") or about.get("Last-Modified") or about.get("updated") or ""
     tag = (about.get("ETag") or about.get("etag") or "").strip('"')
-    # Neither: the stamp never changes, and a picture that is labelled once stays labelled.
+    # Neither: the stamp never changes, and an image that is labelled once stays labelled.
     return Facts(None if size is None else int(size), (tag or f"{'' if size is None else size}-{modified}")[:200])
 
 

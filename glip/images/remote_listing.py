@@ -1,4 +1,4 @@
-"""Finds pictures at addresses, and names them as results can hold them.
+"""Finds images at addresses, and names them as results can hold them.
 
 A key of an object store is any text, '../../x.jpg' included: names are made of harmless parts only.
 """
@@ -18,18 +18,18 @@ _HARMFUL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def list_remote(
-    given: Sequence[str], listed: Iterable[str], taken: Collection[str], is_picture: Callable[[str], bool]
+    given: Sequence[str], listed: Iterable[str], taken: Collection[str], is_image: Callable[[str], bool]
 ) -> dict[str, RemoteFile]:
-    """The pictures at addresses, each once, by a name of its own.
+    """The images at addresses, each once, by a name of its own.
 
     Args:
         given: asked for by the user, so they are looked up now: folders and objects in stores, web addresses.
-        listed: lines of list files. Nobody asks their servers now; what is wrong with one is its picture's fault.
-        taken: names of other pictures.
-        is_picture: whether the name of a file in a folder is that of a picture.
+        listed: lines of list files. Nobody asks their servers now; what is wrong with one is its image's fault.
+        taken: names of other images.
+        is_image: whether the name of a file in a folder is that of an image.
 
     Returns:
-        Names are relative to the folder given, or the last part of the address; pictures that would share one are
+        Names are relative to the folder given, or the last part of the address; images that would share one are
         named by their whole address.
 
     Raises:
@@ -44,9 +44,9 @@ def list_remote(
             client_for(source)
             found = [(_last(source), find_page(source))]
         else:
-            # What is asked for by its own name need not look like a picture.
+            # What is asked for by its own name need not look like an image.
             found = [
-                (name, file) for name, file in list_store(source) if file.url == source or _is_wanted(name, is_picture)
+                (name, file) for name, file in list_store(source) if file.url == source or _is_wanted(name, is_image)
             ]
         for name, file in found:
             files.setdefault(file.url, file)
@@ -68,12 +68,12 @@ def _normal(url: str) -> str:
     return f"{scheme.lower()}://{rest}"
 
 
-def _is_wanted(name: str, is_picture: Callable[[str], bool]) -> bool:
-    return is_picture(name) and not any(part.startswith(".") and part.strip(".") for part in name.split("/"))
+def _is_wanted(name: str, is_image: Callable[[str], bool]) -> bool:
+    return is_image(name) and not any(part.startswith(".") and part.strip(".") for part in name.split("/"))
 
 
 def _unique(short: Mapping[str, str], taken: Collection[str]) -> dict[str, str]:
-    """A name for every address: the shortest that no other picture has. It does not depend on the order."""
+    """A name for every address: the shortest that no other image has. It does not depend on the order."""
     names = dict(short)
     used = Counter([*names.values(), *taken])
     for lengthen in (_whole, _hashed):

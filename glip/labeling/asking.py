@@ -1,7 +1,7 @@
-"""What a job asks of each picture: one class list, or a caption of its own.
+"""What a job asks of each image: one class list, or a caption of its own.
 
-names, or the phrases of a class file  → one prompt set for all pictures
-a file of captions                     → a prompt for each picture, and why some have none
+names, or the phrases of a class file  → one prompt set for all images
+a file of captions                     → a prompt for each image, and why some have none
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from glip.images import ImageFile
 from glip.labeling.captions import Spans, ask, read_captions
-from glip.labeling.phrases import Chunker, phrase_finder
+from glip.labeling.noun_phrases import Chunker, phrase_finder
 from glip.prompts import Prompt, PromptSet, tokenize
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class CaptionSource:
     """Where captions come from, and what is looked for in them.
 
     Attributes:
-        source: a .csv or .jsonl file, or `sidecar`: a text file beside each picture.
+        source: a .csv or .jsonl file, or `sidecar`: a text file beside each image.
         chunker: finds the noun phrases of captions that come without phrases.
         phrases: look for these only, where a caption has them.
     """
@@ -37,12 +37,12 @@ class CaptionSource:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of the pictures of a job.
+    """What is asked of the images of a job.
 
     Attributes:
-        prompts: the class list, or a caption per picture.
-        unasked: names of pictures of which nothing can be asked, with the reason.
-        further: more captions of pictures that have several, by name; labels count on through all of a picture's.
+        prompts: the class list, or a caption per image.
+        unasked: names of images of which nothing can be asked, with the reason.
+        further: more captions of images that have several, by name; labels count on through all of an image's.
     """
 
     prompts: PromptSet
@@ -51,24 +51,24 @@ class Asked:
 
     @property
     def by_caption(self) -> bool:
-        """Whether each picture has its own prompt."""
+        """Whether each image has its own prompt."""
         return not self.prompts.chunks
 
     def of(self, name: str) -> tuple[Prompt, ...] | str:
-        """The prompts of one picture, or the reason why there are none."""
+        """The prompts of one image, or the reason why there are none."""
         if name in self.unasked:
             return self.unasked[name]
         return self.prompts.for_image(name) + self.further.get(name, ())
 
     def mark(self, name: str) -> str:
-        """Changes when a picture's own question does; empty where all pictures are asked the same."""
+        """Changes when an image's own question does; empty where all images are asked the same."""
         if not self.by_caption:
             return ""
         return "-" + hashlib.sha256(repr(self.of(name)).encode(errors="replace")).hexdigest()[:16]
 
 
 def in_one(prompts: Sequence[Prompt]) -> Prompt:
-    """Several captions of a picture as one text, a line each, with the places of their phrases in it; for records."""
+    """Several captions of an image as one text, a line each, with the places of their phrases in it; for records."""
     starts = [0]
     for prompt in prompts:
         starts.append(starts[-1] + len(prompt.caption) + 1)
@@ -84,7 +84,7 @@ def in_one(prompts: Sequence[Prompt]) -> Prompt:
 
 
 def one_caption(caption: str, spans: Spans, names: Sequence[str], tokenizer: Tokenizer) -> Asked:
-    """One text for all pictures, taken as it is, with the places of its phrases.
+    """One text for all images, taken as it is, with the places of its phrases.
 
     Raises:
         InputError: a range cannot be used, or the text is too long.
@@ -97,12 +97,12 @@ def one_caption(caption: str, spans: Spans, names: Sequence[str], tokenizer: Tok
 def what_to_ask(
     names: Sequence[str], captions: CaptionSource | None, listing: Sequence[ImageFile], tokenizer: Tokenizer
 ) -> Asked:
-    """Brings the words of a job, its pictures and the checkpoint's tokenizer together.
+    """Brings the words of a job, its images and the checkpoint's tokenizer together.
 
     Args:
         names: the class list; not used where there are captions.
         captions: None for a class list.
-        listing: the pictures of the job.
+        listing: the images of the job.
         tokenizer: the checkpoint's.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A caption for each picture, and the places of its noun phrases: what phrase grounding asks.
+"""A caption for each image, and the places of its noun phrases: what phrase grounding asks.
 
     captions.csv    file_name,caption[,phrases][,spans]
     captions.jsonl  {"file_name": …, "caption": …, "phrases": […], "spans": [[[0, 7]], …]}
@@ -24,7 +24,7 @@ import msgspec
 
 from glip.errors import InputError
 from glip.images import ImageFile, RemoteFile
-from glip.labeling.phrases import locate
+from glip.labeling.noun_phrases import locate
 from glip.prompts import Prompt, PromptSet, Span, tokenize
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Caption:
-    """What a source says of one picture.
+    """What a source says of one image.
 
     Attributes:
         text: the caption.
         where: file and line, for messages.
-        phrases: what to find in the picture, as given; () if that is left to us.
+        phrases: what to find in the image, as given; () if that is left to us.
         spans: (P) for each phrase its character ranges; () if they are to be found.
     """
 
@@ -57,12 +57,12 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captions:
-    """What a source says of the pictures of a job.
+    """What a source says of the images of a job.
 
     Attributes:
-        of: by the picture's name.
-        missing: names of pictures without one, with the reason.
-        unknown: file names of rows that belong to no picture.
+        of: by the image's name.
+        missing: names of images without one, with the reason.
+        unknown: file names of rows that belong to no image.
     """
 
     of: Mapping[str, Caption]
@@ -72,11 +72,11 @@ class Captions:
 
 @dataclass(frozen=True)
 class CaptionPrompts:
-    """What to ask of the pictures of a job.
+    """What to ask of the images of a job.
 
     Attributes:
-        prompts: by the picture's name.
-        unasked: names of pictures of which nothing can be asked, with the reason: no caption, no noun phrase in it,
+        prompts: by the image's name.
+        unasked: names of images of which nothing can be asked, with the reason: no caption, no noun phrase in it,
             more tokens than the text encoder reads.
     """
 
@@ -90,38 +90,38 @@ class CaptionPrompts:
             InputError: there are none.
         """
         if not self.prompts:
-            name, reason = next(iter(self.unasked.items()), ("", "there are no pictures"))
-            raise InputError(f"Nothing can be asked of any of the {len(self.unasked)} pictures. {name}: {reason}.")
+            name, reason = next(iter(self.unasked.items()), ("", "there are no images"))
+            raise InputError(f"Nothing can be asked of any of the {len(self.unasked)} images. {name}: {reason}.")
         return PromptSet.from_captions(self.prompts)
 
 
-def read_captions(source: str | Path, pictures: Sequence[ImageFile]) -> Captions:
-    """The captions of the pictures of a job.
+def read_captions(source: str | Path, images: Sequence[ImageFile]) -> Captions:
+    """The captions of the images of a job.
 
     Args:
         source: a .csv or .jsonl file, or `sidecar`.
-        pictures: the listing; rows name pictures as it does.
+        images: the listing; rows name images as it does.
 
     Raises:
-        InputError: the file cannot be read or used, or none of its rows belongs to a picture. The message names the
+        InputError: the file cannot be read or used, or none of its rows belongs to an image. The message names the
             line and what is accepted there.
     """
     if str(source) == SIDECAR:
-        return _read_sidecars(pictures)
+        return _read_sidecars(images)
     path = Path(source)
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     if path.suffix.lower() not in readers:
         raise InputError(f"--captions {str(source)!r} is neither a .csv file, nor a .jsonl file, nor '{SIDECAR}'.")
-    return _match(path, readers[path.suffix.lower()](path), pictures)
+    return _match(path, readers[path.suffix.lower()](path), images)
 
 
 def ask(captions: Captions, tokenizer: Tokenizer, find: Callable[[str], Sequence[Span]]) -> CaptionPrompts:
-    """Prompts from captions. What is wrong with a single picture's caption is noted with that picture.
+    """Prompts from captions. What is wrong with a single image's caption is noted with that image.
 
     Args:
         captions: see `read_captions`.
         tokenizer: the checkpoint's; counts the tokens.
-        find: finds the noun phrases of captions that come without; see `glip.labeling.phrases`.
+        find: finds the noun phrases of captions that come without; see `glip.labeling.noun_phrases`.
     """
     prompts: dict[str, Prompt] = {}
     unasked = dict(captions.missing)
@@ -155,9 +155,9 @@ def parse_spans(text: str) -> Spans:
         ) from error
 
 
-def _match(path: Path, rows: Iterator[tuple[str, Caption]], pictures: Sequence[ImageFile]) -> Captions:
-    """Rows and pictures brought together."""
-    names = {_comparable(picture.name): picture.name for picture in pictures}
+def _match(path: Path, rows: Iterator[tuple[str, Caption]], images: Sequence[ImageFile]) -> Captions:
+    """Rows and images brought together."""
+    names = {_comparable(image.name): image.name for image in images}
     found: dict[str, Caption] = {}
     unknown: list[str] = []
     for file_name, caption in rows:
@@ -167,22 +167,22 @@ def _match(path: Path, rows: Iterator[tuple[str, Caption]], pictures: Sequence[I
         elif name in found and _content(found[name]) != _content(caption):
             raise InputError(
                 f"{caption.where}: {file_name!r} has another caption already, in {found[name].where}. "
-                f"Give one caption a picture."
+                f"Give one caption an image."
             )
         else:
             found.setdefault(name, caption)
     if not found:
         raise InputError(
-            f"No row of {path} belongs to a picture. It names {unknown[0]!r}, the pictures are called "
-            f"{pictures[0].name!r}: names are relative to the folder that is labelled."
+            f"No row of {path} belongs to an image. It names {unknown[0]!r}, the images are called "
+            f"{images[0].name!r}: names are relative to the folder that is labelled."
             if unknown
             else f"There is no caption in {path}."
         )
-    missing = {p.name: f"there is no caption for it in {path}" for p in pictures if p.name not in found}
+    missing = {p.name: f"there is no caption for it in {path}" for p in images if p.name not in found}
     if unknown:
-        logger.warning("%d rows of %s belong to no picture (first: %r).", len(unknown), path, unknown[0])
+        logger.warning("%d rows of %s belong to no image (first: %r).", len(unknown), path, unknown[0])
     if missing:
-        logger.warning("%d pictures have no caption in %s (first: %r).", len(missing), path, next(iter(missing)))
+        logger.warning("%d images have no caption in %s (first: %r).", len(missing), path, next(iter(missing)))
     return Captions(found, missing, tuple(unknown))
 
 
@@ -288,10 +288,10 @@ def _row(where: str, file_name: str, text: str, phrases: tuple[str, ...], spans:
     return file_name, Caption(text, where, phrases, spans)
 
 
-def _read_sidecars(pictures: Sequence[ImageFile]) -> Captions:
+def _read_sidecars(images: Sequence[ImageFile]) -> Captions:
     found: dict[str, Caption] = {}
     missing: dict[str, str] = {}
-    beside = {picture.name: _sidecar(picture) for picture in pictures}
+    beside = {image.name: _sidecar(image) for image in images}
     for name, path in beside.items():
         if not path.is_file():
             missing[name] = f"there is no {path.name} with its caption beside it"
@@ -301,19 +301,19 @@ def _read_sidecars(pictures: Sequence[ImageFile]) -> Captions:
         except InputError as error:
             missing[name] = str(error).removesuffix(".")
     if not found:
-        raise InputError(f"No picture has a caption beside it. {beside[pictures[0].name]} is looked for.")
+        raise InputError(f"No image has a caption beside it. {beside[images[0].name]} is looked for.")
     if missing:
-        logger.warning("%d pictures have no caption beside them (first: %r).", len(missing), next(iter(missing)))
+        logger.warning("%d images have no caption beside them (first: %r).", len(missing), next(iter(missing)))
     return Captions(found, missing)
 
 
-def _sidecar(picture: ImageFile) -> Path:
-    if isinstance(picture.path, RemoteFile):
+def _sidecar(image: ImageFile) -> Path:
+    if isinstance(image.path, RemoteFile):
         raise InputError(
-            f"--captions sidecar looks for files beside pictures on this disk; {str(picture.path)!r} lies elsewhere. "
+            f"--captions sidecar looks for files beside images on this disk; {str(image.path)!r} lies elsewhere. "
             "Give the captions as a .csv or .jsonl file."
         )
-    return picture.path.with_suffix(".txt")
+    return image.path.with_suffix(".txt")
 
 
 def _text_of(path: Path) -> str:

@@ -78,7 +78,7 @@ class ClassFile:
         if missing:
             raise InputError(
                 f"The class file asks for {self.phrases[mine[missing[0]]]!r}, which was not looked for when these "
-                f"pictures were labelled ({len(missing)} such in all). Label again with `glip label --classes`, or "
+                f"images were labelled ({len(missing)} such in all). Label again with `glip label --classes`, or "
                 f"take it out of the file."
             )
         places = [mine.get(comparable(phrase)) for phrase in recorded]

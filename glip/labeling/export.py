@@ -13,10 +13,10 @@ import msgspec
 
 from glip.errors import InputError
 from glip.labeling.classes import ClassFile, comparable
+from glip.labeling.filtering import Chooser, ExportSettings, nearest_name
 from glip.labeling.records import RunInfo, read_listing, read_records, read_run
-from glip.labeling.selection import Chooser, ExportSettings, nearest_name
 from glip.labeling.writers import FORMATS
-from glip.labeling.writers.picture import Facts, Grounded, OpenFormat, Picture
+from glip.labeling.writers.base import Facts, Grounded, Image, OpenFormat
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ExportSummary:
     """What an export wrote.
 
     Attributes:
-        pictures: in the files, those without boxes included.
+        images: in the files, those without boxes included.
         empty: of these, without a box.
         unreadable: left out; errors.jsonl of the run says why.
         unlabelled: left out, because the run has not come to them yet.
@@ -33,7 +33,7 @@ class ExportSummary:
         files: what was written, files and folders.
     """
 
-    pictures: int
+    images: int
     empty: int
     unreadable: int
     unlabelled: int
@@ -76,7 +76,7 @@ def export(
         provenance=provenance(run, settings, chooser),
         image_prefix=settings.image_prefix,
     )
-    pictures = empty = unreadable = 0
+    images = empty = unreadable = 0
     boxes: Counter[int] = Counter()
     with ExitStack() as stack:
         adds = [stack.enter_context(opened(out / name, facts)) for name, opened in targets.values()]
@@ -85,21 +85,21 @@ def export(
             if record.error is not None:
                 unreadable += 1
                 continue
-            pictures += 1
+            images += 1
             found = chooser.choose(record)
             grounded = (
                 None if record.caption is None else Grounded(record.caption, record.spans, chooser.grounded(record))
             )
-            picture = Picture(pictures, record.file_name, record.width, record.height, found, grounded)
+            image = Image(images, record.file_name, record.width, record.height, found, grounded)
             for add in adds:
-                add(picture)
+                add(image)
             empty += not len(found)
             boxes.update(found.labels.tolist())
     return ExportSummary(
-        pictures=pictures,
+        images=images,
         empty=empty,
         unreadable=unreadable,
-        unlabelled=sum(1 for _ in read_listing(folder)) - pictures - unreadable,
+        unlabelled=sum(1 for _ in read_listing(folder)) - images - unreadable,
         boxes=boxes.total(),
         per_class={name: boxes[label] for label, name in enumerate(facts.names)},
         files=tuple(out / name for name, _ in targets.values()),
@@ -148,13 +148,13 @@ def _target(name: str) -> tuple[str, OpenFormat]:
 
 
 def _classes_of(run: RunInfo) -> ClassFile | None:
-    """The class file that the pictures were labelled with, if they were."""
+    """The class file that the images were labelled with, if they were."""
     plain = run.job.get("classes")
     return None if plain is None else msgspec.convert(plain, ClassFile)
 
 
 def _names_of_captions(folder: Path) -> tuple[str, ...]:
-    """Every phrase that stands in some picture's caption, where pictures have their own; one pass over the records."""
+    """Every phrase that stands in some image's caption, where images have their own; one pass over the records."""
     found: dict[str, str] = {}
     for record in read_records(folder):
         for name in record.names or ():

@@ -1,6 +1,6 @@
-"""The labelling job: many pictures and one question → an annotation file.
+"""The labelling job: many images and one question → an annotation file.
 
-    list the pictures → take the folder → is the question the same? → plan shards → label → write the outputs
+    list the images → take the folder → is the question the same? → plan shards → label → write the outputs
 
 The folder is all the state there is, so the same call goes on wherever an earlier one ended.
 """
@@ -18,26 +18,26 @@ from typing import Any, Protocol, get_args
 
 import msgspec
 
-from glip.engine import Engine, LocalEngine
+from glip.engine.local import Engine, LocalEngine
 from glip.errors import InputError, JobFailed
 from glip.images import ImageFile, RemoteFile, is_remote, list_images, resized_hw, shown
 from glip.labeling.asking import Asked, CaptionSource, one_caption, what_to_ask
 from glip.labeling.captions import Spans
 from glip.labeling.classes import ClassFile
-from glip.labeling.lock import only_run
 from glip.labeling.outputs import write_outputs
 from glip.labeling.preview import PREVIEW_FOLDER
-from glip.labeling.question import answer_only, describe_run
 from glip.labeling.records import RUN_FILE, Record, RecordKind
+from glip.labeling.run_config import answer_only, describe_run
 from glip.labeling.shards import find_labelled, plan_shards, remove_leftovers, write_listing
-from glip.labeling.tiles import Tiling
-from glip.labeling.worker import LabelSettings, LabelWorker, PictureDetector
+from glip.labeling.tiling import Tiling
+from glip.labeling.worker import ImageDetector, LabelSettings, LabelWorker
 from glip.model.postprocess import PUBLISHED
+from glip.run_folder import only_run
 
 RECORDED_DETECTIONS = 300  # more than the 100 published, so that `glip export --max-det` has a choice
 GPU_BATCH = 8
 
-Settle = Callable[[PictureDetector, Sequence[ImageFile]], LabelSettings]
+Settle = Callable[[ImageDetector, Sequence[ImageFile]], LabelSettings]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class LabelJob:
     """Everything that a run of `glip label` is told.
 
     Attributes:
-        sources: folders, pictures, globs and list files; addresses, see `list_images`.
+        sources: folders, images, globs and list files; addresses, see `list_images`.
         names: what to find: class names, or every phrase of the class file; () where there are captions.
         model: name of a checkpoint, a model folder or a file.
         adapter: what `glip finetune` has learned beside it; None: nothing.
@@ -57,19 +57,19 @@ class LabelJob:
         device: auto, cpu, mps, cuda or cuda:N.
         precision: fp32, bf16 or fp16.
         compiled: let `torch.compile` make a program of the backbone, see `load_detector`.
-        batch: most pictures that run together; None: 8 on a GPU, else 1.
-        imgsz: short side in pixels that pictures are resized to; None: what the model is meant for.
-        limit: only the first so many pictures; None: all.
+        batch: most images that run together; None: 8 on a GPU, else 1.
+        imgsz: short side in pixels that images are resized to; None: what the model is meant for.
+        limit: only the first so many images; None: all.
         record: what is recorded: `detections`, or `candidates` before NMS.
         overwrite: forget what the folder holds.
-        preview: so many pictures are drawn with their boxes.
-        shard_size: pictures in one file of records, the most that a crash can cost; None: eight batches, at least 16.
+        preview: so many images are drawn with their boxes.
+        shard_size: images in one file of records, the most that a crash can cost; None: eight batches, at least 16.
         offline: never touch the network.
         classes: which of the names stand for which class; None: every name is a class.
-        caption: one text for all pictures, in which `spans` say where the names stand; None: the names make it.
+        caption: one text for all images, in which `spans` say where the names stand; None: the names make it.
         spans: for each name its character ranges in `caption`.
-        captions: each picture is asked for the phrases of its own caption instead.
-        tiling: pictures are looked at in tiles as well.
+        captions: each image is asked for the phrases of its own caption instead.
+        tiling: images are looked at in tiles as well.
         fast_decode: decode JPEG files no larger than needed; boxes then differ slightly.
         report: write report.html.
     """
@@ -128,11 +128,11 @@ class LabelJob:
             )
         if self.tiling is not None and self.fast_decode:
             raise InputError(
-                "--tile and --fast-decode exclude each other: tiles are cut out of the whole picture. "
+                "--tile and --fast-decode exclude each other: tiles are cut out of the whole image. "
                 "Leave one of them out."
             )
         if self.imgsz is not None:
-            resized_hw((1, 1), self.imgsz)  # refuses a size that no picture could be resized to
+            resized_hw((1, 1), self.imgsz)  # refuses a size that no image could be resized to
 
     def to_json(self) -> dict[str, Any]:
         """The job as plain values that JSON can carry."""
@@ -157,19 +157,19 @@ class LabelSummary:
 
     Attributes:
         out: the output folder.
-        pictures: that the command is about.
+        images: that the command is about.
         labelled: of these, in this run (failed ones included).
         earlier: of these, by earlier runs.
-        failed: pictures of the command that could not be labelled, by any run; `errors.jsonl` says why. Of an
+        failed: images of the command that could not be labelled, by any run; `errors.jsonl` says why. Of an
             interrupted run: in this run.
         boxes: per class, in the annotation file; empty if the run was interrupted.
         files: what was written beside the records.
         seconds: spent on labelling.
-        interrupted: the run was asked to stop before all pictures were labelled.
+        interrupted: the run was asked to stop before all images were labelled.
     """
 
     out: Path
-    pictures: int
+    images: int
     labelled: int
     earlier: int
     failed: int
@@ -179,24 +179,24 @@ class LabelSummary:
     interrupted: bool
 
     @property
-    def pictures_per_second(self) -> float:
+    def images_per_second(self) -> float:
         """The rate of this run; 0 if it found everything done."""
         return self.labelled / self.seconds if self.labelled else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain values that JSON can carry."""
-        return {**msgspec.to_builtins(self, enc_hook=_printable), "pictures_per_second": self.pictures_per_second}
+        return {**msgspec.to_builtins(self, enc_hook=_printable), "images_per_second": self.images_per_second}
 
 
 class Watcher(Protocol):
     """Follows a job, and may end it."""
 
     def labelling(self, todo: int, earlier: int) -> AbstractContextManager[object]:
-        """Entered while pictures are labelled: `todo` of them, after `earlier` ones by earlier runs."""
+        """Entered while images are labelled: `todo` of them, after `earlier` ones by earlier runs."""
         ...
 
     def labelled(self, record: Record) -> None:
-        """A picture is labelled, or has failed."""
+        """An image is labelled, or has failed."""
         ...
 
     def stop(self) -> bool:
@@ -206,7 +206,7 @@ class Watcher(Protocol):
 
 class _NoWatcher:
     def labelling(self, todo: int, earlier: int) -> AbstractContextManager[object]:
-        logger.debug("%d pictures to label, %d labelled before", todo, earlier)
+        logger.debug("%d images to label, %d labelled before", todo, earlier)
         return nullcontext()
 
     def labelled(self, record: Record) -> None:
@@ -219,26 +219,26 @@ class _NoWatcher:
 def label(
     job: LabelJob,
     *,
-    load: Callable[[LabelJob], PictureDetector] | None = None,
+    load: Callable[[LabelJob], ImageDetector] | None = None,
     engine: Engine | None = None,
     watcher: Watcher | None = None,
     settle: Settle | None = None,
 ) -> LabelSummary:
-    """Labels the pictures of a job that are not labelled yet, and writes the outputs about all of them.
+    """Labels the images of a job that are not labelled yet, and writes the outputs about all of them.
 
     Args:
         job: what to do.
-        load: opens the model; without it, `glip.detector.load_detector`.
+        load: opens the model; without it, `glip.detectors.glip.load_detector`.
         engine: where to work; without it, here.
         watcher: follows the job.
-        settle: what the job means for a detector and the pictures; without it, `settings_of`. A benchmark asks and
+        settle: what the job means for a detector and the images; without it, `settings_of`. A benchmark asks and
             limits as its protocol says, which no option can.
 
     Raises:
-        InputError: no pictures, a changed question, another run in the folder, an option that cannot be used.
+        InputError: no images, a changed question, another run in the folder, an option that cannot be used.
         JobFailed: the disk or the network failed. What was finished before is kept.
     """
-    listing = list_pictures(job)
+    listing = list_job_images(job)
     try:
         job.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -249,9 +249,9 @@ def label(
         return _label(job, listing, detector, settings, engine or LocalEngine(), watcher or _NoWatcher())
 
 
-def load_model(job: LabelJob, on_download: Callable[[str, int, int | None], None] | None = None) -> PictureDetector:
+def load_model(job: LabelJob, on_download: Callable[[str, int, int | None], None] | None = None) -> ImageDetector:
     """Opens the job's checkpoint; see `load_detector`."""
-    from glip.detector import load_detector
+    from glip.detectors.glip import load_detector
 
     return load_detector(
         job.model,
@@ -264,8 +264,8 @@ def load_model(job: LabelJob, on_download: Callable[[str, int, int | None], None
     )
 
 
-def list_pictures(job: LabelJob) -> list[ImageFile]:
-    """All pictures of the sources, in natural order of names, without those that earlier runs wrote.
+def list_job_images(job: LabelJob) -> list[ImageFile]:
+    """All images of the sources, in natural order of names, without those that earlier runs wrote.
 
     Raises:
         InputError: there are none.
@@ -274,25 +274,25 @@ def list_pictures(job: LabelJob) -> list[ImageFile]:
     if job.offline:
         _refuse_remote(job.sources)
     inside = any(_absolute(source).is_relative_to(out) for source in job.sources if not is_remote(source))
-    # Who labels the output folder itself means its pictures, but never the previews.
+    # Who labels the output folder itself means its images, but never the previews.
     own = out / PREVIEW_FOLDER if inside else out
     folders: dict[Path, bool] = {}
 
-    def is_own(picture: ImageFile) -> bool:
-        if isinstance(picture.path, RemoteFile):
+    def is_own(image: ImageFile) -> bool:
+        if isinstance(image.path, RemoteFile):
             return False
-        parent = picture.path.parent
+        parent = image.path.parent
         if parent not in folders:
-            # Previews of another run are no pictures to label either.
+            # Previews of another run are no images to label either.
             previews = parent.name == PREVIEW_FOLDER and (parent.parent / RUN_FILE).is_file()
             folders[parent] = previews or parent.resolve().is_relative_to(own)
         return folders[parent]
 
-    listing = [picture for picture in list_images(job.sources) if not is_own(picture)]
+    listing = [image for image in list_images(job.sources) if not is_own(image)]
     if job.offline:
-        _refuse_remote(str(picture.path) for picture in listing if isinstance(picture.path, RemoteFile))
+        _refuse_remote(str(image.path) for image in listing if isinstance(image.path, RemoteFile))
     if not listing:
-        raise InputError(f"There are no pictures in {', '.join(map(shown, job.sources))}.")
+        raise InputError(f"There are no images in {', '.join(map(shown, job.sources))}.")
     return listing
 
 
@@ -305,22 +305,20 @@ def _refuse_remote(sources: Iterable[str]) -> None:
 def _label(
     job: LabelJob,
     everything: Sequence[ImageFile],
-    detector: PictureDetector,
+    detector: ImageDetector,
     settings: LabelSettings,
     engine: Engine,
     watcher: Watcher,
 ) -> LabelSummary:
     """The job, in a folder that is ours."""
     conf = max(detector.conf, job.floor) if job.conf is None else job.conf
-    # Whoever reads run.json later, elsewhere, still finds the pictures.
+    # Whoever reads run.json later, elsewhere, still finds the images.
     noted = replace(job, sources=tuple(map(_noted, job.sources)), conf=conf)
     answer_only(job.out, describe_run(settings, detector, job.model, job.record, noted.to_json()), anew=job.overwrite)
     remove_leftovers(job.out)
     labelled, unlisted = find_labelled(job.out, everything, settings.asked.mark)
     if unlisted:
-        logger.warning(
-            "%d pictures labelled before are not among the sources now: the outputs leave them out.", unlisted
-        )
+        logger.warning("%d images labelled before are not among the sources now: the outputs leave them out.", unlisted)
     listing, labelled = everything[: job.limit], labelled[: job.limit]
     write_listing(job.out, listing)
     shards = plan_shards(job.out, listing, labelled, job.shard_size or max(16, 8 * settings.batch))
@@ -328,7 +326,7 @@ def _label(
     earlier, now, failed, started = sum(labelled), 0, 0, monotonic()
     with watcher.labelling(len(listing) - earlier, earlier):
         for done in engine.map(lambda: LabelWorker(detector, settings, watcher.labelled, watcher.stop), shards):
-            now, failed = now + done.pictures, failed + done.failed
+            now, failed = now + done.images, failed + done.failed
             if watcher.stop():
                 break
     seconds = monotonic() - started
@@ -341,14 +339,14 @@ def _label(
     )
 
 
-def _asked(job: LabelJob, detector: PictureDetector, listing: Sequence[ImageFile]) -> Asked:
+def _asked(job: LabelJob, detector: ImageDetector, listing: Sequence[ImageFile]) -> Asked:
     if job.caption is not None:
         return one_caption(job.caption, job.spans, job.names, detector.tokenizer)
     return what_to_ask(job.names, job.captions, listing, detector.tokenizer)
 
 
-def settings_of(job: LabelJob, detector: PictureDetector, listing: Sequence[ImageFile]) -> LabelSettings:
-    """What the job means for this detector and these pictures."""
+def settings_of(job: LabelJob, detector: ImageDetector, listing: Sequence[ImageFile]) -> LabelSettings:
+    """What the job means for this detector and these images."""
     threshold = min(job.floor, PUBLISHED.candidate_threshold)
     if job.record == "candidates":
         selection = replace(PUBLISHED, candidate_threshold=threshold, nms_iou=None, max_detections=None)
@@ -360,7 +358,7 @@ def settings_of(job: LabelJob, detector: PictureDetector, listing: Sequence[Imag
         selection=selection,
         floor=job.floor,
         imgsz=job.imgsz or detector.imgsz,
-        # A caption is hardly ever shared: pictures would only wait for company.
+        # A caption is hardly ever shared: images would only wait for company.
         batch=1 if job.captions else job.batch or (GPU_BATCH if detector.device.type == "cuda" else 1),
         tiling=job.tiling,
         fast_decode=job.fast_decode,

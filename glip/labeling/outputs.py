@@ -12,10 +12,10 @@ from glip.detections import Detections
 from glip.files import whole_file
 from glip.images import ImageFile
 from glip.labeling.export import export, open_run
+from glip.labeling.filtering import ExportSettings
 from glip.labeling.preview import write_previews
 from glip.labeling.records import read_records, read_run
 from glip.labeling.report import write_report
-from glip.labeling.selection import ExportSettings
 
 ERRORS_FILE = "errors.jsonl"
 
@@ -26,7 +26,7 @@ class Outputs:
 
     Attributes:
         boxes: per class, in the annotation file.
-        failed: pictures that could not be labelled.
+        failed: images that could not be labelled.
         files: what was written.
     """
 
@@ -42,13 +42,13 @@ def write_outputs(
 
     Args:
         folder: the output folder.
-        listing: the pictures, for previews.
+        listing: the images, for previews.
         conf: least score in the annotation file and in previews.
-        preview: so many pictures are drawn; with 0, earlier previews stay.
+        preview: so many images are drawn; with 0, earlier previews stay.
         report: write report.html as well.
     """
     run, settings = read_run(folder), ExportSettings(conf=conf)
-    paths = {picture.name: picture.path for picture in listing}
+    paths = {image.name: image.path for image in listing}
     failed = _write_errors(folder)
     exported = export(folder, folder, ["coco", "grounding"] if run.by_caption else ["coco"], settings)
     drawn: list[Path] = []
@@ -65,7 +65,7 @@ def write_outputs(
 
 
 def _write_errors(folder: Path) -> int:
-    """One line a picture that could not be labelled, with the reason; an empty file if there is none."""
+    """One line an image that could not be labelled, with the reason; an empty file if there is none."""
     count = 0
     with whole_file(folder / ERRORS_FILE) as file:
         for record in read_records(folder):

@@ -1,4 +1,4 @@
-"""Pictures with their boxes drawn, for a first look. supervision draws."""
+"""Images with their boxes drawn, for a first look. supervision draws."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glip.files import whole_file
 from glip.images import RemoteFile, read_image
 
 PREVIEW_FOLDER = "preview"
-LONG_SIDE = 1600  # pixels; boxes and words stay readable on larger pictures too
+LONG_SIDE = 1600  # pixels; boxes and words stay readable on larger images too
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +28,12 @@ def write_previews(
     paths: Mapping[str, Path | RemoteFile],
     count: int,
 ) -> list[Path]:
-    """Draws pictures that have boxes, evenly spread over all that do.
+    """Draws images that have boxes, evenly spread over all that do.
 
     Args:
         folder: the output folder; earlier previews in it are removed.
-        found: gives every picture's name and boxes, each time it is called.
-        paths: where pictures are, by name.
+        found: gives every image's name and boxes, each time it is called.
+        paths: where images are, by name.
         count: so many are drawn, fewer if fewer have boxes.
     """
     place = folder / PREVIEW_FOLDER
@@ -44,12 +44,12 @@ def write_previews(
     for number, (name, detections) in enumerate(_spread(found(), total, min(count, total)), start=1):
         path = place / f"{number:03d}-{Path(name).stem[:80]}.jpg"
         try:
-            picture = read_image(paths[name])
+            image = read_image(paths[name])
         except GlipError as error:  # it was readable when it was labelled
             logger.warning("No preview of %s: %s", name, error)
             continue
         with whole_file(path) as file:
-            file.write(draw(picture, detections))
+            file.write(draw(image, detections))
         drawn.append(path)
     return drawn
 
@@ -61,20 +61,20 @@ def _spread(found: Iterable[tuple[str, Detections]], total: int, count: int) -> 
     return (entry for index, entry in enumerate(with_boxes) if index in wanted)
 
 
-def draw(picture: Image.Image, detections: Detections) -> bytes:
-    """A JPEG of a picture with boxes, names and scores.
+def draw(image: Image.Image, detections: Detections) -> bytes:
+    """A JPEG of an image with boxes, names and scores.
 
     Args:
-        picture: RGB.
-        detections: in pixels of `picture`.
+        image: RGB.
+        detections: in pixels of `image`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that OpenCV would draw faster
         import supervision as sv
 
-    scale = min(1.0, LONG_SIDE / max(picture.size))
+    scale = min(1.0, LONG_SIDE / max(image.size))
     if scale < 1:
-        picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     boxes = sv.Detections(xyxy=detections.boxes * np.float32(scale), class_id=detections.labels)
     labels = [
         f"{detections.names[label]} {score:.2f}"
@@ -82,7 +82,7 @@ def draw(picture: Image.Image, detections: Detections) -> bytes:
     ]
     # The other annotator of labels draws ASCII only.
     name_tags = sv.RichLabelAnnotator(font_path=font_for("".join(labels)), font_size=14, text_padding=3)
-    scene = name_tags.annotate(sv.BoxAnnotator().annotate(picture.copy(), boxes), boxes, labels)
+    scene = name_tags.annotate(sv.BoxAnnotator().annotate(image.copy(), boxes), boxes, labels)
     jpeg = BytesIO()
     scene.save(jpeg, "JPEG", quality=90)
     return jpeg.getvalue()

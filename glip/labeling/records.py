@@ -1,7 +1,7 @@
-"""What a labelling run leaves on disk: one JSON line per picture, and the question that was asked.
+"""What a labelling run leaves on disk: one JSON line per image, and the question that was asked.
 
     DIR/run.json                     RunInfo: the question and where its answers come from
-    DIR/records/listing.txt          the pictures of the last command, one JSON string a line
+    DIR/records/listing.txt          the images of the last command, one JSON string a line
     DIR/records/000001-000000.jsonl  a shard, `Record`s; see `shards.py` for the numbers
 
 Lines are in natural order of the file names (2 before 10). Reads and describes these files. Knows nothing of models,
@@ -37,11 +37,11 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The part of a `Record` that says which picture it answers for; decoding it skips the boxes.
+    """The part of a `Record` that says which image it answers for; decoding it skips the boxes.
 
     Attributes:
-        file_name: the picture's name in every output, '/' between folders.
-        stamp: changes when the picture's file changes (size and modification time of a local file). Empty:
+        file_name: the image's name in every output, '/' between folders.
+        stamp: changes when the image's file changes (size and modification time of a local file). Empty:
             labelling failed for a reason that may pass, such as memory, and is tried again by the next run.
     """
 
@@ -50,20 +50,20 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything found in one picture above the run's floor, best score first.
+    """Everything found in one image above the run's floor, best score first.
 
     Attributes:
-        file_name: the picture's name in every output, '/' between folders.
+        file_name: the image's name in every output, '/' between folders.
         stamp: see `Head`.
-        width: pixels of the original picture, after EXIF orientation; 0 if it could not be read.
+        width: pixels of the original image, after EXIF orientation; 0 if it could not be read.
         height: likewise.
-        boxes: xyxy in pixels of the original picture, continuous. Each number is the shortest decimal that
+        boxes: xyxy in pixels of the original image, continuous. Each number is the shortest decimal that
             gives back the same float32.
         scores: one a box, in [0, 1].
         labels: one a box, index into `names`, or where that is None into `RunInfo.names`.
-        error: why there are no boxes; None for a picture that was labelled.
-        names: what the labels mean in this picture; None if the whole run has one class list.
-        caption: what was asked of this picture, if it has a caption of its own.
+        error: why there are no boxes; None for an image that was labelled.
+        names: what the labels mean in this image; None if the whole run has one class list.
+        caption: what was asked of this image, if it has a caption of its own.
         spans: for each of `names` its character ranges in the caption.
     """
 
@@ -90,7 +90,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         caption: str | None = None,
         spans: Sequence[Sequence[tuple[int, int]]] = (),
     ) -> Record:
-        """The record of a labelled picture; without a caption of its own its labels index the run's names."""
+        """The record of a labelled image; without a caption of its own its labels index the run's names."""
         return cls(
             file_name,
             stamp,
@@ -134,20 +134,20 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         model_sha256: of the checkpoint's tensor file.
-        names: the classes, in the order that labels count; () where each picture has a caption.
+        names: the classes, in the order that labels count; () where each image has a caption.
         captions: how the names were put to the model, in chunks if they are many.
         floor: lowest score that was recorded.
-        imgsz: short side in pixels that pictures were resized to.
+        imgsz: short side in pixels that images were resized to.
         nms_iou: overlap above which the weaker box of a class was dropped; None if none was.
-        max_detections: most boxes recorded for a picture; None if there was no limit.
+        max_detections: most boxes recorded for an image; None if there was no limit.
         record: `detections` after the published post-processing, or `candidates` before NMS.
         precision: number format of the model's arithmetic.
-        by_caption: each picture was asked for the phrases of its own caption, which its record holds.
-        tiling: how pictures were cut into tiles, in words; empty if they were not.
+        by_caption: each image was asked for the phrases of its own caption, which its record holds.
+        tiling: how images were cut into tiles, in words; empty if they were not.
         fast_decode: JPEG files were decoded no larger than needed.
         model: what was asked for with --model.
         device: where the last command ran.
-        created: ISO 8601, when the first picture's labelling began.
+        created: ISO 8601, when the first image's labelling began.
         versions: of glip and the libraries that compute.
         job: the last command's settings, as JSON.
     """
@@ -199,10 +199,10 @@ def read_run(folder: Path) -> RunInfo:
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """The newest record of every listed picture, in natural order of file names.
+    """The newest record of every listed image, in natural order of file names.
 
-    Streams: memory does not grow with the number of pictures. Pictures of the last command that are not
-    labelled yet are passed over; records of pictures that it no longer listed are left out.
+    Streams: memory does not grow with the number of images. Images of the last command that are not
+    labelled yet are passed over; records of images that it no longer listed are left out.
 
     Args:
         folder: the folder given to `glip label --out`.
@@ -222,7 +222,7 @@ def read_records(folder: Path) -> Iterator[Record]:
 
 
 def read_listing(folder: Path) -> Iterator[str]:
-    """File names of the last command's pictures, in natural order; none if there was no command yet."""
+    """File names of the last command's images, in natural order; none if there was no command yet."""
     path = folder / RECORDS_FOLDER / LISTING_FILE
     if path.exists():
         for line in _lines(path):
@@ -230,7 +230,7 @@ def read_listing(folder: Path) -> Iterator[str]:
 
 
 def read_all(folder: Path, kind: type[_Line]) -> Iterator[_Line]:
-    """The newest line of every picture ever labelled into `folder`, listed or not, in natural order.
+    """The newest line of every image ever labelled into `folder`, listed or not, in natural order.
 
     Shards of one series are sorted and do not overlap, so each series is one sorted stream and only as many
     pages are in memory as there are series. A later series outranks an earlier one.
@@ -271,7 +271,7 @@ def _read_shards(paths: Sequence[Path], kind: type[_Line]) -> Iterator[_Line]:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise InputError(
                     f"{path} is damaged in line {number} ({error}). Delete that file and run the same "
-                    f"`glip label` again: only its pictures are labelled anew."
+                    f"`glip label` again: only its images are labelled anew."
                 ) from error
             yield decoded
 

@@ -1,7 +1,7 @@
-"""report.html: what was found, at a glance and picture by picture, in one file that opens from the disk.
+"""report.html: what was found, at a glance and image by image, in one file that opens from the disk.
 
 The page needs no network: style and script stand in it, thumbnails are embedded, boxes are drawn over them as SVG.
-`report.html` beside this file is its frame; `gallery.py` chooses the pictures.
+`report.html` beside this file is its frame; `gallery.py` chooses the images.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import numpy as np
 from glip.errors import GlipError
 from glip.files import whole_file
 from glip.labeling.export import open_run
-from glip.labeling.gallery import BINS, Gallery, Shown, Tally, look_through, most_uncertain
+from glip.labeling.filtering import Chooser, ExportSettings
 from glip.labeling.records import RunInfo, read_run
-from glip.labeling.selection import Chooser, ExportSettings
+from glip.labeling.report_gallery import BINS, Gallery, Shown, Tally, look_through, most_uncertain
 
 if TYPE_CHECKING:
     from glip.images import RemoteFile
@@ -39,7 +39,7 @@ _MARK = re.compile(r"\{\{(\w+)\}\}")
 
 def write_report(
     folder: Path,
-    pictures: Mapping[str, Path | RemoteFile],
+    images: Mapping[str, Path | RemoteFile],
     settings: ExportSettings,
     *,
     out: Path | None = None,
@@ -50,10 +50,10 @@ def write_report(
 
     Args:
         folder: of the run, as given to `glip label --out`.
-        pictures: where the pictures are, by the names in the records; what is not found is shown without its picture.
+        images: where the images are, by the names in the records; what is not found is shown without its image.
         settings: which boxes count; those below their threshold can be shown, dashed.
         out: folder of the report; that of the run if None.
-        limit: so many pictures are shown, those first whose boxes lie nearest to their threshold.
+        limit: so many images are shown, those first whose boxes lie nearest to their threshold.
         most_bytes: of all thumbnails together; the gallery ends earlier where they would need more.
 
     Raises:
@@ -63,31 +63,31 @@ def write_report(
     run = read_run(folder)
     chooser = open_run(folder, run, settings)
     tally, candidates = look_through(folder, run, settings, chooser, limit)
-    gallery = most_uncertain(candidates, pictures, most_bytes)
+    gallery = most_uncertain(candidates, images, most_bytes)
     path = (out or folder) / REPORT_FILE
     with whole_file(path) as file:
         file.write(_page(run, settings, chooser, tally, gallery).encode())
     return path
 
 
-def find_pictures(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path | RemoteFile]:
-    """Where the pictures of a run are, by name.
+def find_images(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path | RemoteFile]:
+    """Where the images of a run are, by name.
 
     Args:
         run: which sources it was given.
-        sources: these instead, because the pictures were moved.
+        sources: these instead, because the images were moved.
 
     Raises:
-        GlipError: there are no pictures in `sources`, or their server does not answer.
+        GlipError: there are no images in `sources`, or their server does not answer.
     """
     from glip.images import list_images
 
     try:
-        return {picture.name: picture.path for picture in list_images(sources or run.job.get("sources", ()))}
+        return {image.name: image.path for image in list_images(sources or run.job.get("sources", ()))}
     except GlipError as error:
         if sources:
             raise
-        logger.warning("The report shows boxes without pictures: %s", error)
+        logger.warning("The report shows boxes without images: %s", error)
         return {}
 
 
@@ -113,8 +113,8 @@ def _page(run: RunInfo, settings: ExportSettings, chooser: Chooser, tally: Tally
 
 def _tiles(tally: Tally) -> str:
     numbers = {
-        "pictures": tally.pictures,
-        "with boxes": tally.pictures - tally.empty,
+        "images": tally.images,
+        "with boxes": tally.images - tally.empty,
         "without boxes": tally.empty,
         "unreadable": tally.unreadable,
         "boxes": int(tally.kept.sum()),
@@ -133,7 +133,7 @@ def _facts(run: RunInfo, settings: ExportSettings) -> str:
         "prompt": " | ".join(plan.caption for plan in run.captions),
         "recorded": f"{recorded}, score from {run.floor:g}, short side {run.imgsz} px",
         "shown here": f"score from {settings.conf:g}, suppression {settings.nms} at IoU {settings.iou:g}, "
-        f"up to {settings.max_det} boxes a picture",
+        f"up to {settings.max_det} boxes an image",
     }
     return "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
 
@@ -169,11 +169,11 @@ def _histogram(counts: Sequence[int], threshold: float, fill: str) -> str:
 
 
 def _gallery_says(gallery: Gallery, tally: Tally) -> str:
-    if len(gallery.shown) == tally.pictures:
-        return "All pictures, those first whose boxes lie nearest to their threshold."
+    if len(gallery.shown) == tally.images:
+        return "All images, those first whose boxes lie nearest to their threshold."
     why = " (more would make this file too large)" if gallery.cut_short else ""
     return (
-        f"{len(gallery.shown):,} of {tally.pictures:,} pictures{why}, "
+        f"{len(gallery.shown):,} of {tally.images:,} images{why}, "
         f"those first whose boxes lie nearest to their threshold."
     )
 
@@ -184,7 +184,7 @@ def _errors(tally: Tally) -> str:
     rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(why)}</td></tr>" for name, why in tally.errors)
     more = tally.unreadable - len(tally.errors)
     rest = f"<p>… and {more:,} more; errors.jsonl holds all of them.</p>" if more else ""
-    return f"<table><thead><tr><th>picture</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
+    return f"<table><thead><tr><th>image</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
 
 
 def _data(settings: ExportSettings, run: RunInfo, chooser: Chooser, gallery: Gallery) -> str:
@@ -196,7 +196,7 @@ def _data(settings: ExportSettings, run: RunInfo, chooser: Chooser, gallery: Gal
         ],
         "conf": min(chooser.conf, default=settings.conf),
         "floor": run.floor,
-        "pictures": [_card(shown) for shown in gallery.shown],
+        "images": [_card(shown) for shown in gallery.shown],
     }
     return msgspec.json.encode(content).decode().replace("<", "\\u003c")
 

@@ -1,8 +1,8 @@
 """Plans the work as shards, and puts their records on disk.
 
-A shard is a fixed list of pictures that becomes one file, `records/SSSSSS-IIIIII.jsonl`: series S, shard I.
-Pictures are in natural order within a shard, and from shard to shard of a series, so that reading them back is a
-merge of a few sorted streams. A later series outranks an earlier one. Which pictures are done is read from the records
+A shard is a fixed list of images that becomes one file, `records/SSSSSS-IIIIII.jsonl`: series S, shard I.
+Images are in natural order within a shard, and from shard to shard of a series, so that reading them back is a
+merge of a few sorted streams. A later series outranks an earlier one. Which images are done is read from the records
 themselves: there is no progress file that could disagree with them.
 """
 
@@ -30,16 +30,16 @@ from glip.labeling.records import (
     shard_files,
 )
 
-ASKED_AT_ONCE = 16  # remote pictures, whether they changed
+ASKED_AT_ONCE = 16  # remote images, whether they changed
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Pictures that are labelled together and written as one file."""
+    """Images that are labelled together and written as one file."""
 
     series: int
     index: int
-    pictures: tuple[ImageFile, ...]
+    images: tuple[ImageFile, ...]
 
     @property
     def file_name(self) -> str:
@@ -48,7 +48,7 @@ class Shard:
 
 
 def stamp(path: Path | RemoteFile) -> str:
-    """Size and modification time, or an ETag: what tells that a picture's file was changed after it was labelled."""
+    """Size and modification time, or an ETag: what tells that an image's file was changed after it was labelled."""
     if isinstance(path, RemoteFile):
         return path.ask().stamp
     status = path.stat()
@@ -58,15 +58,15 @@ def stamp(path: Path | RemoteFile) -> str:
 def find_labelled(
     folder: Path, listing: Sequence[ImageFile], mark: Callable[[str], str] = lambda name: ""
 ) -> tuple[list[bool], int]:
-    """Looks up which pictures have a record that still holds.
+    """Looks up which images have a record that still holds.
 
     Args:
         folder: the output folder.
         listing: in natural order of names.
-        mark: what follows the stamp of a picture's file in its record: see `Asked.mark`.
+        mark: what follows the stamp of an image's file in its record: see `Asked.mark`.
 
     Returns:
-        Whether each picture is labelled and its file unchanged since; and how many recorded pictures the
+        Whether each image is labelled and its file unchanged since; and how many recorded images the
         listing no longer holds.
     """
     labelled = [False] * len(listing)
@@ -107,16 +107,16 @@ def _holds(head: Head, path: Path | RemoteFile, mark: str) -> bool:
 def plan_shards(folder: Path, listing: Sequence[ImageFile], labelled: Sequence[bool], shard_size: int) -> list[Shard]:
     """Divides what is not labelled yet into shards.
 
-    The listing is cut every `shard_size` pictures, and a piece with nothing done is a shard as it is: after
-    an interruption the same pictures meet in the same batches, and give the same numbers to the last digit.
-    Single pictures missing from other pieces (added, changed, failed for want of memory) are gathered
+    The listing is cut every `shard_size` images, and a piece with nothing done is a shard as it is: after
+    an interruption the same images meet in the same batches, and give the same numbers to the last digit.
+    Single images missing from other pieces (added, changed, failed for want of memory) are gathered
     into shards of their own, in a second series.
     """
     whole: list[tuple[ImageFile, ...]] = []
     gathered: list[ImageFile] = []
     for start in range(0, len(listing), shard_size):
         piece = listing[start : start + shard_size]
-        missing = [picture for picture, done in zip(piece, labelled[start:], strict=False) if not done]
+        missing = [image for image, done in zip(piece, labelled[start:], strict=False) if not done]
         if len(missing) == len(piece):
             whole.append(tuple(missing))
         else:
@@ -124,9 +124,9 @@ def plan_shards(folder: Path, listing: Sequence[ImageFile], labelled: Sequence[b
     single = [tuple(gathered[start : start + shard_size]) for start in range(0, len(gathered), shard_size)]
     series = max(map(series_of, shard_files(folder)), default=0) + 1
     return [
-        Shard(series + later, index, pictures)
+        Shard(series + later, index, images)
         for later, pieces in enumerate((whole, single))
-        for index, pictures in enumerate(pieces)
+        for index, images in enumerate(pieces)
     ]
 
 
@@ -139,9 +139,9 @@ def write_shard(folder: Path, shard: Shard, records: Iterable[Record]) -> None:
 
 
 def write_listing(folder: Path, listing: Iterable[ImageFile]) -> None:
-    """Notes which pictures the outputs are about."""
+    """Notes which images the outputs are about."""
     with whole_file(folder / RECORDS_FOLDER / LISTING_FILE) as file:
-        file.writelines(msgspec.json.encode(picture.name) + b"\n" for picture in listing)
+        file.writelines(msgspec.json.encode(image.name) + b"\n" for image in listing)
 
 
 def remove_leftovers(folder: Path) -> None:

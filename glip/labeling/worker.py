@@ -1,6 +1,6 @@
-"""LabelWorker: one shard of pictures through a detector, in batches, onto the disk.
+"""LabelWorker: one shard of images through a detector, in batches, onto the disk.
 
-Whatever is wrong with a single picture becomes its record; whatever is wrong with the program is raised.
+Whatever is wrong with a single image becomes its record; whatever is wrong with the program is raised.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from glip.images import (
     read_reduced,
     resized_hw,
 )
+from glip.images.read_ahead import read_ahead
 from glip.labeling.asking import Asked, in_one
-from glip.labeling.readahead import read_ahead
 from glip.labeling.records import Record
-from glip.labeling.seams import merge_views
 from glip.labeling.shards import Shard, stamp, write_shard
-from glip.labeling.tiles import Tiling, plan_views, tile_views
+from glip.labeling.tile_merging import merge_views
+from glip.labeling.tiling import Tiling, plan_views, tile_views
 from glip.model.postprocess import Selection
 from glip.prompts import Prompt
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# A picture of any size that people label decodes in seconds; what takes this long hangs.
+# An image of any size that people label decodes in seconds; what takes this long hangs.
 READ_TIME_LIMIT = 60.0  # seconds
-READ_AHEAD = min(8, (os.cpu_count() or 1) + 1)  # pictures beyond the batch in work
+READ_AHEAD = min(8, (os.cpu_count() or 1) + 1)  # images beyond the batch in work
 
 logger = logging.getLogger(__name__)
 
 
-class PictureDetector(Protocol):
-    """What labelling needs of a `glip.detector.Detector`."""
+class ImageDetector(Protocol):
+    """What labelling needs of a `glip.detectors.glip.Detector`."""
 
     name: str
     sha256: str
@@ -68,16 +68,16 @@ class PictureDetector(Protocol):
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """What a worker is to do with its pictures.
+    """What a worker is to do with its images.
 
     Attributes:
         out: the output folder.
         asked: what to look for.
         selection: what the detector leaves.
         floor: least score that is recorded.
-        imgsz: short side in pixels that pictures are resized to.
-        batch: most pictures, or views of one, that run together.
-        tiling: how pictures are cut into views; None: each is looked at as a whole.
+        imgsz: short side in pixels that images are resized to.
+        batch: most images, or views of one, that run together.
+        tiling: how images are cut into views; None: each is looked at as a whole.
         fast_decode: decode JPEG files no larger than needed, see `read_reduced`; not with tiles.
     """
 
@@ -95,13 +95,13 @@ class LabelSettings:
 class ShardDone:
     """What became of a shard."""
 
-    pictures: int
+    images: int
     failed: int
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A picture that can go into a batch."""
+    """An image that can go into a batch."""
 
     file: ImageFile
     stamp: str
@@ -111,7 +111,7 @@ class _Ready:
 
 @dataclass(frozen=True)
 class _Large:
-    """A picture that is looked at in views. They are made when their turn comes: together they are too large."""
+    """An image that is looked at in views. They are made when their turn comes: together they are too large."""
 
     file: ImageFile
     stamp: str
@@ -125,13 +125,13 @@ class LabelWorker:
     Args:
         detector: finds things; used by one thread.
         settings: what to do.
-        on_record: called with every picture's record as soon as it is known.
+        on_record: called with every image's record as soon as it is known.
         stop: asked between batches; True ends the shard early where that cannot change a result.
     """
 
     def __init__(
         self,
-        detector: PictureDetector,
+        detector: ImageDetector,
         settings: LabelSettings,
         on_record: Callable[[Record], None],
         stop: Callable[[], bool],
@@ -143,19 +143,19 @@ class LabelWorker:
         self._batch = settings.batch  # halved when the device's memory is too small
 
     def __call__(self, shard: Shard) -> ShardDone:
-        """Labels the pictures of a shard and writes its file."""
+        """Labels the images of a shard and writes its file."""
         records = []
-        for record in self.label(shard.pictures):
+        for record in self.label(shard.images):
             records.append(record)
             self._on_record(record)
         write_shard(self._settings.out, shard, records)
         return ShardDone(len(records), sum(record.error is not None for record in records))
 
-    def label(self, pictures: Sequence[ImageFile]) -> Iterator[Record]:
-        """Records in the order they come about: pictures of equal padded size and prompt wait for each other."""
+    def label(self, images: Sequence[ImageFile]) -> Iterator[Record]:
+        """Records in the order they come about: images of equal padded size and prompt wait for each other."""
         groups: dict[tuple[tuple[int, int], tuple[Prompt, ...]], list[_Ready]] = {}
         ahead = self._settings.batch + READ_AHEAD
-        for file, read in read_ahead(pictures, self._read, ahead=ahead, time_limit=READ_TIME_LIMIT):
+        for file, read in read_ahead(images, self._read, ahead=ahead, time_limit=READ_TIME_LIMIT):
             if read is None:
                 yield _failed(file, f"reading it took longer than {READ_TIME_LIMIT:.0f} seconds and was given up")
             elif isinstance(read, Record):
@@ -167,15 +167,15 @@ class LabelWorker:
                 groups.setdefault(alike, []).append(read)
                 if len(groups[alike]) >= self._settings.batch:
                     yield from self._together(groups.pop(alike))
-            # A larger batch must meet again as it is: the arithmetic of a picture depends, in its last digits, on
-            # who shares its batch. So only single pictures can be left for the next run.
+            # A larger batch must meet again as it is: the arithmetic of an image depends, in its last digits, on
+            # who shares its batch. So only single images can be left for the next run.
             if self._settings.batch == 1 and self._stop():
                 return
         for group in groups.values():
             yield from self._together(group)
 
     def _read(self, file: ImageFile) -> _Ready | _Large | Record:
-        """A picture ready for the detector, or the record of why it is not. Runs in a thread."""
+        """An image ready for the detector, or the record of why it is not. Runs in a thread."""
         asked = self._settings.asked
         try:
             mark = stamp(file.path) + asked.mark(file.name)
@@ -198,12 +198,12 @@ class LabelWorker:
             return _failed(file, error.reason, "" if _may_pass(error) else mark)
 
     def _together(self, group: list[_Ready]) -> Iterator[Record]:
-        """Records of pictures that may share a batch."""
+        """Records of images that may share a batch."""
         for ready, found in zip(group, self._find([ready.prepared for ready in group], group[0].prompts), strict=True):
             yield self._record(ready, found, ready.prepared.size_hw)
 
     def _in_views(self, large: _Large) -> Record:
-        """The record of a picture that is looked at as a whole and in tiles, views of equal padded size together."""
+        """The record of an image that is looked at as a whole and in tiles, views of equal padded size together."""
         tiling, size_hw = self._settings.tiling, (large.image.height, large.image.width)
         assert tiling is not None
         found: dict[int, Detections | None] = {}
@@ -229,17 +229,17 @@ class LabelWorker:
         )
         return self._record(large, merged, size_hw)
 
-    def _find(self, pictures: list[PreparedImage], prompts: tuple[Prompt, ...]) -> list[Detections | None]:
-        """Runs pictures that may share a batch, which shrinks where memory is short; None: too short for one alone."""
+    def _find(self, images: list[PreparedImage], prompts: tuple[Prompt, ...]) -> list[Detections | None]:
+        """Runs images that may share a batch, which shrinks where memory is short; None: too short for one alone."""
         results: list[Detections | None] = []
-        while len(results) < len(pictures):
-            batch = pictures[len(results) : len(results) + self._batch]
+        while len(results) < len(images):
+            batch = images[len(results) : len(results) + self._batch]
             found = self._try(batch, prompts)
             if found is not None:
                 results += found
             elif len(batch) > 1:
                 self._batch = len(batch) // 2
-                logger.warning("Out of memory with %d pictures in a batch: going on with %d.", len(batch), self._batch)
+                logger.warning("Out of memory with %d images in a batch: going on with %d.", len(batch), self._batch)
             else:
                 results.append(None)
         return results
@@ -255,19 +255,19 @@ class LabelWorker:
             torch.cuda.empty_cache()
         return None
 
-    def _record(self, picture: _Ready | _Large, found: Detections | None, size_hw: tuple[int, int]) -> Record:
+    def _record(self, image: _Ready | _Large, found: Detections | None, size_hw: tuple[int, int]) -> Record:
         if found is None:
             where = self._detector.device
-            return _failed(picture.file, f"the memory of {where} is too small even for this picture alone")
+            return _failed(image.file, f"the memory of {where} is too small even for this image alone")
         # As in Detector.predict: up to the published threshold the detector itself applies the floor, to the score
         # before centerness is multiplied in; a higher floor applies to the score that is shown.
         if self._settings.floor > self._settings.selection.candidate_threshold:
             found = found.filter(found.scores >= np.float32(self._settings.floor))
-        own = in_one(picture.prompts) if self._settings.asked.by_caption else None
+        own = in_one(image.prompts) if self._settings.asked.by_caption else None
         return Record.of(
             found,
-            file_name=picture.file.name,
-            stamp=picture.stamp,
+            file_name=image.file.name,
+            stamp=image.stamp,
             size_hw=size_hw,
             caption=None if own is None else own.caption,
             spans=() if own is None else own.spans,
@@ -275,7 +275,7 @@ class LabelWorker:
 
 
 def _failed(file: ImageFile, reason: str, mark: str = "") -> Record:
-    """The record of a picture that could not be labelled. Without a stamp, the next run tries it again."""
+    """The record of an image that could not be labelled. Without a stamp, the next run tries it again."""
     return Record(file.name, mark, error=reason)
 
 

@@ -18,7 +18,7 @@ from timm.models.swin_transformer import PatchMerging, WindowAttention
 from torch import Tensor, nn
 
 from glip.model.config import SwinConfig
-from glip.model.products import Product, use_linear
+from glip.model.cpu_linear import Product, use_linear
 from glip.model.tiling import predicts_on_cpu, tiles
 
 # Numbers in the widest layer of one tile: 16 MiB in float32. More leaves the cache, less starves the products.

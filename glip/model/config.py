@@ -61,7 +61,7 @@ class GLIPConfig:
     # Width and heads of the image-text attention.
     fusion_dim: int = 2048
     fusion_heads: int = 8
-    # Short side of the pictures it is meant to look at, in pixels.
+    # Short side of the images it is meant to look at, in pixels.
     imgsz: int = 800
     # Score from which its boxes are shown where nobody says another: how sure a model sounds is its own affair.
     conf: float = DEFAULT_CONF

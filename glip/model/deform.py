@@ -2,7 +2,7 @@
 
 Source: SPEC 7.3, PERF section 3. torchvision's operator is the plain form; on CPUs its sampling is single-threaded and
 does not know bfloat16. Here the same sums are done by `embedding_bag`: every kernel tap is a bag of four weighted
-neighbours, and the columns of all maps and pictures go through one product, in parts that stay near the cache.
+neighbours, and the columns of all maps and images go through one product, in parts that stay near the cache.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
+from glip.model.cpu_linear import Product
 from glip.model.precision import at_least_float32
-from glip.model.products import Product
 
 # Numbers in the columns of one product (24 MiB in float32): more leaves the cache, and what passes 32 MiB is asked of
 # the system each time; less starves the product.
@@ -30,8 +30,8 @@ class Cells(NamedTuple):
     """The maps of a pyramid as one table.
 
     Attributes:
-        values: (N, D), a row for every place: map by map, in it picture by picture, row-major.
-        batch: pictures.
+        values: (N, D), a row for every place: map by map, in it image by image, row-major.
+        batch: images.
         sizes_hw: height and width of each map.
     """
 
@@ -116,7 +116,7 @@ def _output_hw(size_hw: SizeHW, stride: int) -> SizeHW:
 def reread(values: Tensor, out_hw: SizeHW) -> Tensor:
     """Reads a map that is larger than the output as the published kernel does.
 
-    The kernel takes a picture's memory as (channels, *out_hw) without looking at its real height and width: neither a
+    The kernel takes an image's memory as (channels, *out_hw) without looking at its real height and width: neither a
     crop nor a resize. The released weights were trained that way.
 
     Args:
@@ -166,7 +166,7 @@ class _Taps(NamedTuple):
     Attributes:
         top, left: row and column of the first tap. All are int32: so are the numbers of the cells then.
         height, width: of the map that is sampled.
-        first: number of the cell that this picture's map begins with.
+        first: number of the cell that this image's map begins with.
         down, right: (9,) steps from the first tap to each.
     """
 
@@ -179,7 +179,7 @@ class _Taps(NamedTuple):
     right: Tensor
 
 
-@lru_cache(maxsize=64)  # at most eight for each size of pictures; 20 bytes a place
+@lru_cache(maxsize=64)  # at most eight for each size of images; 20 bytes a place
 @torch.inference_mode(False)  # made while predicting, it may be needed in training
 def _taps(
     batch: int, sizes_hw: tuple[SizeHW, ...], sampled: tuple[int, ...], stride: int, device: torch.device
@@ -191,9 +191,9 @@ def _taps(
     for number in sampled:
         height, width = sizes_hw[number]
         out_h, out_w = _output_hw((height, width), stride)
-        picture, row, column = torch.meshgrid(*map(torch.arange, (batch, out_h, out_w)), indexing="ij")
+        image, row, column = torch.meshgrid(*map(torch.arange, (batch, out_h, out_w)), indexing="ij")
         size = torch.tensor([height, width]).expand(batch, out_h, out_w, 2).unbind(-1)
-        where = (row * stride - 1, column * stride - 1, *size, firsts[number] + picture * (height * width))
+        where = (row * stride - 1, column * stride - 1, *size, firsts[number] + image * (height * width))
         places.append(torch.stack(where).flatten(1))
     top, left, height_of, width_of, first = torch.cat(places, dim=1).int().to(device)[:, :, None]
     step = torch.arange(3, dtype=torch.int32, device=device)

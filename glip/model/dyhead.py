@@ -39,7 +39,7 @@ class DeformConv(nn.Module):
 
 
 class DynamicReLU(nn.Module):
-    """max(a1 x + b1, a2 x + b2), the four coefficients made from the picture's mean."""
+    """max(a1 x + b1, a2 x + b2), the four coefficients made from the image's mean."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from glip.model.config import GLIPConfig
 from glip.model.dyhead import DyHeadBlock
-from glip.model.fused import attend_in_tiles
+from glip.model.fusion_tiles import attend_in_tiles
 from glip.model.precision import at_least_float32
 from glip.model.text import TextFeatures, TextLayer
 from glip.model.tiling import predicts_on_cpu
@@ -90,7 +90,7 @@ class ImageTextAttention(nn.Module):
         values = (from_text + self.image_out.bias / self.num_heads) * self.gamma_image
         precision = to_logits.dtype
         with torch.autocast("cpu", enabled=False):
-            pictures = []
+            images = []
             for row, places in enumerate(image):
                 found = attend_in_tiles(
                     places,
@@ -103,9 +103,9 @@ class ImageTextAttention(nn.Module):
                 )
                 if found is None:
                     return None
-                pictures.append(found)
+                images.append(found)
         places, gathered = (
-            torch.stack(parts) if len(parts) > 1 else parts[0][None] for parts in zip(*pictures, strict=True)
+            torch.stack(parts) if len(parts) > 1 else parts[0][None] for parts in zip(*images, strict=True)
         )
         return places, self.text_out(self._image_values(gathered, gathered.new_ones(len(image), to_logits.shape[2])))
 

@@ -13,9 +13,9 @@ from transformers.models.bert.modeling_bert import BertEmbeddings
 from glip.model.anchors import make_anchors
 from glip.model.backbone import Backbone
 from glip.model.config import GLIPConfig
-from glip.model.fpn import FPN
 from glip.model.fusion import FusionBlock, FusionTower
 from glip.model.head import AlignHead
+from glip.model.neck import FPN
 from glip.model.precision import lower_products
 from glip.model.text import TextEncoder, TextFeatures
 
@@ -93,7 +93,7 @@ class GLIP(nn.Module):
         return self.neck(self.backbone(pixels))
 
     def encode_text(self, input_ids: Tensor, mask: Tensor | None = None) -> TextFeatures:
-        """(B, T) token ids to text features. Serves any number of pictures. `mask` is None if nothing is padded."""
+        """(B, T) token ids to text features. Serves any number of images. `mask` is None if nothing is padded."""
         text = self.text_encoder(input_ids, mask)
         return text if self.prompt_offset is None else text.shifted(self.prompt_offset)
 
@@ -107,7 +107,7 @@ class GLIP(nn.Module):
         return RawOutputs(alignment, deltas, centerness, anchors, tuple(h * w for h, w in sizes_hw))
 
     def forward(self, pixels: Tensor, input_ids: Tensor, mask: Tensor | None = None) -> RawOutputs:
-        """Pictures (B, 3, H, W) and prompts (B or 1, T) to predictions; the same in training and prediction."""
+        """Images (B, 3, H, W) and prompts (B or 1, T) to predictions; the same in training and prediction."""
         return self.ground(self.encode_image(pixels), self.encode_text(input_ids, mask))
 
 

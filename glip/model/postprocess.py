@@ -1,6 +1,6 @@
 """Raw outputs + positive map → boxes, scores, phrase numbers. Source: SPEC 9.
 
-Boxes stay in the original's convention here: xyxy in pixels of the resized picture, both ends inside, clipped to it.
+Boxes stay in the original's convention here: xyxy in pixels of the resized image, both ends inside, clipped to it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Selection:
     pre_nms: int = 1000
     # Overlap above which the worse box of a phrase goes; None keeps all candidates.
     nms_iou: float | None = 0.6
-    # Best detections kept per picture (ties of the last one stay, as published); None keeps all. LVIS uses 300.
+    # Best detections kept per image (ties of the last one stay, as published); None keeps all. LVIS uses 300.
     max_detections: int | None = 100
     # How a phrase's score is made of its tokens' probabilities.
     aggregate: Aggregate = "mean"
@@ -41,7 +41,7 @@ PUBLISHED = Selection()
 
 
 class Found(NamedTuple):
-    """Detections of one picture, best first: boxes (N, 4), scores (N,), labels (N,) that number phrases from 0."""
+    """Detections of one image, best first: boxes (N, 4), scores (N,), labels (N,) that number phrases from 0."""
 
     boxes: Tensor
     scores: Tensor
@@ -51,22 +51,22 @@ class Found(NamedTuple):
 def select(
     outputs: RawOutputs, positive_map: Tensor, sizes_hw: list[tuple[int, int]], selection: Selection = PUBLISHED
 ) -> list[Found]:
-    """Chooses the detections of every picture of a batch.
+    """Chooses the detections of every image of a batch.
 
     Args:
-        outputs: of B pictures.
+        outputs: of B images.
         positive_map: (P, T), non-zero where a token spells a phrase; no row is empty.
-        sizes_hw: per picture, height and width after resizing and before padding: where boxes are clipped.
+        sizes_hw: per image, height and width after resizing and before padding: where boxes are clipped.
         selection: thresholds and limits.
     """
     scores = phrase_scores(outputs.alignment, positive_map, selection.aggregate)
-    picture, found = _candidates(outputs, scores, sizes_hw, selection)
+    image, found = _candidates(outputs, scores, sizes_hw, selection)
     if selection.nms_iou is not None:
-        # A phrase of one picture is another class than the same phrase of the next: all pictures go through at once.
-        keep = survivors(found, found.labels + picture * scores.shape[2], selection.nms_iou)
-        picture, found = picture[keep], Found(*(values[keep] for values in found))
-    order = picture.argsort(stable=True)
-    counts = picture.bincount(minlength=len(sizes_hw)).tolist()
+        # A phrase of one image is another class than the same phrase of the next: all images go through at once.
+        keep = survivors(found, found.labels + image * scores.shape[2], selection.nms_iou)
+        image, found = image[keep], Found(*(values[keep] for values in found))
+    order = image.argsort(stable=True)
+    counts = image.bincount(minlength=len(sizes_hw)).tolist()
     parts = zip(*(values[order].split(counts) for values in found), strict=True)
     return [limit(Found(*part), selection.max_detections) for part in parts]
 
@@ -115,28 +115,26 @@ def without_limits(selection: Selection) -> Selection:
 def _candidates(
     outputs: RawOutputs, scores: Tensor, sizes_hw: list[tuple[int, int]], selection: Selection
 ) -> tuple[Tensor, Found]:
-    """The best anchor-phrase pairs (of scores (B, A, P)) of every level of every picture, and whose picture each is.
+    """The best anchor-phrase pairs (of scores (B, A, P)) of every level of every image, and whose image each is.
 
-    All pictures and levels at once: on a GPU every question of how many there are makes the processor wait.
+    All images and levels at once: on a GPU every question of how many there are makes the processor wait.
     """
-    picture, anchor, label = (scores > selection.candidate_threshold).nonzero(as_tuple=True)
-    ranked = scores[picture, anchor, label] * outputs.centerness[picture, anchor].sigmoid()
-    best = _best_of_levels(ranked, picture, anchor, outputs.level_sizes, selection.pre_nms)
+    image, anchor, label = (scores > selection.candidate_threshold).nonzero(as_tuple=True)
+    ranked = scores[image, anchor, label] * outputs.centerness[image, anchor].sigmoid()
+    best = _best_of_levels(ranked, image, anchor, outputs.level_sizes, selection.pre_nms)
     best = best[ranked[best].argsort(descending=True, stable=True)]
-    picture, anchor, label, ranked = picture[best], anchor[best], label[best], ranked[best]
-    boxes = decode(outputs.deltas[picture, anchor], outputs.anchors[anchor])
+    image, anchor, label, ranked = image[best], anchor[best], label[best], ranked[best]
+    boxes = decode(outputs.deltas[image, anchor], outputs.anchors[anchor])
     last_hw = torch.tensor(sizes_hw, device=boxes.device) - 1
-    return picture, Found(clip_boxes(boxes, last_hw[picture]), ranked.sqrt(), label)
+    return image, Found(clip_boxes(boxes, last_hw[image]), ranked.sqrt(), label)
 
 
-def _best_of_levels(
-    ranked: Tensor, picture: Tensor, anchor: Tensor, level_sizes: tuple[int, ...], count: int
-) -> Tensor:
-    """Indices, ascending, of the `count` best of each level of each picture."""
+def _best_of_levels(ranked: Tensor, image: Tensor, anchor: Tensor, level_sizes: tuple[int, ...], count: int) -> Tensor:
+    """Indices, ascending, of the `count` best of each level of each image."""
     if len(ranked) <= count:
         return torch.arange(len(ranked), device=ranked.device)
     ends = torch.tensor(level_sizes, device=anchor.device).cumsum(0)
-    group = picture * len(level_sizes) + torch.bucketize(anchor, ends, right=True)
+    group = image * len(level_sizes) + torch.bucketize(anchor, ends, right=True)
     order = ranked.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
     counts = group.bincount()

@@ -28,12 +28,12 @@ class TextFeatures:
     mask: Tensor | None = None
 
     def expand(self, batch: int) -> TextFeatures:
-        """One prompt for every picture of a batch."""
+        """One prompt for every image of a batch."""
         mask = None if self.mask is None else self.mask.expand(batch, -1)
         return TextFeatures(self.hidden.expand(batch, -1, -1), mask)
 
     def repeat(self, times: int) -> TextFeatures:
-        """All prompts once more for every further picture, in the same order."""
+        """All prompts once more for every further image, in the same order."""
         mask = None if self.mask is None else self.mask.repeat(times, 1)
         return TextFeatures(self.hidden.repeat(times, 1, 1), mask)
 

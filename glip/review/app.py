@@ -13,7 +13,7 @@ from urllib.request import urlopen
 from glip.errors import InputError, JobFailed
 from glip.review.database import open_dataset
 
-# FiftyOne listens on `localhost`, or where its configuration says. Pictures and a database without a password are
+# FiftyOne listens on `localhost`, or where its configuration says. Images and a database without a password are
 # behind it, so it is told this address whatever that says.
 ADDRESS = "127.0.0.1"
 STARTING = 120.0  # seconds that it may take to answer

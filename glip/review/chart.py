@@ -1,4 +1,4 @@
-"""The picture of a review: what became of the proposals, class by class."""
+"""The image of a review: what became of the proposals, class by class."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def draw_chart(summary: PullSummary) -> Image.Image:
     """A bar a class, the class with most boxes first: proposals by what became of them, then what was added."""
     rows = sorted(summary.per_class.items(), key=lambda row: (-_length(row[1]), row[0]))
     rows = [(name, counts) for name, counts in rows if _length(counts)][:MOST_CLASSES]
-    picture = Image.new("RGB", (_WIDTH, _TOP + _ROW * max(len(rows), 1) + 20), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (_WIDTH, _TOP + _ROW * max(len(rows), 1) + 20), "white")
+    draw = ImageDraw.Draw(image)
     text, title = ImageFont.load_default(15), ImageFont.load_default(22)
     rate = summary.acceptance_rate
     told = "nothing reviewed yet" if rate is None else f"{rate:.1%} of {summary.total.proposed:,} proposals accepted"
     draw.text((20, 16), _fitting(draw, f"{summary.dataset}: {told}", title, _WIDTH - 40), "black", title)
-    draw.text((20, 46), f"{summary.reviewed:,} of {summary.pictures:,} pictures reviewed", "#555555", text)
+    draw.text((20, 46), f"{summary.reviewed:,} of {summary.images:,} images reviewed", "#555555", text)
     left = 20.0
     for kind, colour in COLOURS.items():
         draw.rectangle((left, 78, left + 14, 92), colour)
@@ -49,7 +49,7 @@ def draw_chart(summary: PullSummary) -> Image.Image:
                 draw.rectangle((left, top + 2, right, top + _ROW - 6), COLOURS[kind])
             left = right
         draw.text((left + 8, top + 4), f"{_length(counts):,}", "#555555", text)
-    return picture
+    return image
 
 
 def _length(counts: Counts) -> int:

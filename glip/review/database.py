@@ -27,7 +27,7 @@ _OURS = "review"  # the part of a dataset's info that this room keeps its books 
 
 
 class Books(msgspec.Struct):
-    """What is remembered of a dataset beside its pictures.
+    """What is remembered of a dataset beside its images.
 
     Attributes:
         identity: of its source, see `Source`.
@@ -35,7 +35,7 @@ class Books(msgspec.Struct):
         categories: all classes with their ids, in order.
         info: of its source's COCO file, as JSON: the database takes no names with dots in them.
         next_annotation_id: no box has this id or a greater one.
-        next_image_id: likewise for pictures.
+        next_image_id: likewise for images.
         average_precision: of all proposals against the truth, IoU 0.50 to 0.95; None without truth.
     """
 
@@ -147,7 +147,7 @@ def _storable(value: object) -> object:
 
 
 def documents(dataset: Any) -> Any:
-    """The MongoDB collection with a dataset's pictures.
+    """The MongoDB collection with a dataset's images.
 
     FiftyOne's own objects take a millisecond a box to make and as long to read, minutes for 100 000 of them; its
     collections are what its own bulk operations use.
@@ -156,7 +156,7 @@ def documents(dataset: Any) -> Any:
 
 
 def describe(fiftyone: ModuleType) -> list[dict[str, Any]]:
-    """One row for each dataset that was pushed from here: name, pictures, labels, average_precision, from."""
+    """One row for each dataset that was pushed from here: name, images, labels, average_precision, from."""
     rows = []
     for name in names_of_datasets(fiftyone):
         dataset = fiftyone.load_dataset(name)
@@ -164,7 +164,7 @@ def describe(fiftyone: ModuleType) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "pictures": len(dataset),
+                "images": len(dataset),
                 "labels": dataset.count("labels.detections"),
                 "average_precision": books.average_precision,
                 "from": books.place,

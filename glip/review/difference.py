@@ -1,11 +1,11 @@
-"""What people changed in a picture: proposals on one side, labels and tags on the other. Plain values in and out."""
+"""What people changed in an image: proposals on one side, labels and tags on the other. Plain values in and out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from glip.data.coco import BoxXYWH
-from glip.review.picture import APPROVE, REJECT, Label, Proposal, Reviewed, iou
+from glip.review.annotations import APPROVE, REJECT, Label, Proposal, Reviewed, iou
 
 # The app writes a box anew when its class is changed; what that does to its last digits is no movement.
 STILL = 0.1  # pixels
@@ -59,7 +59,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """What became of one picture.
+    """What became of one image.
 
     Attributes:
         changes: one for each proposal that counted.
@@ -75,34 +75,34 @@ class Difference:
 
     @property
     def kept(self) -> list[Kept]:
-        """All boxes of the corrected picture."""
+        """All boxes of the corrected image."""
         return [change.now for change in self.changes if change.now is not None] + self.added
 
 
-def compare(picture: Reviewed) -> Difference:
-    """Finds out what people did to a picture.
+def compare(image: Reviewed) -> Difference:
+    """Finds out what people did to an image.
 
-    A tag on a box outranks one on its picture, and of two tags on one box `reject` outranks `approve`.
+    A tag on a box outranks one on its image, and of two tags on one box `reject` outranks `approve`.
     """
     labels: dict[str, Label] = {}
     drawn: list[Label] = []
-    records = {proposal.record for proposal in picture.proposals}
-    for label in picture.labels:
+    records = {proposal.record for proposal in image.proposals}
+    for label in image.labels:
         # A copied box carries the record of its origin; only the first one is that proposal.
         if label.record in records and label.record not in labels:
             labels[label.record] = label
         else:
             drawn.append(label)
     difference = Difference()
-    for proposal in picture.proposals:
-        _follow(difference, proposal, labels.get(proposal.record), picture)
+    for proposal in image.proposals:
+        _follow(difference, proposal, labels.get(proposal.record), image)
     nameless = 0
     for label in sorted(drawn, key=lambda label: label.id):
         if label.label is None:
             nameless += 1
         elif REJECT not in label.tags:
-            difference.added.append(_taken(label, None, picture))
-    told = picture.tags.union(*(p.tags for p in picture.proposals), *(label.tags for label in picture.labels))
+            difference.added.append(_taken(label, None, image))
+    told = image.tags.union(*(p.tags for p in image.proposals), *(label.tags for label in image.labels))
     reviewed = bool(
         told & {APPROVE, REJECT}
         or difference.added
@@ -116,14 +116,14 @@ def is_untouched(label: Label, proposal: Proposal) -> bool:
     return not label.tags and label.label == proposal.label and _is_still(label.bbox, proposal.bbox)
 
 
-def _follow(difference: Difference, proposal: Proposal, label: Label | None, picture: Reviewed) -> None:
+def _follow(difference: Difference, proposal: Proposal, label: Label | None, image: Reviewed) -> None:
     tags = proposal.tags | (label.tags if label else frozenset())
     if not proposal.kept and label is None:
         if APPROVE in tags and REJECT not in tags:
             difference.added.append(_untouched(proposal))
         return
-    rejected = REJECT in tags or (REJECT in picture.tags and APPROVE not in tags)
-    now = None if label is None or rejected else _taken(label, proposal, picture)
+    rejected = REJECT in tags or (REJECT in image.tags and APPROVE not in tags)
+    now = None if label is None or rejected else _taken(label, proposal, image)
     if proposal.kept:
         difference.changes.append(Change(proposal, now))
     elif now is not None:  # it counted under an earlier threshold, and somebody approved or changed it then
@@ -138,12 +138,12 @@ def _untouched(proposal: Proposal) -> Kept:
     )
 
 
-def _taken(label: Label, proposal: Proposal | None, picture: Reviewed) -> Kept:
+def _taken(label: Label, proposal: Proposal | None, image: Reviewed) -> Kept:
     still = proposal is not None and _is_still(label.bbox, proposal.bbox)
     name = label.label if label.label is not None else proposal.label if proposal else ""
     return Kept(
         label=name,
-        bbox=proposal.bbox if still and proposal else _inside(label.bbox, picture),
+        bbox=proposal.bbox if still and proposal else _inside(label.bbox, image),
         area=proposal.area if still and proposal else None,
         iscrowd=proposal.iscrowd if proposal else 0,
         annotation_id=label.annotation_id
@@ -159,8 +159,8 @@ def _is_still(one: BoxXYWH, other: BoxXYWH) -> bool:
     return all(abs(a - b) < STILL for a, b in zip(*edges, strict=True))
 
 
-def _inside(bbox: BoxXYWH, picture: Reviewed) -> BoxXYWH:
-    """A box drawn by hand: within the picture, its sides not negative, in hundredths of a pixel."""
-    left, right = sorted(min(max(x, 0.0), picture.width) for x in (bbox[0], bbox[0] + bbox[2]))
-    top, bottom = sorted(min(max(y, 0.0), picture.height) for y in (bbox[1], bbox[1] + bbox[3]))
+def _inside(bbox: BoxXYWH, image: Reviewed) -> BoxXYWH:
+    """A box drawn by hand: within the image, its sides not negative, in hundredths of a pixel."""
+    left, right = sorted(min(max(x, 0.0), image.width) for x in (bbox[0], bbox[0] + bbox[2]))
+    top, bottom = sorted(min(max(y, 0.0), image.height) for y in (bbox[1], bbox[1] + bbox[3]))
     return round(left, 2), round(top, 2), round(right - left, 2), round(bottom - top, 2)

@@ -1,6 +1,6 @@
-"""How a picture and its boxes stand in FiftyOne's database, and back to plain values.
+"""How an image and its boxes stand in FiftyOne's database, and back to plain values.
 
-Boxes there are [left, top, width, height] as shares of the picture. What this room adds to a box are the attributes
+Boxes there are [left, top, width, height] as shares of the image. What this room adds to a box are the attributes
 of `ATTRIBUTES`; whatever else people add stays where it is.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glip.data.coco import BoxXYWH
-from glip.review.picture import Label, Proposal, Reviewed
+from glip.review.annotations import Label, Proposal, Reviewed
 
-BATCH = 64  # pictures that are in memory at once
+BATCH = 64  # images that are in memory at once
 PREDICTIONS = "predictions"
 LABELS = "labels"
 TRUTH = "truth"
@@ -28,8 +28,8 @@ ATTRIBUTES = {
 }
 # Only predictions have these: what the source says, digit by digit.
 EXACT = {"kept": True, "bbox": [0.0], "area": 0.0, "iscrowd": 0, "deleted": False}
-# Attributes of pictures.
-PICTURE = {
+# Attributes of images.
+IMAGE = {
     "file_name": "",
     "image_id": 0,
     "caption": "",
@@ -76,13 +76,13 @@ def prediction_document(proposal: Proposal, size_wh: tuple[int, int]) -> dict[st
 
 
 def boxes_of(document: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
-    """The boxes in a picture's field; none where there is no such field."""
+    """The boxes in an image's field; none where there is no such field."""
     boxes: list[dict[str, Any]] = (document.get(field) or {}).get("detections") or []
     return boxes
 
 
 def reviewed(document: Mapping[str, Any]) -> Reviewed:
-    """A picture of the database as plain values."""
+    """An image of the database as plain values."""
     size_wh = document["metadata"]["width"], document["metadata"]["height"]
     return Reviewed(
         id=str(document["_id"]),

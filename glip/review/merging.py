@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from glip.review.annotations import APPROVE, REJECT, Label, Proposal, Reviewed, iou
 from glip.review.difference import is_untouched
-from glip.review.picture import APPROVE, REJECT, Label, Proposal, Reviewed, iou
 
 # A new proposal that overlaps a box somebody decided about by more than this is about the same thing.
 SAME_THING = 0.5
@@ -14,7 +14,7 @@ SAME_THING = 0.5
 
 @dataclass(frozen=True)
 class Merged:
-    """A picture brought up to date.
+    """An image brought up to date.
 
     Attributes:
         proposals: of the source, with the tags and ids that they had before.
@@ -27,10 +27,10 @@ class Merged:
 
 
 def merge(before: Reviewed, now: Sequence[Proposal]) -> Merged:
-    """Brings a picture up to date.
+    """Brings an image up to date.
 
     Args:
-        before: the picture as it stands in the database.
+        before: the image as it stands in the database.
         now: what the source proposes now. A proposal is the same as one before if its record is.
     """
     followed = {label.record for label in before.labels}

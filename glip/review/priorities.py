@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from glip.labeling.selection import box_iou
+from glip.labeling.filtering import box_iou
 
 MISS = "likely miss"
 DUPLICATE = "likely duplicate"
@@ -34,7 +34,7 @@ def hints(
     kept: NDArray[np.bool_],
     thresholds: Floats,
 ) -> list[str]:
-    """Says of each box of a picture whether it is likely to be missing, or likely to be there twice.
+    """Says of each box of an image whether it is likely to be missing, or likely to be there twice.
 
     Args:
         boxes: (N, 4) xyxy, best first.

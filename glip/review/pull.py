@@ -16,21 +16,21 @@ from typing import Any, BinaryIO
 import msgspec
 
 from glip.data.coco import BoxXYWH, CocoAnnotation, CocoCategory, CocoImage, Entries, coco_writer
+from glip.data.discovery import CORRECTED_FILE
 from glip.errors import InputError
-from glip.evaluation.folders import CORRECTED_FILE
 from glip.files import whole_file
 from glip.review import documents as docs
+from glip.review.annotations import Reviewed
 from glip.review.chart import draw_chart
 from glip.review.database import Books, connect, documents, open_dataset, read_books, write_books
 from glip.review.difference import Change, Difference, Kept, compare
-from glip.review.picture import Reviewed
 
 logger = logging.getLogger(__name__)
 
 DIFF_FILE = "diff.json"
 SUMMARY_FILE = "summary.json"
 CHART_FILE = "summary.png"
-PICTURES_LINK = "images"  # to the pictures' folder, so that the corrected file is a data set as it stands
+IMAGES_LINK = "images"  # to the images' folder, so that the corrected file is a data set as it stands
 KINDS = ("accepted", "moved", "relabelled", "added", "deleted")
 
 
@@ -39,7 +39,7 @@ class Counts:
     """Boxes, of one class or of all. A box that was moved and relabelled counts as both.
 
     Attributes:
-        proposed: that counted before anybody looked, in pictures that were reviewed.
+        proposed: that counted before anybody looked, in images that were reviewed.
         accepted: of these, as they were.
         moved: of these, with another box now.
         relabelled: of these, with another class now.
@@ -61,18 +61,18 @@ class PullSummary:
 
     Attributes:
         dataset: its name.
-        pictures: in it.
+        images: in it.
         reviewed: of these, where somebody changed or tagged something.
         boxes: all that stand now.
-        unreviewed: of these, in pictures where nobody did anything.
+        unreviewed: of these, in images where nobody did anything.
         nameless: drawn without a class, and left out.
-        total: in the pictures that were reviewed.
+        total: in the images that were reviewed.
         per_class: likewise, by the class that was proposed, or of the box that was added.
         mean_iou: between the boxes that were moved, before and after; None if none was.
     """
 
     dataset: str
-    pictures: int = 0
+    images: int = 0
     reviewed: int = 0
     boxes: int = 0
     unreviewed: int = 0
@@ -83,7 +83,7 @@ class PullSummary:
 
     @property
     def acceptance_rate(self) -> float | None:
-        """Share of the proposals in reviewed pictures that stayed as they were; None if there are none."""
+        """Share of the proposals in reviewed images that stayed as they were; None if there are none."""
         return self.total.accepted / self.total.proposed if self.total.proposed else None
 
     def to_json(self) -> dict[str, Any]:
@@ -98,9 +98,9 @@ def pull(
 
     Args:
         name: of the dataset.
-        out: folder for the four files, and for a link to the pictures.
-        only_reviewed: leave pictures out where nobody changed or tagged anything.
-        advance: called with the number of pictures done since the last call.
+        out: folder for the four files, and for a link to the images.
+        only_reviewed: leave images out where nobody changed or tagged anything.
+        advance: called with the number of images done since the last call.
 
     Raises:
         InputError: there is no such dataset, or `out` is a file.
@@ -119,20 +119,20 @@ def pull(
         file = stack.enter_context(whole_file(out / CORRECTED_FILE))
         writer = stack.enter_context(coco_writer(file, books.categories, info))
         add = stack.enter_context(_diff_writer(stack.enter_context(whole_file(out / DIFF_FILE)), summary.per_class))
-        for picture, difference in _pictures(dataset):
+        for image, difference in _images(dataset):
             advance(1)
             _count(summary, overlaps, difference)
             if difference.reviewed:
-                _write_diff(add, picture, difference)
+                _write_diff(add, image, difference)
             elif only_reviewed:
                 continue
-            writer.add_image(CocoImage(picture.image_id, picture.file_name, picture.width, picture.height))
+            writer.add_image(CocoImage(image.image_id, image.file_name, image.width, image.height))
             for box in sorted(difference.kept, key=lambda box: box.annotation_id or 0):
                 assert box.annotation_id is not None
                 area = box.bbox[2] * box.bbox[3] if box.area is None else box.area
                 writer.add_annotation(
                     CocoAnnotation(
-                        box.annotation_id, picture.image_id, ids[box.label], box.bbox, area=area, iscrowd=box.iscrowd
+                        box.annotation_id, image.image_id, ids[box.label], box.bbox, area=area, iscrowd=box.iscrowd
                     )
                 )
     summary.mean_iou = sum(overlaps) / len(overlaps) if overlaps else None
@@ -140,7 +140,7 @@ def pull(
         file.write(msgspec.json.format(msgspec.json.encode(summary.to_json()), indent=2) + b"\n")
     with whole_file(out / CHART_FILE) as file:
         draw_chart(summary).save(file, "PNG")
-    _link_pictures(dataset, out / PICTURES_LINK)
+    _link_images(dataset, out / IMAGES_LINK)
     return summary
 
 
@@ -149,36 +149,36 @@ def summarise(fiftyone: ModuleType, name: str) -> PullSummary:
     dataset = open_dataset(fiftyone, name)
     summary = PullSummary(name, per_class={category.name: Counts() for category in read_books(dataset).categories})
     overlaps: list[float] = []
-    for _, difference in _pictures(dataset):
+    for _, difference in _images(dataset):
         _count(summary, overlaps, difference)
     summary.mean_iou = sum(overlaps) / len(overlaps) if overlaps else None
     return summary
 
 
-def _pictures(dataset: Any) -> Iterator[tuple[Reviewed, Difference]]:
+def _images(dataset: Any) -> Iterator[tuple[Reviewed, Difference]]:
     fields = ("file_name", "image_id", "metadata", "tags", docs.PREDICTIONS, docs.LABELS)
     for document in documents(dataset).find({}, dict.fromkeys(fields, 1), batch_size=docs.BATCH).sort("image_id", 1):
-        picture = docs.reviewed(document)
-        yield picture, compare(picture)
+        image = docs.reviewed(document)
+        yield image, compare(image)
 
 
-def _link_pictures(dataset: Any, link: Path) -> None:
-    """Points to the folder that all pictures lie in, where there is one and the system has such links."""
+def _link_images(dataset: Any, link: Path) -> None:
+    """Points to the folder that all images lie in, where there is one and the system has such links."""
     roots = set()
     for document in documents(dataset).find({}, {"filepath": 1, "file_name": 1}, batch_size=docs.BATCH):
         roots.add(document["filepath"].removesuffix(document["file_name"]))
     folder = Path(roots.pop()) if len(roots) == 1 else None
     if link.exists() and not link.is_symlink():
-        return  # somebody's own folder of pictures
+        return  # somebody's own folder of images
     if folder is None or not folder.is_dir():
-        logger.warning("The pictures are not in one folder of this machine; say with --images where they are.")
+        logger.warning("The images are not in one folder of this machine; say with --images where they are.")
         return
     beside = link.with_name(f".{link.name}.{os.getpid()}")
     try:
         beside.symlink_to(folder.resolve(), target_is_directory=True)
         beside.replace(link)
     except OSError as error:
-        logger.warning("No link to the pictures could be made (%s); say with --images %s.", error.strerror, folder)
+        logger.warning("No link to the images could be made (%s); say with --images %s.", error.strerror, folder)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -192,25 +192,25 @@ def _give_ids(dataset: Any, books: Books) -> None:
     taken: set[int] = set()
     waiting: list[tuple[str, Kept]] = []
     new_names: set[str] = set()
-    for picture, difference in _pictures(dataset):
+    for image, difference in _images(dataset):
         for box in difference.kept:
             new_names |= {box.label} - known
-        taken.update(p.annotation_id for p in picture.proposals if p.annotation_id is not None)
-        waiting += ((picture.id, box) for box in difference.added)
+        taken.update(p.annotation_id for p in image.proposals if p.annotation_id is not None)
+        waiting += ((image.id, box) for box in difference.added)
     writes = []
-    for picture_id, box in waiting:
+    for image_id, box in waiting:
         # A box that was copied in the app has the id of its origin, and needs one of its own.
         if box.annotation_id is not None and (box.record or box.annotation_id not in taken):
             taken.add(box.annotation_id)
             continue
         id = books.next_annotation_id = max(books.next_annotation_id, max(taken, default=0) + 1)
         taken.add(id)
-        # By element, so that an edit somebody makes at this moment in the same picture is not overwritten.
+        # By element, so that an edit somebody makes at this moment in the same image is not overwritten.
         field, key = (docs.LABELS, {"_id": ObjectId(box.id)}) if box.id else (docs.PREDICTIONS, {"record": box.record})
         write = {"$set": {f"{field}.detections.$[box].annotation_id": id}}
         writes.append(
             UpdateOne(
-                {"_id": ObjectId(picture_id)},
+                {"_id": ObjectId(image_id)},
                 write,
                 array_filters=[{f"box.{name}": value for name, value in key.items()}],
             )
@@ -226,7 +226,7 @@ def _give_ids(dataset: Any, books: Books) -> None:
 
 
 def _count(summary: PullSummary, overlaps: list[float], difference: Difference) -> None:
-    summary.pictures += 1
+    summary.images += 1
     summary.boxes += len(difference.kept)
     summary.nameless += difference.nameless
     if not difference.reviewed:
@@ -267,20 +267,20 @@ class _Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     iou: float | None = None
 
 
-def _write_diff(add: dict[str, Entries], picture: Reviewed, difference: Difference) -> None:
+def _write_diff(add: dict[str, Entries], image: Reviewed, difference: Difference) -> None:
     for change in difference.changes:
         for kind in _kinds(change):
-            add[kind].add(_entry(picture, change))
+            add[kind].add(_entry(image, change))
     for box in difference.added:
-        add["added"].add(_Entry(box.annotation_id, picture.image_id, picture.file_name, box.label, box.bbox))
+        add["added"].add(_Entry(box.annotation_id, image.image_id, image.file_name, box.label, box.bbox))
 
 
-def _entry(picture: Reviewed, change: Change) -> _Entry:
+def _entry(image: Reviewed, change: Change) -> _Entry:
     before, now = change.proposal, change.now
     return _Entry(
         annotation_id=before.annotation_id,
-        image_id=picture.image_id,
-        file_name=picture.file_name,
+        image_id=image.image_id,
+        file_name=image.file_name,
         category=before.label if now is None else now.label,
         bbox=before.bbox if now is None else now.bbox,
         score=before.score,

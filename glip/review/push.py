@@ -15,10 +15,10 @@ import msgspec
 
 from glip.errors import InputError
 from glip.review import documents as docs
+from glip.review.annotations import Proposal, Proposed
 from glip.review.database import Books, connect, documents, open_dataset, read_books, write_books
 from glip.review.difference import compare
 from glip.review.merging import merge
-from glip.review.picture import Proposal, Proposed
 from glip.review.priorities import DUPLICATE, MISS
 from glip.review.source import Source
 
@@ -31,14 +31,14 @@ class PushSummary:
 
     Attributes:
         dataset: its name.
-        added: pictures that are new in it.
-        updated: pictures whose proposals are others than before.
-        unchanged: pictures that were there already, just so.
-        removed: pictures that the source no longer has, and nobody had touched.
+        added: images that are new in it.
+        updated: images whose proposals are others than before.
+        unchanged: images that were there already, just so.
+        removed: images that the source no longer has, and nobody had touched.
         kept: likewise, but somebody had touched them.
-        unreadable: pictures of the source that could not be read when they were labelled.
-        missing: pictures of the source that were not found on this machine.
-        predictions: boxes of the source in the pictures added and updated.
+        unreadable: images of the source that could not be read when they were labelled.
+        missing: images of the source that were not found on this machine.
+        predictions: boxes of the source in the images added and updated.
         labels: of these, boxes that count.
     """
 
@@ -67,9 +67,9 @@ def push(source: Source, name: str, advance: Callable[[int], object] = lambda co
     """Brings a dataset up to date with a source, and makes it if there is none of that name.
 
     Args:
-        source: the pictures with their proposals.
+        source: the images with their proposals.
         name: of the dataset.
-        advance: called with the number of pictures done since the last call.
+        advance: called with the number of images done since the last call.
 
     Raises:
         InputError: the dataset of that name is about something else, or there is nothing to push.
@@ -77,21 +77,21 @@ def push(source: Source, name: str, advance: Callable[[int], object] = lambda co
         JobFailed: its database does not answer.
     """
     fiftyone = connect()
-    pictures, seen = source.pictures(), set[str]()
-    batch = list(islice(pictures, docs.BATCH))  # before there is a dataset: what cannot be read leaves none behind
+    images, seen = source.images(), set[str]()
+    batch = list(islice(images, docs.BATCH))  # before there is a dataset: what cannot be read leaves none behind
     if not batch:
         raise InputError(_nothing_in(source))
     dataset = _dataset(fiftyone, source, name)
     pusher = _Pusher(fiftyone, dataset, read_books(dataset), PushSummary(name))
     while batch:
         pusher.push(batch)
-        seen.update(picture.file_name for picture in batch)
+        seen.update(image.file_name for image in batch)
         advance(len(batch))
-        batch = list(islice(pictures, docs.BATCH))
+        batch = list(islice(images, docs.BATCH))
     advance(source.left.unreadable + source.left.missing)
     pusher.summary.unreadable, pusher.summary.missing = source.left.unreadable, source.left.missing
     if source.left.missing:
-        logger.warning("%d pictures are not found and left out: they were moved or deleted.", source.left.missing)
+        logger.warning("%d images are not found and left out: they were moved or deleted.", source.left.missing)
     else:
         pusher.remove_others(seen)
     write_books(dataset, pusher.books)
@@ -102,8 +102,8 @@ def _nothing_in(source: Source) -> str:
     left = source.left
     if left.unreadable or left.missing:
         why = f"{left.unreadable} could not be read when they were labelled, and {left.missing} are not found now"
-        return f"{source.place} has no picture to show: {why}. Say with --pictures where they are, or label them again."
-    return f"{source.place} has no labelled picture yet. `glip label` makes records, and goes on where it stopped."
+        return f"{source.place} has no image to show: {why}. Say with --images where they are, or label them again."
+    return f"{source.place} has no labelled image yet. `glip label` makes records, and goes on where it stopped."
 
 
 def _dataset(fiftyone: ModuleType, source: Source, name: str) -> Any:
@@ -138,17 +138,17 @@ def _dataset(fiftyone: ModuleType, source: Source, name: str) -> Any:
 
 def _declare(fiftyone: ModuleType, dataset: Any) -> None:
     """Makes the fields of a new dataset, and says which of them the app shows at first."""
-    # One picture that has them all tells their kinds; declared one by one they take five seconds.
+    # One image that has them all tells their kinds; declared one by one they take five seconds.
     box = {"label": "", "bounding_box": [0.0, 0.0, 0.0, 0.0], "confidence": 0.0}
     fields = ((docs.PREDICTIONS, docs.ATTRIBUTES | docs.EXACT), (docs.LABELS, docs.ATTRIBUTES))
     labels = {
         field: fiftyone.Detections(detections=[fiftyone.Detection(**box, **attributes)]) for field, attributes in fields
     }
     metadata = fiftyone.ImageMetadata(width=1, height=1)
-    example = fiftyone.Sample(filepath="example.png", metadata=metadata, **docs.PICTURE, **labels)
+    example = fiftyone.Sample(filepath="example.png", metadata=metadata, **docs.IMAGE, **labels)
     dataset.add_samples([example], dynamic=True, progress=False)
     dataset.clear()
-    dataset.create_index("file_name", unique=True)  # two pushes at once cannot double a picture either
+    dataset.create_index("file_name", unique=True)  # two pushes at once cannot double an image either
     dataset.create_index("image_id")
     dataset.app_config.color_scheme = fiftyone.ColorScheme(color_by="value")
     dataset.app_config.active_fields = fiftyone.core.odm.dataset.ActiveFields(paths=[docs.LABELS])
@@ -186,54 +186,54 @@ class _Pusher:
         return self.dataset.bounds(path)[1] or 0
 
     def push(self, batch: Sequence[Proposed]) -> None:
-        """Adds or updates pictures."""
-        names = [picture.file_name for picture in batch]
+        """Adds or updates images."""
+        names = [image.file_name for image in batch]
         found = self._documents.find({"file_name": {"$in": names}}, {"file_name": 1, "digest": 1})
         digests = {document["file_name"]: document.get("digest") for document in found}
-        fresh = [picture for picture in batch if picture.file_name not in digests]
+        fresh = [image for image in batch if image.file_name not in digests]
         self._add(fresh)
-        for picture in batch:
-            if picture.file_name not in digests:
+        for image in batch:
+            if image.file_name not in digests:
                 continue
-            if digests[picture.file_name] == _digest(picture):
+            if digests[image.file_name] == _digest(image):
                 self.summary.unchanged += 1
             else:
-                self._update(picture)
+                self._update(image)
 
-    def _add(self, pictures: Sequence[Proposed]) -> None:
-        """New pictures. They appear without boxes for a moment; a push killed then is mended by the next one."""
+    def _add(self, images: Sequence[Proposed]) -> None:
+        """New images. They appear without boxes for a moment; a push killed then is mended by the next one."""
         from pymongo import UpdateOne
 
-        if not pictures:
+        if not images:
             return
         samples = []
-        for picture in pictures:
-            metadata = self.fiftyone.ImageMetadata(width=picture.width, height=picture.height)
+        for image in images:
+            metadata = self.fiftyone.ImageMetadata(width=image.width, height=image.height)
             samples.append(
                 self.fiftyone.Sample(
-                    filepath=picture.path,
+                    filepath=image.path,
                     metadata=metadata,
-                    file_name=picture.file_name,
-                    image_id=self._image_id(picture),
+                    file_name=image.file_name,
+                    image_id=self._image_id(image),
                 )
             )
         ids = self.dataset.add_samples(samples, dynamic=False, validate=False, progress=False)
         writes = []
-        for id, picture in zip(ids, pictures, strict=True):
-            proposals = [self._with_id(proposal) for proposal in picture.proposals]
-            size_wh = picture.width, picture.height
+        for id, image in zip(ids, images, strict=True):
+            proposals = [self._with_id(proposal) for proposal in image.proposals]
+            size_wh = image.width, image.height
             labels = [docs.label_document(proposal, size_wh) for proposal in proposals if proposal.kept]
-            writes.append(UpdateOne({"_id": _object_id(id)}, {"$set": self._content(picture, proposals, labels)}))
+            writes.append(UpdateOne({"_id": _object_id(id)}, {"$set": self._content(image, proposals, labels)}))
         self._documents.bulk_write(writes, ordered=False)
-        self.summary.added += len(pictures)
+        self.summary.added += len(images)
 
-    def _update(self, picture: Proposed) -> None:
-        """A picture that is there. Whoever saves an edit in the same moment wins, and the merge is done again."""
+    def _update(self, image: Proposed) -> None:
+        """An image that is there. Whoever saves an edit in the same moment wins, and the merge is done again."""
         while True:
-            document = self._documents.find_one({"file_name": picture.file_name})
+            document = self._documents.find_one({"file_name": image.file_name})
             before = docs.reviewed(document)
             boxes = {str(box["_id"]): box for box in docs.boxes_of(document, docs.LABELS)}
-            merged = merge(before, picture.proposals)
+            merged = merge(before, image.proposals)
             proposals = [self._with_id(proposal) for proposal in merged.proposals]
             ids = {proposal.record: proposal.annotation_id for proposal in proposals}
             labels = []
@@ -243,26 +243,26 @@ class _Pusher:
                     labels.append(boxes[label.id])
                     continue
                 known = replace(proposal, annotation_id=ids.get(proposal.record, proposal.annotation_id))
-                box = docs.label_document(known, (picture.width, picture.height))
+                box = docs.label_document(known, (image.width, image.height))
                 labels.append(box if label is None else boxes[label.id] | box | {"_id": _object_id(label.id)})
-            content = self._content(picture, proposals, labels)
+            content = self._content(image, proposals, labels)
             condition = {"_id": document["_id"], "last_modified_at": document["last_modified_at"]}
             if self._documents.update_one(condition, {"$set": content}).matched_count:
                 self.summary.updated += 1
                 return
 
     def _content(
-        self, picture: Proposed, proposals: Sequence[Proposal], labels: Sequence[dict[str, Any]]
+        self, image: Proposed, proposals: Sequence[Proposal], labels: Sequence[dict[str, Any]]
     ) -> dict[str, Any]:
         self.summary.predictions += len(proposals)
         self.summary.labels += sum(proposal.kept for proposal in proposals)
-        size_wh = picture.width, picture.height
+        size_wh = image.width, image.height
         hints = [proposal.hint for proposal in proposals]
         return {
-            "filepath": picture.path,
-            "metadata.width": picture.width,
-            "metadata.height": picture.height,
-            "caption": picture.caption,
+            "filepath": image.path,
+            "metadata.width": image.width,
+            "metadata.height": image.height,
+            "caption": image.caption,
             "margin": min(
                 (abs(proposal.margin) for proposal in proposals if proposal.margin is not None), default=None
             ),
@@ -271,12 +271,12 @@ class _Pusher:
             "likely_duplicates": hints.count(DUPLICATE),
             docs.PREDICTIONS: docs.detections(docs.prediction_document(proposal, size_wh) for proposal in proposals),
             docs.LABELS: docs.detections(labels),
-            "digest": _digest(picture),
+            "digest": _digest(image),
             "last_modified_at": datetime.now(UTC).replace(tzinfo=None),
         }
 
     def remove_others(self, names: set[str]) -> None:
-        """Takes out pictures that the source no longer has, except those that somebody worked on."""
+        """Takes out images that the source no longer has, except those that somebody worked on."""
         for document in self._documents.find({}, {"file_name": 1}):
             if document["file_name"] in names:
                 continue
@@ -288,7 +288,7 @@ class _Pusher:
                 self.summary.removed += 1
         if self.summary.kept:
             logger.warning(
-                "%d pictures are no longer in the source and stay, because somebody worked on them.", self.summary.kept
+                "%d images are no longer in the source and stay, because somebody worked on them.", self.summary.kept
             )
 
     def _with_id(self, proposal: Proposal) -> Proposal:
@@ -299,15 +299,15 @@ class _Pusher:
         self.books.next_annotation_id += 1
         return replace(proposal, annotation_id=self.books.next_annotation_id - 1)
 
-    def _image_id(self, picture: Proposed) -> int:
-        id = self.books.next_image_id if picture.image_id is None else picture.image_id
+    def _image_id(self, image: Proposed) -> int:
+        id = self.books.next_image_id if image.image_id is None else image.image_id
         self.books.next_image_id = max(self.books.next_image_id, id + 1)
         return id
 
 
-def _digest(picture: Proposed) -> str:
-    """Of everything that a picture's document is made of."""
-    return hashlib.blake2b(msgspec.json.encode(picture, order="sorted"), digest_size=16).hexdigest()
+def _digest(image: Proposed) -> str:
+    """Of everything that an image's document is made of."""
+    return hashlib.blake2b(msgspec.json.encode(image, order="sorted"), digest_size=16).hexdigest()
 
 
 def _object_id(id: str) -> object:

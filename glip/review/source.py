@@ -16,9 +16,9 @@ import numpy as np
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, load_coco
 from glip.errors import InputError
 from glip.labeling.export import open_run, provenance
+from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings
 from glip.labeling.records import RUN_FILE, Record, RunInfo, read_listing, read_records, read_run
-from glip.labeling.selection import DEFAULT_CONF, Chooser, ExportSettings
-from glip.review.picture import Proposal, Proposed
+from glip.review.annotations import Proposal, Proposed
 from glip.review.priorities import entropy, hints
 
 # Two runs answer the same question if these fields of their run.json are equal.
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Left:
-    """Pictures that a source had to leave out; counted while it is read."""
+    """Images that a source had to leave out; counted while it is read."""
 
     unreadable: int = 0
     missing: int = 0
@@ -48,8 +48,8 @@ class Source:
         identity: differs between sources that must not be mixed in one dataset.
         categories: all classes with their ids.
         info: where the proposals come from.
-        pictures: begins to read.
-        total: pictures, those left out included.
+        images: begins to read.
+        total: images, those left out included.
         left: what was left out, so far.
     """
 
@@ -58,32 +58,32 @@ class Source:
     identity: str
     categories: tuple[CocoCategory, ...]
     info: dict[str, Any]
-    pictures: Callable[[], Iterator[Proposed]]
+    images: Callable[[], Iterator[Proposed]]
     total: int
     left: Left = field(default_factory=Left)
 
 
-def open_source(path: Path, settings: ExportSettings | None = None, pictures: Sequence[str] = ()) -> Source:
+def open_source(path: Path, settings: ExportSettings | None = None, images: Sequence[str] = ()) -> Source:
     """Opens a label folder, finished or not, or a COCO file.
 
     Args:
         path: the folder of `glip label --out`, or a file.
         settings: which boxes of a run count; those of its own command if None. Not for files.
-        pictures: where the pictures are now, if they were moved.
+        images: where the images are now, if they were moved.
 
     Raises:
-        InputError: it is neither, or its pictures are not found.
+        InputError: it is neither, or its images are not found.
     """
     if path.is_dir():
-        return _open_run(path, settings, pictures)
+        return _open_run(path, settings, images)
     if not path.exists():
         raise InputError(f"There is no {path}. Give the folder of `glip label --out`, or a COCO file.")
     if settings is not None:
         raise InputError(f"--conf and --class-conf choose among the records of a run; {path} is a file of fixed boxes.")
-    return _open_coco(path, pictures)
+    return _open_coco(path, images)
 
 
-def _open_run(folder: Path, settings: ExportSettings | None, pictures: Sequence[str]) -> Source:
+def _open_run(folder: Path, settings: ExportSettings | None, images: Sequence[str]) -> Source:
     run = read_run(folder)
     settings = settings or ExportSettings(conf=run.job.get("conf", DEFAULT_CONF))
     chooser = open_run(folder, run, settings)
@@ -98,7 +98,7 @@ def _open_run(folder: Path, settings: ExportSettings | None, pictures: Sequence[
         chooser.classes,
         run,
     )
-    paths = _paths_of_run(folder, run, pictures)
+    paths = _paths_of_run(folder, run, images)
     left = Left()
     proposer = _Proposer(chooser, everything, run)
     question = {name: msgspec.to_builtins(getattr(run, name)) for name in _QUESTION}
@@ -123,7 +123,7 @@ def _open_run(folder: Path, settings: ExportSettings | None, pictures: Sequence[
         identity=hashlib.sha256(msgspec.json.encode(question)).hexdigest(),
         categories=tuple(CocoCategory(id, name) for id, name in zip(ids, names, strict=True)),
         info={"description": "Labels made by glip", "glip": provenance(run, settings, chooser)},
-        pictures=read,
+        images=read,
         total=sum(1 for _ in read_listing(folder)),
         left=left,
     )
@@ -148,7 +148,7 @@ class _Proposer:
     def propose(self, record: Record) -> tuple[Proposal, ...]:
         kept, classes_of_kept = self._chooser.places(record)
         found, classes = self._everything.places(record)
-        # A limit of boxes a picture may fall differently when more of them are looked at.
+        # A limit of boxes an image may fall differently when more of them are looked at.
         more = ~np.isin(kept, found)
         found, classes = np.append(found, kept[more]), np.append(classes, classes_of_kept[more])
         scores = np.asarray(record.scores, np.float32)[found]
@@ -188,11 +188,11 @@ class _Proposer:
         )
 
 
-def _open_coco(path: Path, pictures: Sequence[str]) -> Source:
+def _open_coco(path: Path, images: Sequence[str]) -> Source:
     coco = load_coco(path)
     names = {category.id: category.name for category in coco.categories}
     thresholds = _thresholds_of_file(coco)
-    folders = _folders_of_coco(path, pictures)
+    folders = _folders_of_coco(path, images)
     paths = _paths_of_run(path.parent, read_run(path.parent), ()) if folders is None else {}
     left = Left()
 
@@ -210,7 +210,7 @@ def _open_coco(path: Path, pictures: Sequence[str]) -> Source:
     if coco.images and next(read(), None) is None:
         looked = ", ".join(map(str, folders or ())) or f"the sources of {path.parent / RUN_FILE}"
         raise InputError(
-            f"None of the {len(coco.images)} pictures of {path} is in {looked}. Say where they are with --pictures."
+            f"None of the {len(coco.images)} images of {path} is in {looked}. Say where they are with --images."
         )
     resolved = path.resolve()
     return Source(
@@ -219,7 +219,7 @@ def _open_coco(path: Path, pictures: Sequence[str]) -> Source:
         identity=f"file {resolved}",
         categories=tuple(sorted(coco.categories, key=lambda category: category.id)),
         info=dict(coco.info),
-        pictures=read,
+        images=read,
         total=len(coco.images),
         left=left,
     )
@@ -268,33 +268,31 @@ def _thresholds_of_file(coco: CocoDataset) -> Callable[[str], float]:
     return lambda name: float(single.get(name, common))
 
 
-def _paths_of_run(folder: Path, run: RunInfo, pictures: Sequence[str]) -> dict[str, str]:
-    """Where the pictures of a run are, by name."""
+def _paths_of_run(folder: Path, run: RunInfo, images: Sequence[str]) -> dict[str, str]:
+    """Where the images of a run are, by name."""
     from glip.images import list_images  # with torch, which only this needs
 
-    sources = pictures or run.job.get("sources", ())
+    sources = images or run.job.get("sources", ())
     try:
         listing = list_images(sources)
     except InputError as error:
-        raise InputError(
-            f"The pictures of {folder} are not found: {error} Say where they are with --pictures."
-        ) from error
-    local = {picture.name: str(picture.path) for picture in listing if isinstance(picture.path, Path)}
+        raise InputError(f"The images of {folder} are not found: {error} Say where they are with --images.") from error
+    local = {image.name: str(image.path) for image in listing if isinstance(image.path, Path)}
     if not local:
         raise InputError(
-            f"The pictures of {folder} lie on a server, and the app shows local ones only. Copy them, and say where "
-            f"they are with --pictures."
+            f"The images of {folder} lie on a server, and the app shows local ones only. Copy them, and say where "
+            f"they are with --images."
         )
     return local
 
 
-def _folders_of_coco(path: Path, pictures: Sequence[str]) -> tuple[Path, ...] | None:
+def _folders_of_coco(path: Path, images: Sequence[str]) -> tuple[Path, ...] | None:
     """Folders that the names of a COCO file are relative to; None if the run beside it knows."""
-    if pictures:
-        folders = tuple(Path(folder).expanduser().resolve() for folder in pictures)
+    if images:
+        folders = tuple(Path(folder).expanduser().resolve() for folder in images)
         missing = next((folder for folder in folders if not folder.is_dir()), None)
         if missing is not None:
-            raise InputError(f"--pictures {missing} is no folder; give the one that the names in {path} are below.")
+            raise InputError(f"--images {missing} is no folder; give the one that the names in {path} are below.")
         return folders
     return None if (path.parent / RUN_FILE).is_file() else (path.resolve().parent,)
 

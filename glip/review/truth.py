@@ -30,7 +30,7 @@ def compare_with_truth(fiftyone: ModuleType, name: str, truth: CocoDataset | Non
     Args:
         fiftyone: connected.
         name: of the dataset.
-        truth: boxes by `file_name`; pictures that it does not list are not scored, and classes that the labels do
+        truth: boxes by `file_name`; images that it does not list are not scored, and classes that the labels do
             not have are left out: nobody looked for them.
         place: of the truth's file, for messages.
 
@@ -39,7 +39,7 @@ def compare_with_truth(fiftyone: ModuleType, name: str, truth: CocoDataset | Non
         proposals have no score; and of those that count `true_positives`, `false_positives`, `missed` at IoU 0.50.
 
     Raises:
-        InputError: the truth is about other pictures or other classes.
+        InputError: the truth is about other images or other classes.
     """
     dataset = open_dataset(fiftyone, name)
     books = read_books(dataset)
@@ -61,21 +61,21 @@ def compare_with_truth(fiftyone: ModuleType, name: str, truth: CocoDataset | Non
 def _write_truth(fiftyone: ModuleType, dataset: Any, books: Books, truth: CocoDataset, place: str) -> None:
     from pymongo import UpdateOne
 
-    pictures = documents(dataset)
+    samples = documents(dataset)
     names = _common_classes(books, truth, place)
     boxes = truth.boxes_by_image()
     ids = {image.file_name: image.id for image in truth.images}
     writes = []
-    for picture in pictures.find({}, {"file_name": 1, "metadata": 1}):
-        if picture["file_name"] not in ids:
+    for sample in samples.find({}, {"file_name": 1, "metadata": 1}):
+        if sample["file_name"] not in ids:
             continue
-        size_wh = picture["metadata"]["width"], picture["metadata"]["height"]
-        true = (box for box in boxes[ids[picture["file_name"]]] if box.category_id in names)
+        size_wh = sample["metadata"]["width"], sample["metadata"]["height"]
+        true = (box for box in boxes[ids[sample["file_name"]]] if box.category_id in names)
         found = [_truth_box(box, names, size_wh) for box in true]
-        writes.append(UpdateOne({"_id": picture["_id"]}, {"$set": {docs.TRUTH: docs.detections(found)}}))
+        writes.append(UpdateOne({"_id": sample["_id"]}, {"$set": {docs.TRUTH: docs.detections(found)}}))
     if not writes:
         raise InputError(
-            f"--truth {place} knows none of the pictures of {dataset.name!r}; a picture is recognised by its "
+            f"--truth {place} knows none of the samples of {dataset.name!r}; a sample is recognised by its "
             f"file_name, such as {next(iter(ids), 'a.jpg')!r} there."
         )
     if not dataset.has_field(docs.TRUTH):
@@ -84,8 +84,8 @@ def _write_truth(fiftyone: ModuleType, dataset: Any, books: Books, truth: CocoDa
         dataset.add_sample_field(f"{docs.LABELS}.detections.{VERDICT}", fiftyone.StringField)
         dataset.app_config.active_fields.paths += [docs.TRUTH]
         dataset.save()
-    pictures.update_many({}, {"$unset": {docs.TRUTH: ""}})
-    pictures.bulk_write(writes, ordered=False)
+    samples.update_many({}, {"$unset": {docs.TRUTH: ""}})
+    samples.bulk_write(writes, ordered=False)
     dataset.reload()
 
 
@@ -117,35 +117,35 @@ def _judge_labels(dataset: Any) -> dict[str, int]:
     """Hands the verdicts on to what people see and edit: a true box found below the threshold only is missed."""
     from pymongo import UpdateOne
 
-    pictures = documents(dataset)
+    images = documents(dataset)
     total = {"true_positives": 0, "false_positives": 0, "missed": 0}
     writes = []
     fields = dict.fromkeys((docs.PREDICTIONS, docs.LABELS, docs.TRUTH), 1)
-    for picture in pictures.find({docs.TRUTH: {"$exists": True}}, fields, batch_size=docs.BATCH):
-        kept = [box for box in docs.boxes_of(picture, docs.PREDICTIONS) if box["kept"]]
+    for image in images.find({docs.TRUTH: {"$exists": True}}, fields, batch_size=docs.BATCH):
+        kept = [box for box in docs.boxes_of(image, docs.PREDICTIONS) if box["kept"]]
         right = {box["_id"] for box in kept if box.get(VERDICT) == "tp"}
         records = {"tp": [box["record"] for box in kept if box["_id"] in right]}
         records["fp"] = [box["record"] for box in kept if box["_id"] not in right]
         found_by = set(map(str, right))
         missed = [
             box["_id"]
-            for box in docs.boxes_of(picture, docs.TRUTH)
+            for box in docs.boxes_of(image, docs.TRUTH)
             if not box["iscrowd"] and box.get(f"{VERDICT}_id") not in found_by
         ]
         counts = dict(zip(total, (len(records["tp"]), len(records["fp"]), len(missed)), strict=True))
         total = {name: total[name] + counts[name] for name in total}
-        # By element, so that an edit somebody makes at this moment in the same picture is not overwritten.
+        # By element, so that an edit somebody makes at this moment in the same image is not overwritten.
         marks: dict[str, Any] = {f"{docs.TRUTH}.detections.$[missed].{VERDICT}": "fn"}
         filters: list[dict[str, Any]] = [{"missed._id": {"$in": missed}}]
-        if docs.boxes_of(picture, docs.LABELS):
+        if docs.boxes_of(image, docs.LABELS):
             marks |= {f"{docs.LABELS}.detections.$[{verdict}].{VERDICT}": verdict for verdict in records}
             filters += [{f"{verdict}.record": {"$in": found}} for verdict, found in records.items()]
         marks |= dict(zip((f"{VERDICT}_{verdict}" for verdict in ("tp", "fp", "fn")), counts.values(), strict=True))
-        writes.append(UpdateOne({"_id": picture["_id"]}, {"$set": marks}, array_filters=filters))
+        writes.append(UpdateOne({"_id": image["_id"]}, {"$set": marks}, array_filters=filters))
         if len(writes) == docs.BATCH:
-            pictures.bulk_write(writes, ordered=False)
+            images.bulk_write(writes, ordered=False)
             writes = []
     if writes:
-        pictures.bulk_write(writes, ordered=False)
+        images.bulk_write(writes, ordered=False)
     dataset.reload()
     return total

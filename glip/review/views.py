@@ -39,7 +39,7 @@ def _views(fiftyone: ModuleType, dataset: Any) -> dict[str, Any]:
         "likely duplicates": dataset.filter_labels(docs.LABELS, field("hint") == DUPLICATE).sort_by(
             "likely_duplicates", reverse=True
         ),
-        "empty pictures": dataset.match(field(f"{docs.LABELS}.detections").length() == 0),
+        "empty images": dataset.match(field(f"{docs.LABELS}.detections").length() == 0),
     }
     if dataset.has_field(docs.TRUTH):
         verdict = field(VERDICT)

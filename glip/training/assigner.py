@@ -19,13 +19,13 @@ UNCLAIMED = -1
 
 @torch.no_grad()
 def assign(boxes: Tensor, anchors: Tensor, level_sizes: Sequence[int]) -> Tensor:
-    """Gives every anchor of one picture the box it answers for.
+    """Gives every anchor of one image the box it answers for.
 
     A box claims those of its nearest anchors that overlap it unusually well (by more than the mean plus one standard
     deviation of all its candidates) and whose centre it holds. An anchor claimed twice takes the box it overlaps most.
 
     Args:
-        boxes: (N, 4), any N. A box without area claims nothing; one outside the picture at most what still reaches it.
+        boxes: (N, 4), any N. A box without area claims nothing; one outside the image at most what still reaches it.
         anchors: (A, 4).
         level_sizes: how many anchors each level has; they sum to A.
 

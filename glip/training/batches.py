@@ -25,7 +25,7 @@ PAD = 0  # id of [PAD]; the mask hides it, so any would do
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """Pictures with their texts and what should be found.
+    """Images with their texts and what should be found.
 
     Attributes:
         pixels: (B, 3, H, W) normalised, padded with zeros at the right and the bottom.
@@ -51,11 +51,11 @@ class TrainingBatch:
 
 
 def make_batch(examples: Sequence[Example], tokenizer: Tokenizer) -> TrainingBatch:
-    """One batch of examples as they are; pictures are padded to the largest, texts to the longest.
+    """One batch of examples as they are; images are padded to the largest, texts to the longest.
 
-    A box that no token within reach spells is left out, and so is one that lies outside of its picture.
+    A box that no token within reach spells is left out, and so is one that lies outside of its image.
     """
-    pictures = [PreparedImage(as_it_is(one.image), (one.image.height, one.image.width)) for one in examples]
+    images = [PreparedImage(as_it_is(one.image), (one.image.height, one.image.width)) for one in examples]
     texts = [tokenize_boxes(example.caption, example.spans, tokenizer) for example in examples]
     longest = max(len(text.input_ids) for text in texts)
     input_ids = torch.full((len(texts), longest), PAD)
@@ -64,7 +64,7 @@ def make_batch(examples: Sequence[Example], tokenizer: Tokenizer) -> TrainingBat
         input_ids[row, : len(text.input_ids)] = text.input_ids
         mask[row, : len(text.input_ids)] = True
     targets = [_targets(example, text.positive_map) for example, text in zip(examples, texts, strict=True)]
-    return TrainingBatch(collate(pictures).pixels, input_ids, mask, targets)
+    return TrainingBatch(collate(images).pixels, input_ids, mask, targets)
 
 
 def _targets(example: Example, positive_map: Tensor) -> Targets:
@@ -119,7 +119,7 @@ def read_batches(
     """
     options: dict[str, Any] = {"num_workers": workers, "batch_size": None, "sampler": steps}
     if workers:
-        # Spawned, since a fork of a process with threads may hang; each keeps its pictures for the whole run.
+        # Spawned, since a fork of a process with threads may hang; each keeps its images for the whole run.
         options |= {"multiprocessing_context": "spawn", "prefetch_factor": 2, "worker_init_fn": _start_worker}
     yield from DataLoader(_Batches(stream, tokenizer, share), **options)
 

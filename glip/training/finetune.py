@@ -32,17 +32,17 @@ from glip.files import whole_file
 from glip.model.glip import GLIP, build_glip
 from glip.prompts import MAX_TOKENS, Prompt, PromptSet
 from glip.training.batches import Share, read_batches
-from glip.training.features import FrozenParts, Store, keyed
-from glip.training.figures import Compared, draw_comparison, draw_curve
+from glip.training.distributed import Processes
+from glip.training.feature_cache import FrozenParts, Store, keyed
+from glip.training.finetune_config import question_of
+from glip.training.finetune_data import Source, TuningSet, open_tuning_set
 from glip.training.forgetting import scene_score
 from glip.training.loop import Fitted, fit, forward_pixels
 from glip.training.modes import select_trainable
-from glip.training.processes import Processes
-from glip.training.question import settle
+from glip.training.plots import Compared, draw_comparison, draw_curve
 from glip.training.recipes import Recipe, Shots
-from glip.training.tuned import RESULT_FILE, ZERO, Tuned, read_result
-from glip.training.tuning_data import Source, TuningSet, open_tuning_set
-from glip.training.tuning_question import question_of
+from glip.training.result import RESULT_FILE, ZERO, Tuned, read_result
+from glip.training.run_config import settle
 from glip.training.validation import Scorer
 from glip.weights.adapter import Adapter, save_adapter
 from glip.weights.checkpoint import open_model
@@ -64,7 +64,7 @@ class FinetuneJob:
         source: the set.
         out: folder of this run alone.
         model: the base: name of a checkpoint, a model folder or a file.
-        shots: pictures a class, 'all', or 0 to score the base as it is.
+        shots: images a class, 'all', or 0 to score the base as it is.
         seed: of the examples, their order and of dropout.
         recipe: how.
         imgsz: short side in pixels; None: the model's own.
@@ -73,7 +73,7 @@ class FinetuneJob:
         cpu: use the CPU even where there is a GPU.
         cache: compute what is frozen once.
         scenes: so many synthetic scenes are scored before and after, to see what was forgotten; 0 for none.
-        compared: so many validation pictures are drawn before and after.
+        compared: so many validation images are drawn before and after.
         offline: never touch the network.
     """
 
@@ -170,7 +170,7 @@ def training_stream(data: TuningSet, tokenizer: Tokenizer, recipe: Recipe, imgsz
     """The examples as they are learned from.
 
     Raises:
-        InputError: there is nothing to learn from, or a folder of pictures is missing.
+        InputError: there is nothing to learn from, or a folder of images is missing.
     """
     stream = DetectionStream(
         data.train,
@@ -261,7 +261,7 @@ class _Run:
             best_epoch=None if fitted.best_step is None else round(fitted.best_step / every, 2),
             epochs=round(fitted.steps / every, 2),
             steps=fitted.steps,
-            train_pictures=stream.epoch_length // recipe.copies,
+            train_images=stream.epoch_length // recipe.copies,
             train_boxes=len(data.train.annotations),
             tensors=len(learned),
             values=sum(value.numel() for value in learned.values()),
@@ -278,7 +278,7 @@ class _Run:
             seed=job.seed,
             model=job.model,
             base=self.folder.identity,
-            test_split=result.split or "held out pictures",
+            test_split=result.split or "held out images",
             test=dict(result.numbers),
             per_class={row.name: row.ap for row in result.classes},
             scenes_before=scenes,
@@ -337,7 +337,7 @@ class _Run:
 
     def _draw(self, fitted: Fitted, every: int) -> tuple[str, ...]:
         job = self.job
-        shots = "all pictures" if job.shots == "all" else f"{job.shots}-shot"
+        shots = "all images" if job.shots == "all" else f"{job.shots}-shot"
         title = f"{self.data.name}, {job.mode}, {shots}, seed {job.seed}"
         draw_curve(job.out / CURVE_FILE, fitted.rows, title, every)
         return (CURVE_FILE,)
@@ -345,15 +345,15 @@ class _Run:
     def _to_compare(self) -> list[Path]:
         truth, opened = self.data.val.truth, self.data.val
         with_boxes = set(truth.image_id.tolist())
-        paths = [path for path, ids in opened.ids_of_picture.items() if with_boxes & set(ids)]
+        paths = [path for path, ids in opened.ids_of_image.items() if with_boxes & set(ids)]
         return paths[: self.job.compared]
 
     def _compared(
         self, paths: list[Path], before: list[tuple[Any, Detections]], after: list[tuple[Any, Detections]]
     ) -> list[Compared]:
         return [
-            Compared(picture, self._annotated(path), found, then)
-            for path, (picture, found), (_, then) in zip(paths, before, after, strict=True)
+            Compared(image, self._annotated(path), found, then)
+            for path, (image, found), (_, then) in zip(paths, before, after, strict=True)
         ]
 
     def _annotated(self, path: Path) -> Detections:
@@ -362,7 +362,7 @@ class _Run:
         label = {id: place for place, id in enumerate(opened.category_ids)}
         rows = [
             row
-            for row in np.flatnonzero(np.isin(truth.image_id, opened.ids_of_picture[path])).tolist()
+            for row in np.flatnonzero(np.isin(truth.image_id, opened.ids_of_image[path])).tolist()
             if int(truth.category_id[row]) in label
         ]
         boxes = truth.bbox[rows].astype(np.float32).reshape(-1, 4).copy()

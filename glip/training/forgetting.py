@@ -1,6 +1,6 @@
 """What tuning has cost: how well a model still finds other things, on synthetic scenes that are the same each time.
 
-Every scene is asked for its own list of names, right and wrong. A pair of scene and name counts as one picture of one
+Every scene is asked for its own list of names, right and wrong. A pair of scene and name counts as one image of one
 class, so that all pairs share one ranking: a model that has learned to see one thing everywhere loses here.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from tokenizers import Tokenizer
 
+from glip.data.annotations import Truth
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage
 from glip.data.synthetic import SceneMaker, load_pool
 from glip.errors import InputError
-from glip.evaluation.coco import coco_scores
+from glip.evaluation.metrics.coco import coco_scores
 from glip.evaluation.predictions import Predictions
 from glip.evaluation.results import percent
-from glip.evaluation.truth import Truth
 from glip.images import collate, prepare
 from glip.model.glip import GLIP
 from glip.prompts import Prompt, tokenize
@@ -37,7 +37,7 @@ def scene_score(
         tokenizer: its own.
         imgsz: short side in pixels that scenes are resized to.
         scenes: how many.
-        names: so many of the simplest names of pictures; None: all.
+        names: so many of the simplest names of images; None: all.
     """
     pool = load_pool()
     maker = SceneMaker.of_split(pool if names is None else pool.simplest(names), "seen", SEED, SHAPES)

@@ -20,6 +20,8 @@ from torch import Tensor
 from glip.errors import JobFailed
 from glip.model.glip import GLIP, RawOutputs
 from glip.training.batches import TrainingBatch
+from glip.training.checkpointing import Saved, add_metrics, cut_metrics, load_newest, save
+from glip.training.distributed import Processes
 from glip.training.losses import Criterion, Losses
 from glip.training.modes import enter_train_mode, rest_randomness, select_trainable
 from glip.training.optimizer import (
@@ -30,9 +32,7 @@ from glip.training.optimizer import (
     restore_optimizer,
     set_rates,
 )
-from glip.training.processes import Processes
 from glip.training.recompute import recompute_blocks
-from glip.training.saving import Saved, add_metrics, cut_metrics, load_newest, save
 from glip.training.schedule import Plateau, Schedule
 
 _MOST_BAD_STEPS = 25  # in a row without a finite gradient
@@ -190,9 +190,9 @@ class _Run:
                 break
             before = time.perf_counter()
             self._enter_train_mode()
-            losses, norm, pictures = self._step(wrapped, stream, step)
+            losses, norm, images = self._step(wrapped, stream, step)
             done = step + 1
-            window.add(losses, norm, pictures)
+            window.add(losses, norm, images)
             self.seconds += time.perf_counter() - before
             self._after(done, window)
         if done > start or start == 0:
@@ -216,7 +216,7 @@ class _Run:
         schedule = self.settings.schedule
         set_rates(self.optimizer, schedule.at(step) * self.plateau.factor, schedule.weight_decay_at(step))
         parts = self.settings.accumulate
-        total, pictures = None, 0
+        total, images = None, 0
         for part in range(parts):
             batch = next(stream).to(self.processes.device)
             # What dropout draws depends on the place in the run alone, so that a resumed run draws the same. Not before
@@ -230,12 +230,12 @@ class _Run:
                 losses = self.criterion(outputs, batch.targets, batch.mask)
                 self.processes.backward(losses.total / parts)
             total = losses if total is None else Losses(*(a + b for a, b in zip(total, losses, strict=True)))
-            pictures += len(batch.targets) * self.processes.count
+            images += len(batch.targets) * self.processes.count
         assert total is not None
         norm = self.processes.clip(self.learning.values(), self.settings.clip, self.optimizer)
         self._update(norm, step)
         detached = self.processes.mean(torch.stack([value.detach() for value in total]) / parts)
-        return Losses(*detached), norm, pictures
+        return Losses(*detached), norm, images
 
     def _update(self, norm: float, step: int) -> None:
         if not math.isfinite(norm):
@@ -340,14 +340,14 @@ class _Window:
 
     def clear(self) -> None:
         self.losses = torch.zeros(4, dtype=torch.float64)
-        self.norm, self.steps, self.pictures = 0.0, 0, 0
+        self.norm, self.steps, self.images = 0.0, 0, 0
         self.started = time.perf_counter()
 
-    def add(self, losses: Losses, norm: float, pictures: int) -> None:
+    def add(self, losses: Losses, norm: float, images: int) -> None:
         self.losses += torch.stack(list(losses)).double().cpu()
         self.norm += norm
         self.steps += 1
-        self.pictures += pictures
+        self.images += images
 
     def means(self) -> dict[str, float]:
         total, alignment, box, centerness = (self.losses / self.steps).tolist()
@@ -357,5 +357,5 @@ class _Window:
             "box": round(box, 6),
             "centerness": round(centerness, 6),
             "gradient_norm": round(self.norm / self.steps, 4),
-            "pictures_per_second": round(self.pictures / (time.perf_counter() - self.started), 2),
+            "images_per_second": round(self.images / (time.perf_counter() - self.started), 2),
         }

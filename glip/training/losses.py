@@ -26,12 +26,12 @@ BOX_WEIGHT = 2.0
 
 @dataclass(frozen=True)
 class Targets:
-    """What one picture should give.
+    """What one image should give.
 
     Attributes:
-        boxes: (N, 4) float, xyxy in pixels of the resized picture and clipped to it. Both ends lie inside, so COCO's
+        boxes: (N, 4) float, xyxy in pixels of the resized image and clipped to it. Both ends lie inside, so COCO's
             left, top, width, height are (left, top, left + width - 1, top + height - 1), scaled.
-        positive_map: (N, T) not zero at the tokens that spell each box's phrase. T is the length of the picture's own
+        positive_map: (N, T) not zero at the tokens that spell each box's phrase. T is the length of the image's own
             prompt or of the batch's longest.
     """
 
@@ -75,11 +75,11 @@ class Criterion:
         That holds under autocast as well: it lowers matrix products and convolutions, and there are none here.
 
         Args:
-            outputs: of B pictures.
+            outputs: of B images.
             targets: one for each of them.
             mask: (B, T) True at real tokens; only those count. None if all are.
         """
-        assert len(targets) == len(outputs.alignment), f"{len(outputs.alignment)} pictures, {len(targets)} targets"
+        assert len(targets) == len(outputs.alignment), f"{len(outputs.alignment)} images, {len(targets)} targets"
         owners = [assign(at_least_float32(t.boxes), outputs.anchors, outputs.level_sizes) for t in targets]
         positive = torch.stack(owners) >= 0
         anchors = outputs.anchors.expand(len(targets), -1, -1)[positive]

@@ -11,8 +11,8 @@ from torch import nn
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from glip.errors import InputError
-from glip.model.fpn import DropBlock
 from glip.model.glip import GLIP
+from glip.model.neck import DropBlock
 from glip.prompts import MAX_TOKENS
 
 

@@ -41,8 +41,8 @@ class Source:
 
     Attributes:
         layout: its name.
-        copies: how often each of its pictures comes in an epoch.
-        weight: its share of the pictures, relative to the others; None: as many as it has, every picture once.
+        copies: how often each of its images comes in an epoch.
+        weight: its share of the images, relative to the others; None: as many as it has, every image once.
     """
 
     layout: str
@@ -52,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Views:
-    """How pictures of data sets are looked at, see `Augmented`."""
+    """How images of data sets are looked at, see `Augmented`."""
 
     sizes_short: tuple[int, ...] = PUBLISHED_SHORT_SIDES
     longest: int = PUBLISHED_LONGEST
@@ -66,12 +66,12 @@ class PretrainPreset:
     Attributes:
         architecture: 'nano', or a published one.
         start: 'fresh' weights, or 'published': ImageNet's Swin and BERT, the rest fresh.
-        batch_size: pictures to a step, over all processes.
+        batch_size: images to a step, over all processes.
         fit: how to learn.
         epochs: length of the run in rounds through the data, where `fit.schedule.steps` is 0.
         scenes: synthetic scenes to learn from, None for none.
-        data: sets to learn from; without weights each comes as often as it has pictures, times its copies.
-        views: how their pictures are looked at.
+        data: sets to learn from; without weights each comes as often as it has images, times its copies.
+        views: how their images are looked at.
         seed: of the order and of what is asked.
     """
 

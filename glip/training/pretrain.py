@@ -13,25 +13,25 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from glip.data.examples import ExampleStream
-from glip.data.layouts import open_layout
 from glip.data.mixing import Concatenation, Mixture
+from glip.data.pretraining_sets import open_layout
 from glip.data.synthetic import load_pool
-from glip.data.synthetic.pieces import scene_vocabulary
 from glip.data.synthetic.stream import SceneStream
+from glip.data.synthetic.vocabulary import scene_vocabulary
 from glip.data.transforms import Augmented
 from glip.errors import InputError
 from glip.model.config import GLIPConfig
 from glip.model.glip import GLIP, build_glip
 from glip.training.batches import Share, read_batches
-from glip.training.figures import draw_curve
-from glip.training.initial import fresh_model
+from glip.training.distributed import Processes
+from glip.training.initial_weights import fresh_model
 from glip.training.loop import FitSettings, Fitted, fit
+from glip.training.plots import draw_curve
 from glip.training.presets import PretrainPreset, SceneSettings
-from glip.training.processes import Processes
-from glip.training.question import settle
+from glip.training.run_config import settle
 from glip.weights.cache import Fetching
 from glip.weights.folder import ModelFolder, load_model_folder, save_model_folder
-from glip.weights.starts import published_start
+from glip.weights.pretrained_parts import published_start
 from glip.weights.tokenizer import SPECIAL_TOKENS, build_tokenizer, read_vocabulary
 from glip.weights.zoo import ARCHITECTURES
 
@@ -156,8 +156,8 @@ def _with_steps(preset: PretrainPreset, stream: ExampleStream) -> FitSettings:
         return preset.fit
     if preset.epochs is None or stream.epoch_length is None:
         raise InputError("How long to train is not said. Set fit.schedule.steps; or epochs, if the data has an end.")
-    pictures = preset.epochs * stream.epoch_length
-    steps = max(1, int(pictures // (preset.batch_size * preset.fit.accumulate)))
+    images = preset.epochs * stream.epoch_length
+    steps = max(1, int(images // (preset.batch_size * preset.fit.accumulate)))
     return replace(preset.fit, schedule=replace(schedule, steps=steps))
 
 
@@ -184,7 +184,7 @@ def _save(job: PretrainJob, config: GLIPConfig, vocabulary: list[str], model: GL
     origin = {
         "pretrained": job.preset.architecture,
         "steps": fitted.steps,
-        "pictures": fitted.steps * job.preset.batch_size * job.preset.fit.accumulate,
+        "images": fitted.steps * job.preset.batch_size * job.preset.fit.accumulate,
         "average": fitted.average is not None,
         "init": None if job.init is None else load_model_folder(job.init).sha256,
         "torch": torch.__version__,

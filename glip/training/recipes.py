@@ -19,7 +19,7 @@ from glip.training.schedule import Schedule
 Shots = int | Literal["all"]
 
 MODES = tuple(mode for mode in TUNING_MODES if mode != "all")
-# The short sides that pictures are learned at, as shares of the model's own: 480 to 800 for the published ones.
+# The short sides that images are learned at, as shares of the model's own: 480 to 800 for the published ones.
 SIZES = (0.6, 0.7, 0.8, 0.9, 1.0)
 LEAST_RATE = 1e-6  # a plateau does not go below this
 MOST_RATE = 1  # a step of AdamW is about as long as the rate: weights would be nothing but noise
@@ -32,8 +32,8 @@ class Recipe:
     Attributes:
         mode: what learns, see `modes`.
         epochs: most epochs.
-        copies: how often each picture comes in an epoch.
-        batch_size: pictures to a step, over all processes.
+        copies: how often each image comes in an epoch.
+        batch_size: images to a step, over all processes.
         rates: learning rates, weight decay, groups.
         plateau: learn slower when the validation score has not risen `step_patience` times, and stop when it was
             worse `stop_patience` times in a row; else slower at 67% and 89%, or at `milestones`, and stop at the end.
@@ -43,7 +43,7 @@ class Recipe:
         clip: largest norm of the gradient, 0 for none.
         average: decay of the moving average, 0 for none.
         dropout: whether dropout, drop path and DropBlock act in what does not rest.
-        flip: share of the pictures that are mirrored.
+        flip: share of the images that are mirrored.
         sizes: short sides to draw from, as shares of the model's.
     """
 
@@ -74,20 +74,20 @@ class Recipe:
             )
 
     def without_augmentation(self) -> Recipe:
-        """Every picture as it is, at the model's own size."""
+        """Every image as it is, at the model's own size."""
         return replace(self, flip=0.0, sizes=(1.0,))
 
-    def steps(self, pictures: int) -> int:
+    def steps(self, images: int) -> int:
         """Length of the run, as published: the last, incomplete batch of all is left out.
 
         Args:
-            pictures: to learn from, without copies.
+            images: to learn from, without copies.
         """
-        return max(1, self.epochs * self.copies * pictures // self.batch_size)
+        return max(1, self.epochs * self.copies * images // self.batch_size)
 
-    def fit_settings(self, pictures: int, precision: Literal["fp32", "bf16", "fp16"], seed: int) -> FitSettings:
+    def fit_settings(self, images: int, precision: Literal["fp32", "bf16", "fp16"], seed: int) -> FitSettings:
         """What the loop is told: a validation after every epoch."""
-        steps = self.steps(pictures)
+        steps = self.steps(images)
         every = max(1, steps // self.epochs)
         schedule = Schedule(
             steps=steps,
@@ -129,7 +129,7 @@ def recipe_for(mode: str, shots: Shots) -> Recipe:
 
     Args:
         mode: full, linear, language or prompt.
-        shots: pictures a class, or 'all'. Numbers that were not published take the copies of the next lower one.
+        shots: images a class, or 'all'. Numbers that were not published take the copies of the next lower one.
 
     Raises:
         InputError: no mode has this name, or shots are none.
@@ -147,9 +147,9 @@ def recipe_for(mode: str, shots: Shots) -> Recipe:
 # 24 epochs over COCO, everything learns. Validated after every epoch, which is not part of the published runs.
 _COCO = Recipe("all", epochs=24, batch_size=32, plateau=False)
 PRESETS: Mapping[str, Recipe] = {
-    # The authors' README: 16 GPUs with 2 pictures each; warm-up, decay and average of their pre-training files.
+    # The authors' README: 16 GPUs with 2 images each; warm-up, decay and average of their pre-training files.
     "coco": replace(_COCO, rates=Rates(base=1e-5, text=1e-5, weight_decay=1e-4), warmup=2000, average=0.999),
-    # The other port, 16 GPUs with 2 pictures each, 12 epochs over the doubled set. Its norms and tables of relative
+    # The other port, 16 GPUs with 2 images each, 12 epochs over the doubled set. Its norms and tables of relative
     # positions do not decay; neither do biases here.
     "coco-mmdet": replace(
         _COCO,

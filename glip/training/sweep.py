@@ -22,10 +22,11 @@ from typing import Any, Literal
 import msgspec
 
 from glip.data.fewshot import SEEDS
-from glip.engine import Engine, LocalEngine
+from glip.engine.local import Engine, LocalEngine
 from glip.errors import InputError
 from glip.files import whole_file
-from glip.training.features import DISK, MEMORY, Store
+from glip.training.distributed import Processes
+from glip.training.feature_cache import DISK, MEMORY, Store
 from glip.training.finetune import (
     FinetuneJob,
     Shared,
@@ -34,13 +35,12 @@ from glip.training.finetune import (
     trainable,
     training_stream,
 )
-from glip.training.processes import Processes
+from glip.training.finetune_checks import Known
+from glip.training.finetune_config import question_of
+from glip.training.finetune_data import Source, look_at_images, open_tuning_set
 from glip.training.recipes import MODES, Recipe, Shots, find_recipe
-from glip.training.tuned import Tuned, read_result
-from glip.training.tuning_checks import Known
-from glip.training.tuning_data import Source, look_at_pictures, open_tuning_set
-from glip.training.tuning_question import question_of
-from glip.training.tuning_table import markdown, table_of
+from glip.training.result import Tuned, read_result
+from glip.training.results_table import markdown, table_of
 from glip.weights.checkpoint import open_model
 
 RESULTS_FILE = "results.json"
@@ -65,7 +65,7 @@ class Sweep:
         seeds: of the draws; None: the published 3, 30 and 300, and only the first of them for whole sets.
         recipe: a preset by name; None: the published one of each mode and number of shots.
         changes: fields of the recipe to set; 'lr' sets `rates.base`.
-        augment: whether pictures are resized and mirrored.
+        augment: whether images are resized and mirrored.
         imgsz, precision, workers, cpu, cache, scenes, compared, offline: of every run, see `FinetuneJob`.
         memory, disk: bytes for features that are kept.
         missing: sets of a group that were not found; for the table.
@@ -109,7 +109,7 @@ class Sweep:
             raise InputError(f"--imgsz is {self.imgsz}; it must be a whole number from 32 to 4096.")
         if self.scenes < 0 or self.compared < 0 or self.workers < 0:
             numbers = f"{self.scenes}, {self.compared} and {self.workers}"
-            raise InputError(f"--scenes, --pictures and --workers are {numbers}; accepted are whole numbers from 0.")
+            raise InputError(f"--scenes, --images and --workers are {numbers}; accepted are whole numbers from 0.")
 
     def seeds_of(self, shots: Shots) -> tuple[int, ...]:
         """The draws of a number of examples; without any there is nothing to draw."""
@@ -246,7 +246,7 @@ def _look_ahead(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:
     for some in todo.values():  # all modes of the same examples
         job = some[0]
         data = open_tuning_set(job.source, job.shots, job.seed)
-        notes |= dict.fromkeys((*data.notes, *look_at_pictures(data, job.shots, known)))
+        notes |= dict.fromkeys((*data.notes, *look_at_images(data, job.shots, known)))
         for mode in {one.mode for one in some}:
             prompts_of(data, tokenizer, mode)
     _refuse_unwritable(sweep.out)
@@ -318,7 +318,7 @@ def plan_sweep(sweep: Sweep) -> dict[str, Any]:
     known: Known = {}
     for job in jobs_of(sweep):
         data = open_tuning_set(job.source, job.shots, job.seed)
-        notes |= dict.fromkeys((*data.notes, *look_at_pictures(data, job.shots, known)))
+        notes |= dict.fromkeys((*data.notes, *look_at_images(data, job.shots, known)))
         prompts_of(data, tokenizer, job.mode)
         row: dict[str, Any] = {
             "set": data.name,
@@ -326,19 +326,19 @@ def plan_sweep(sweep: Sweep) -> dict[str, Any]:
             "shots": job.shots,
             "seed": job.seed,
             "classes": len(data.names),
-            "validation_pictures": len(data.val.truth.image_ids),
-            "test_pictures": len(data.test.truth.image_ids),
+            "validation_images": len(data.val.truth.image_ids),
+            "test_images": len(data.test.truth.image_ids),
             "out": str(job.out),
         }
         if job.shots != 0:
             stream = training_stream(data, tokenizer, job.recipe, imgsz, job.seed)
             assert stream.epoch_length is not None
-            pictures = stream.epoch_length // job.recipe.copies
+            images = stream.epoch_length // job.recipe.copies
             row |= {
-                "pictures": pictures,
+                "images": images,
                 "boxes": len(data.train.annotations),
                 "most_epochs": job.recipe.epochs,
-                "most_steps": job.recipe.steps(pictures),
+                "most_steps": job.recipe.steps(images),
                 "recipe": msgspec.to_builtins(job.recipe),
             }
         rows.append(row)

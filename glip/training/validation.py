@@ -1,6 +1,6 @@
 """Scores a model that is being tuned on a split: the same boxes and numbers as `glip eval` gives, without files.
 
-Where the mode freezes what is seen of a picture, that is computed once for all validations.
+Where the mode freezes what is seen of an image, that is computed once for all validations.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from glip.data.splits import OpenSet
 from glip.detections import Detections
-from glip.detector import Detector
+from glip.detectors.glip import Detector
 from glip.evaluation.inference import within
-from glip.evaluation.opening import OpenSet
 from glip.evaluation.predictions import Predictions
 from glip.evaluation.results import SetResult
-from glip.evaluation.scoring import score_set
+from glip.evaluation.tasks.detection import score_set
 from glip.images import ImageBatch, collate, prepare, read_image
 from glip.model.glip import GLIP
 from glip.prompts import Prompt, PromptSet
-from glip.training.features import Store
+from glip.training.feature_cache import Store
 
-MOST = 100  # boxes a picture, as in all published numbers
+MOST = 100  # boxes an image, as in all published numbers
 
 
 class Scorer:
-    """Looks at the pictures of one split."""
+    """Looks at the images of one split."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class Scorer:
         Args:
             opened: the split.
             tokenizer: the model's.
-            imgsz: short side in pixels that pictures are resized to.
+            imgsz: short side in pixels that images are resized to.
             precision: of the model's arithmetic.
-            store: keeps what is seen of the pictures, where that does not change; None: look each time.
+            store: keeps what is seen of the images, where that does not change; None: look each time.
 
         Raises:
             InputError: a class cannot be asked for.
@@ -68,16 +68,16 @@ class Scorer:
         """The split's numbers, in percent.
 
         Raises:
-            InputError: a picture cannot be read.
+            InputError: an image cannot be read.
         """
         return score_set(self._opened, self.predict(model), MOST).result
 
     def predict(self, model: GLIP) -> Predictions:
-        """The boxes of all pictures."""
+        """The boxes of all images."""
         image_ids, labels, boxes, scores = [], [], [], []
         classes = np.asarray(self._opened.category_ids, np.int64)
         with borrowed(model, self._tokenizer, self._imgsz, self._precision) as detector:
-            for path, ids in self._opened.ids_of_picture.items():
+            for path, ids in self._opened.ids_of_image.items():
                 found = self._detect(detector, path)
                 count = within(found.scores, MOST)
                 for id in ids:
@@ -92,7 +92,7 @@ class Scorer:
         return Predictions(np.concatenate(image_ids), np.concatenate(labels), bbox, np.concatenate(scores))
 
     def detect(self, model: GLIP, paths: Sequence[Path]) -> list[tuple[Image.Image, Detections]]:
-        """Some pictures with their boxes."""
+        """Some images with their boxes."""
         with borrowed(model, self._tokenizer, self._imgsz, self._precision) as detector:
             return [(read_image(path), self._detect(detector, path)) for path in paths]
 

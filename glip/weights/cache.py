@@ -15,8 +15,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from glip.errors import InputError, JobFailed
+from glip.fetch import OnDownload, Unreachable, fetch, hash_file
 from glip.files import whole_file
-from glip.weights.download import OnDownload, Unreachable, fetch, hash_file
 
 
 @dataclass(frozen=True)

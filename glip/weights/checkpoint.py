@@ -11,12 +11,12 @@ from typing import Any
 from filelock import FileLock
 
 from glip.errors import InputError, JobFailed
+from glip.fetch import OnDownload, hash_file
 from glip.weights.cache import Fetching, fetched, model_path, model_paths
 from glip.weights.convert import Conversion, from_native, some, to_native, unwrap
-from glip.weights.download import OnDownload, hash_file
 from glip.weights.folder import ModelFolder, check_target, load_model_folder, save_model_folder, verify_model_folder
-from glip.weights.names import Layout
-from glip.weights.statefile import STATE_SUFFIXES, read_state_file, write_state_file
+from glip.weights.state_file import STATE_SUFFIXES, read_state_file, write_state_file
+from glip.weights.tensor_names import Layout
 from glip.weights.tokenizer import read_vocabulary
 from glip.weights.zoo import (
     BERT_VOCABULARY,
@@ -155,7 +155,7 @@ def convert_checkpoint(
         ema: take the averaged weights of a training checkpoint.
         half: store a native folder in float16: half the size, three correct digits.
         conf: score from which a native folder's boxes will be shown; None: as in the source.
-        imgsz: short side in pixels that it will look at pictures with; None: as in the source.
+        imgsz: short side in pixels that it will look at images with; None: as in the source.
         overwrite: replace what is at `out`.
         fetching: how to get the vocabulary if it is not on this machine.
 

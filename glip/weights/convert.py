@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glip.errors import InputError
 from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig, SwinConfig, TextConfig
-from glip.weights.names import Counts, Layout, spell
+from glip.weights.tensor_names import Counts, Layout, spell
 
 State = dict[str, Tensor]
 

@@ -26,11 +26,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from glip.errors import InputError
+from glip.fetch import hash_file
 from glip.files import whole_folder
 from glip.model.config import GLIPConfig, config_from_dict, config_to_dict
 from glip.weights.convert import State, check_prompt, check_shapes
-from glip.weights.download import hash_file
-from glip.weights.statefile import save_tensors
+from glip.weights.state_file import save_tensors
 from glip.weights.tokenizer import TOKENIZER_FILES, load_tokenizer, save_tokenizer
 
 FORMAT = 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from glip.errors import InputError
 from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig
-from glip.weights.names import Layout
+from glip.weights.tensor_names import Layout
 
 ARCHITECTURES: Mapping[str, GLIPConfig] = {
     "glip-t-a": GLIP_T_A,
@@ -193,7 +193,7 @@ def find(name: str) -> Checkpoint:
 
 
 def architecture_name(config: GLIPConfig) -> str:
-    """The known architecture that a config is, whatever its vocabulary, threshold and size of pictures, or "custom"."""
+    """The known architecture that a config is, whatever its vocabulary, threshold and size of images, or "custom"."""
     words = config.text.vocab_size
     known = {
         name: replace(row, text=replace(row.text, vocab_size=words), conf=config.conf, imgsz=config.imgsz)

@@ -1,4 +1,4 @@
-"""Small data sets whose pictures say what they are: picture number n is of one colour that only n has."""
+"""Small data sets whose images say what they are: image number n is of one colour that only n has."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ BOX = (5.0, 6.0, 20.0, 10.0)
 
 
 def draw(path: Path, number: int = 0, size_wh: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
-    """A picture that `number_of` knows again."""
+    """An image that `number_of` knows again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size_wh, (number % 256, number // 256, 7)).save(path)
 
 
 def number_of(example: Example) -> int:
-    """Which picture it is."""
-    red, green, _ = example.image.getpixel((0, 0))  # type: ignore[misc]  # three numbers of an RGB picture
+    """Which image it is."""
+    red, green, _ = example.image.getpixel((0, 0))  # type: ignore[misc]  # three numbers of an RGB image
     return int(red + 256 * green)
 
 
 def name_of(number: int) -> str:
-    """Of the file of a picture."""
+    """Of the file of an image."""
     return f"{number}.png"
 
 
 def coco(
     folder: Path, classes: Sequence[Sequence[int]], names: Sequence[str] = ("cat", "dog", "red kite"), first_id: int = 3
 ) -> CocoDataset:
-    """Pictures 0, 1, … with a box of each class listed for it; category ids count from `first_id` in steps of 4."""
+    """Images 0, 1, … with a box of each class listed for it; category ids count from `first_id` in steps of 4."""
     for number in range(len(classes)):
         draw(folder / name_of(number), number)
     pairs = [(number, label) for number, found in enumerate(classes) for label in found]
@@ -53,7 +53,7 @@ def coco(
 def grounding(
     folder: Path, captions: Sequence[str], spans: Sequence[Sequence[Sequence[tuple[int, int]]]], **box: float
 ) -> GroundingDataset:
-    """Pictures 0, 1, … with a caption and boxes of these spans."""
+    """Images 0, 1, … with a caption and boxes of these spans."""
     for number in range(len(captions)):
         draw(folder / name_of(number), number)
     pairs = [(number, group) for number, groups in enumerate(spans) for group in groups]

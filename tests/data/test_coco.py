@@ -34,7 +34,7 @@ DATASET = CocoDataset(
         CocoAnnotation(2, 4, 3, (0.0, 0.0, 0.0, 0.0)),
     ),
     categories=(CocoCategory(9, "dog"), CocoCategory(3, "hard hat")),
-    info={"description": "two pictures"},
+    info={"description": "two images"},
 )
 
 
@@ -67,7 +67,7 @@ def test_an_annotation_never_has_an_empty_segmentation(tmp_path: Path) -> None:
     assert set(second) == {"id", "image_id", "category_id", "bbox", "iscrowd"}
 
 
-def test_a_file_without_pictures_or_boxes_is_valid(tmp_path: Path) -> None:
+def test_a_file_without_images_or_boxes_is_valid(tmp_path: Path) -> None:
     save_coco(tmp_path / "a.json", CocoDataset((), (), ()))
     assert load_coco(tmp_path / "a.json") == CocoDataset((), (), ())
 
@@ -92,7 +92,7 @@ def test_labels_count_categories_in_the_order_of_their_ids() -> None:
     assert DATASET.names == ("hard hat", "dog")
 
 
-def test_every_picture_has_its_boxes_even_if_none() -> None:
+def test_every_image_has_its_boxes_even_if_none() -> None:
     boxes = DATASET.boxes_by_image()
     assert {image: [box.id for box in found] for image, found in boxes.items()} == {4: [1, 2], 2: []}
 

@@ -1,4 +1,4 @@
-"""Data sets as streams: every picture once an epoch, the same example for the same position, boxes as published."""
+"""Data sets as streams: every image once an epoch, the same example for the same position, boxes as published."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def numbers(stream: ExampleStream, start: int, count: int) -> list[int]:
 
 
 @STREAMS
-def test_each_epoch_shows_every_picture_once_in_another_order(make: Any, tmp_path: Path) -> None:
+def test_each_epoch_shows_every_image_once_in_another_order(make: Any, tmp_path: Path) -> None:
     stream = make(tmp_path)
     length = stream.epoch_length
     assert length == {detection: 5, grounded: 4}[make]
@@ -55,7 +55,7 @@ def test_each_epoch_shows_every_picture_once_in_another_order(make: Any, tmp_pat
 
 
 @STREAMS
-def test_copies_show_every_picture_so_often_an_epoch(make: Any, tmp_path: Path) -> None:
+def test_copies_show_every_image_so_often_an_epoch(make: Any, tmp_path: Path) -> None:
     stream = make(tmp_path, copies=3)
     length = make(tmp_path).epoch_length
     assert stream.epoch_length == 3 * length
@@ -101,7 +101,7 @@ def test_all_names_are_asked_in_the_order_of_their_ids_if_wished(tmp_path: Path)
 
 
 def odd(tmp_path: Path, *boxes: dict[str, Any]) -> CocoDataset:
-    """Pictures 0 (a cat) and 1 (the given boxes)."""
+    """Images 0 (a cat) and 1 (the given boxes)."""
     dataset = coco(tmp_path, ((0,), ()), first_id=1)
     added = tuple(
         CocoAnnotation(**({"id": 50 + row, "image_id": 101, "category_id": 1} | box)) for row, box in enumerate(boxes)
@@ -109,7 +109,7 @@ def odd(tmp_path: Path, *boxes: dict[str, Any]) -> CocoDataset:
     return msgspec.structs.replace(dataset, annotations=dataset.annotations + added)
 
 
-def of_picture(stream: ExampleStream, number: int) -> Example:
+def of_image(stream: ExampleStream, number: int) -> Example:
     return next(
         example for example in map(stream.example, range(stream.epoch_length or 0)) if number_of(example) == number
     )
@@ -127,21 +127,21 @@ def test_boxes_are_cut_at_the_border_and_those_of_a_pixel_and_crowds_left_out(tm
         {"bbox": (60, 60, 9, 9)},
         {"bbox": (3, 3, 9, 9), "iscrowd": 1},
     )
-    example = of_picture(DetectionStream(dataset, tmp_path, TOKENIZER), 1)
+    example = of_image(DetectionStream(dataset, tmp_path, TOKENIZER), 1)
     assert example.boxes.tolist() == [[0, 0, 10, 10], [30, 20, WIDTH, HEIGHT], [3, 3, 4.5, 12]]
     assert phrases(example) == [["cat"], ["dog"], ["cat"]]
 
 
-def test_pictures_without_a_box_are_left_out_unless_wanted(tmp_path: Path) -> None:
+def test_images_without_a_box_are_left_out_unless_wanted(tmp_path: Path) -> None:
     dataset = odd(tmp_path, {"bbox": (3, 3, 1, 1)}, {"bbox": (3, 3, 9, 9), "iscrowd": 1})
     assert DetectionStream(dataset, tmp_path, TOKENIZER).epoch_length == 1
     stream = DetectionStream(dataset, tmp_path, TOKENIZER, keep_empty=True)
     assert stream.epoch_length == 2
-    example = of_picture(stream, 1)
+    example = of_image(stream, 1)
     assert example.boxes.shape == (0, 4)
     assert example.spans == ()
     assert example.caption  # names of things that are not there
-    assert of_picture(stream, 0).boxes.tolist() == [[5, 6, 25, 16]]
+    assert of_image(stream, 0).boxes.tolist() == [[5, 6, 25, 16]]
 
 
 def test_classes_whose_name_cannot_be_asked_are_left_out_with_their_boxes(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_boxes_of_names_that_do_not_fit_into_the_caption_are_left_out(tmp_path: 
 
 
 def test_a_set_with_nothing_to_learn_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no picture of the data set has a box"):
+    with pytest.raises(InputError, match="no image of the data set has a box"):
         DetectionStream(coco(tmp_path, ((), ())), tmp_path, TOKENIZER)
     with pytest.raises(InputError, match="has no category"):
         DetectionStream(CocoDataset((), (), ()), tmp_path, TOKENIZER)
@@ -194,7 +194,7 @@ def test_ranges_stay_with_their_boxes_where_others_are_left_out(tmp_path: Path) 
         for row, (side, spans) in enumerate([(1, ((0, 1),)), (9, ((2, 5), (0, 1))), (0, ((6, 9),)), (7, ((12, 15),))])
     ]
     dataset = GroundingDataset(dataset.images, (*dataset.annotations, *boxes))
-    example = of_picture(GroundingStream(dataset, tmp_path, TOKENIZER), 0)
+    example = of_image(GroundingStream(dataset, tmp_path, TOKENIZER), 0)
     assert example.boxes.tolist() == [[1, 1, 10, 10], [3, 3, 10, 12]]
     assert example.spans == (((2, 5), (0, 1)), ((12, 15),))
 
@@ -203,7 +203,7 @@ def test_captions_without_boxes_are_left_out_unless_wanted(tmp_path: Path) -> No
     dataset = grounding(tmp_path, CAPTIONS, (*SPANS[:3], []))
     assert GroundingStream(dataset, tmp_path, TOKENIZER).epoch_length == 3
     stream = GroundingStream(dataset, tmp_path, TOKENIZER, keep_empty=True)
-    example = of_picture(stream, 3)
+    example = of_image(stream, 3)
     assert (example.caption, example.boxes.shape, example.spans) == ("the emu", (0, 4), ())
 
 
@@ -218,7 +218,7 @@ def test_pseudo_labels_must_be_scored_above_the_floor_and_those_of_people_are_al
     dataset = GroundingDataset(dataset.images, (*dataset.annotations, *boxes, crowd, nameless))
 
     def lefts(**options: Any) -> list[float]:
-        return of_picture(GroundingStream(dataset, tmp_path, TOKENIZER, **options), 0).boxes[:, 0].tolist()
+        return of_image(GroundingStream(dataset, tmp_path, TOKENIZER, **options), 0).boxes[:, 0].tolist()
 
     assert lefts() == [5, 1, 3]
     assert lefts(score_floor=0.1) == [5, 0, 1, 2, 3]

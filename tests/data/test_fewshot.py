@@ -11,7 +11,7 @@ from glip.data.fewshot import draw_few_shot
 
 
 def dataset(*classes: tuple[int, ...], side: float = 10.0) -> CocoDataset:
-    """Pictures 10, 20, …, each with a box of every class listed for it."""
+    """Images 10, 20, …, each with a box of every class listed for it."""
     pairs = [(10 * (place + 1), found) for place, group in enumerate(classes) for found in group]
     return CocoDataset(
         images=tuple(CocoImage(10 * (place + 1), f"{place}.jpg", 50, 50) for place in range(len(classes))),
@@ -34,14 +34,14 @@ def shuffled(count: int, seed: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", [3, 30, 300])
-def test_pictures_are_taken_in_the_shuffled_order_of_their_ids(seed: int) -> None:
+def test_images_are_taken_in_the_shuffled_order_of_their_ids(seed: int) -> None:
     few = draw_few_shot(dataset(*[(1, 2)] * 9), 3, seed)
     assert sorted(ids(few.dataset)) == sorted(shuffled(9, seed)[:3])
     assert ids(few.dataset) == sorted(ids(few.dataset))
     assert few.missing == {}
 
 
-def test_a_picture_with_any_wanted_class_is_taken_and_counts_for_all_of_its_classes() -> None:
+def test_an_image_with_any_wanted_class_is_taken_and_counts_for_all_of_its_classes() -> None:
     data = dataset((1,), (1, 2), (1,), (2,), (1,), (1, 2), (2,), (1,))
     for seed in range(20):
         wanted, taken = {1: 2, 2: 2}, []
@@ -54,7 +54,7 @@ def test_a_picture_with_any_wanted_class_is_taken_and_counts_for_all_of_its_clas
         assert ids(draw_few_shot(data, 2, seed).dataset) == sorted(taken)
 
 
-def test_all_boxes_of_a_taken_picture_come_along_and_the_classes_stay() -> None:
+def test_all_boxes_of_a_taken_image_come_along_and_the_classes_stay() -> None:
     data = dataset((1, 1, 2), (2,), ())
     few = draw_few_shot(data, 5, 3).dataset
     assert few.categories == data.categories
@@ -62,11 +62,11 @@ def test_all_boxes_of_a_taken_picture_come_along_and_the_classes_stay() -> None:
     assert ids(few) == [10, 20]
 
 
-def test_several_boxes_of_a_class_in_one_picture_are_one_shot() -> None:
+def test_several_boxes_of_a_class_in_one_image_are_one_shot() -> None:
     assert len(draw_few_shot(dataset((1, 1, 1), (1, 1, 1), (2,), (2,)), 2, 3).dataset.images) == 4
 
 
-def test_pictures_without_a_box_worth_the_name_are_never_taken() -> None:
+def test_images_without_a_box_worth_the_name_are_never_taken() -> None:
     few = draw_few_shot(dataset((1,), (2,), side=1.0), 1, 3)
     assert ids(few.dataset) == []
     assert few.missing == {1: 1, 2: 1}

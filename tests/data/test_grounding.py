@@ -60,7 +60,7 @@ def test_published_entries_are_read_with_sizes_in_quotes(tmp_path: Path) -> None
     assert {id: len(boxes) for id, boxes in dataset.boxes_by_caption().items()} == {27: 1, 486488: 0}
 
 
-def test_several_captions_may_share_a_picture(tmp_path: Path) -> None:
+def test_several_captions_may_share_an_image(tmp_path: Path) -> None:
     again = FLICKR | {"id": 28, "sentence_id": 3, "caption": "boys"}
     dataset = load_grounding(write(tmp_path / "flickr.json", images=[FLICKR, again]))
     assert [image.file_name for image in dataset.images] == ["4886839805.jpg"] * 2

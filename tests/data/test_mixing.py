@@ -14,7 +14,7 @@ from PIL import Image
 
 from glip.data.examples import Example
 from glip.data.mixing import BLOCK, Concatenation, Mixture, _apportioned
-from glip.data.order import Order, permutation
+from glip.data.sampling import Order, permutation
 from glip.errors import InputError
 
 

@@ -98,7 +98,7 @@ def mirrored_share(stream: Augmented, count: int = 200) -> float:
     return sum(left > 0.3 for left in lefts) / count
 
 
-def test_about_half_of_the_pictures_are_mirrored_unless_their_caption_tells_sides() -> None:
+def test_about_half_of_the_images_are_mirrored_unless_their_caption_tells_sides() -> None:
     small = {"sizes_short": (60,), "longest": 100}
     assert abs(mirrored_share(Augmented(Scenes(), **small)) - 0.5) < 0.12  # type: ignore[arg-type]
     assert mirrored_share(Augmented(Scenes("a cat left of a dog"), **small)) == 0  # type: ignore[arg-type]

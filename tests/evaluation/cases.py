@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from glip.data.annotations import Federated, Floats, Truth
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage
-from glip.evaluation.coco import CocoScores
+from glip.evaluation.metrics.coco import CocoScores
 from glip.evaluation.predictions import Predictions
-from glip.evaluation.truth import Federated, Floats, Truth
 
 
 @dataclass(frozen=True)
 class Case:
-    """Annotated and found boxes of the same pictures."""
+    """Annotated and found boxes of the same images."""
 
     truth: Truth
     predictions: Predictions
@@ -195,7 +195,7 @@ def perturbed(truth: Truth, seed: int, copies: int = 1) -> Predictions:
 
 
 def large_case(images: int, seed: int = 0) -> Case:
-    """Pictures of COCO's kind: 80 classes, 7 annotated and about 90 found boxes each."""
+    """Images of COCO's kind: 80 classes, 7 annotated and about 90 found boxes each."""
     random = np.random.default_rng(seed)
     count = 7 * images
     box = np.concatenate([random.random((count, 2)) * 400, np.exp(random.random((count, 2)) * 3 + 2)], axis=1)
@@ -239,7 +239,7 @@ def random_lvis_case(seed: int) -> Case:
 
 
 def as_lvis(truth: Truth) -> dict[str, Any]:
-    """The same truth as LVIS publishes it: pictures by address, no crowds."""
+    """The same truth as LVIS publishes it: images by address, no crowds."""
     assert truth.federated is not None
     content = as_dataset(truth)
     for image in content["images"]:
@@ -260,7 +260,7 @@ def simple_truth(
     images: int = 1,
     crowds: Sequence[int] = (),
 ) -> Truth:
-    """Annotated boxes (image id, category id, bbox) in pictures 1, 2, … of 100 × 100 with classes 1, 2, …"""
+    """Annotated boxes (image id, category id, bbox) in images 1, 2, … of 100 × 100 with classes 1, 2, …"""
     return Truth.from_coco(
         CocoDataset(
             images=tuple(CocoImage(id, f"{id}.jpg", 100, 100) for id in range(1, images + 1)),

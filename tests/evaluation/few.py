@@ -1,4 +1,4 @@
-"""A handful of labelled pictures, and records of a run that looked at them."""
+"""A handful of labelled images, and records of a run that looked at them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ Words = tuple[str, ...]
 BOX, OTHER = (10, 10, 60, 60), (100, 100, 180, 160)
 
 
-def truth(
-    path: Path, names: tuple[str, ...] = ("person", "dog"), pictures: tuple[str, ...] = ("a.jpg", "b.jpg")
-) -> Path:
-    """The first class at BOX, the second at OTHER, in every picture."""
+def truth(path: Path, names: tuple[str, ...] = ("person", "dog"), images: tuple[str, ...] = ("a.jpg", "b.jpg")) -> Path:
+    """The first class at BOX, the second at OTHER, in every image."""
     boxes: list[dict[str, object]] = []
-    for image, _ in enumerate(pictures, start=1):
+    for image, _ in enumerate(images, start=1):
         for category, (x1, y1, x2, y2) in enumerate((BOX, OTHER)[: len(names)], start=1):
             bbox = [x1, y1, x2 - x1, y2 - y1]
             boxes.append({"id": len(boxes) + 1, "image_id": image, "category_id": category, "bbox": bbox, "iscrowd": 0})
     content = {
-        "images": [{"id": id, "file_name": name, "width": 640, "height": 480} for id, name in enumerate(pictures, 1)],
+        "images": [{"id": id, "file_name": name, "width": 640, "height": 480} for id, name in enumerate(images, 1)],
         "annotations": boxes,
         "categories": [{"id": id, "name": name} for id, name in enumerate(names, 1)],
     }

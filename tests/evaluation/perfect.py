@@ -22,7 +22,7 @@ Boxes = Sequence[tuple[str, tuple[float, float, float, float]]]  # what is there
 
 @dataclass
 class PerfectDetector(FakeDetector):
-    """Knows pictures by their size, and finds in them what the prompt names.
+    """Knows images by their size, and finds in them what the prompt names.
 
     Attributes:
         truth: by (height, width): phrase and box, xyxy.
@@ -72,11 +72,11 @@ def write_set(
     lvis: bool = False,
     truth: bool = True,
 ) -> None:
-    """Writes the scenes as a COCO file with its pictures.
+    """Writes the scenes as a COCO file with its files.
 
     Args:
         annotations: the file.
-        images: the folder of the pictures.
+        images: the folder of the files.
         classes: category ids and names of the file.
         called: category id of 'person' and 'dog', if the file calls them otherwise.
         prefix: put before file names, 'val2017/'.
@@ -84,16 +84,16 @@ def write_set(
         truth: False leaves the annotations out, as of test-dev.
     """
     ids = called or {name: id for id, name in classes.items()}
-    pictures: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     (images / prefix).mkdir(parents=True, exist_ok=True)
     for number, ((height, width), scene) in enumerate(SCENES, start=1):
         name = f"{prefix}p{number}.png"
         Image.new("RGB", (width, height), (number, 50, 90)).save(images / name)
-        picture: dict[str, Any] = {"id": number, "file_name": name, "width": width, "height": height}
+        image: dict[str, Any] = {"id": number, "file_name": name, "width": width, "height": height}
         if lvis:
-            picture |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
-        pictures.append(picture)
+            image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+        files.append(image)
         for what, (x1, y1, x2, y2) in scene:
             size = [x2 - x1, y2 - y1]
             box = {"id": len(boxes) + 1, "image_id": number, "category_id": ids[what], "bbox": [x1, y1, *size]}
@@ -101,7 +101,7 @@ def write_set(
     categories: list[dict[str, Any]] = [{"id": id, "name": name} for id, name in classes.items()]
     if lvis:
         categories = [category | {"frequency": "rcf"[place % 3]} for place, category in enumerate(categories)]
-    content = {"images": pictures, "categories": categories} | ({"annotations": boxes} if truth else {})
+    content = {"images": files, "categories": categories} | ({"annotations": boxes} if truth else {})
     annotations.parent.mkdir(parents=True, exist_ok=True)
     annotations.write_text(json.dumps(content))
 

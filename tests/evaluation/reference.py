@@ -80,7 +80,7 @@ def _judge(
     threshold: float,
     excused: bool,
 ) -> tuple[list[tuple[float, bool | None]], int]:
-    """(score, right or wrong or neither) of each box of a picture, best first, and how many boxes count."""
+    """(score, right or wrong or neither) of each box of an image, best first, and how many boxes count."""
     truth = case.truth
     rows = np.flatnonzero((truth.image_id == image) & (truth.category_id == category) & (truth.area > 0)).tolist()
     inside = {row: limits[0] <= truth.area[row] <= limits[1] and not truth.ignore[row] for row in rows}

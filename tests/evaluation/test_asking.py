@@ -1,4 +1,4 @@
-"""What is asked of pictures: chunks, wordings, and several captions of one picture."""
+"""What is asked of images: chunks, wordings, and several captions of one image."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ def test_an_adapter_for_other_classes_is_refused_with_both_lists(tmp_path: Path)
         ask_tuned(an_adapter(tmp_path / "a.safetensors"), ["dog", "cow"], "Farm")
 
 
-def test_a_picture_may_have_several_captions_and_another_one() -> None:
+def test_an_image_may_have_several_captions_and_another_one() -> None:
     asked = ask_captions({A.path: [DOG, PERSON], B.path: [PERSON]})(word_tokenizer(), [A, B])  # type: ignore[dict-item]
     assert asked.by_caption and asked.of("a.png") == (DOG, PERSON) and asked.of("b.png") == (PERSON,)
     assert asked.mark("a.png") != asked.mark("b.png")
 
 
-def test_a_picture_with_a_caption_that_cannot_be_read_is_not_asked() -> None:
+def test_an_image_with_a_caption_that_cannot_be_read_is_not_asked() -> None:
     long = Prompt.from_caption("dog " * 300, [[(0, 3)]])
     asked = ask_captions({A.path: [DOG, long], B.path: [PERSON]})(word_tokenizer(), [A, B])  # type: ignore[dict-item]
     assert "tokens, but the text encoder reads at most 256" in str(asked.of("a.png"))
     assert asked.of("b.png") == (PERSON,)
 
 
-def test_pictures_may_have_class_lists_of_their_own() -> None:
+def test_images_may_have_class_lists_of_their_own() -> None:
     asked = ask_lists({A.path: ["dog", "car"], B.path: ["person"]})(word_tokenizer(), [A, B])  # type: ignore[dict-item]
     assert [[prompt.caption for prompt in asked.of(name)] for name in ("a.png", "b.png")] == [["dog. car"], ["person"]]  # type: ignore[union-attr]
 

@@ -25,12 +25,12 @@ def test_corners_become_sizes_and_labels_category_ids() -> None:
     assert found.score.tolist() == [0.5, 0.25]
 
 
-def test_a_picture_that_stands_twice_in_the_truth_has_its_boxes_twice() -> None:
+def test_an_image_that_stands_twice_in_the_truth_has_its_boxes_twice() -> None:
     found = from_records(iter([(A, record([0.5], [0]))]), {A: [7, 9]}, lambda path: (1,), None)
     assert found.image_id.tolist() == [7, 9] and len(found) == 2
 
 
-def test_every_picture_may_have_labels_of_its_own() -> None:
+def test_every_image_may_have_labels_of_its_own() -> None:
     entries = [(A, record([0.5], [0])), (B, record([0.5], [0]))]
     found = from_records(iter(entries), {A: [1], B: [2]}, {A: (4,), B: (5,)}.__getitem__, None)
     assert found.category_id.tolist() == [4, 5]
@@ -43,6 +43,6 @@ def test_the_best_boxes_count_and_ties_of_the_last_one_stay() -> None:
     assert [within(scores, most) for most in (None, 1, 2, 3, 4, 9)] == [4, 1, 3, 3, 4, 4]
 
 
-def test_pictures_without_boxes_and_unreadable_ones_give_none() -> None:
+def test_images_without_boxes_and_unreadable_ones_give_none() -> None:
     entries = [(A, record([], [])), (B, Record("b.png", "1-1", error="broken"))]
     assert len(from_records(iter(entries), {A: [1], B: [2]}, lambda path: (1,), 100)) == 0

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glip.evaluation import drawing, gallery, phrase_gallery
-from glip.evaluation.entities import Phrase, Sentence
-from glip.evaluation.flickr import Answers
+from glip.data.flickr30k import Phrase, Sentence
+from glip.evaluation import error_gallery as gallery
+from glip.evaluation import phrase_gallery
+from glip.evaluation import plots as drawing
+from glip.evaluation.metrics.phrase_recall import Answers
 from glip.evaluation.phrase_gallery import draw_phrases, phrase_misses
 
 NEAR, FAR = [0.0, 0, 10, 10], [30.0, 30, 50, 50]

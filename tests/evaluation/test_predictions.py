@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from glip.data.annotations import Truth
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage
 from glip.errors import InputError
 from glip.evaluation.predictions import Predictions, check_predictions, read_predictions
-from glip.evaluation.truth import Truth
 
 BOX = {"image_id": 4, "category_id": 2, "bbox": [1.5, 2, 3, 4], "score": 0.25}
 
@@ -61,7 +61,7 @@ def test_a_coco_file_is_matched_by_names(tmp_path: Path, truth: Truth) -> None:
     assert (found.image_id.tolist(), found.category_id.tolist(), found.score.tolist()) == ([6], [5], [0.5])
 
 
-def test_a_coco_file_may_know_more_pictures_and_classes_than_it_has_boxes_for(tmp_path: Path, truth: Truth) -> None:
+def test_a_coco_file_may_know_more_images_and_classes_than_it_has_boxes_for(tmp_path: Path, truth: Truth) -> None:
     content = coco_file()
     content["images"].append({"id": 2, "file_name": "other.jpg", "width": 1, "height": 1})
     content["categories"].append({"id": 9, "name": "zebra"})
@@ -71,7 +71,7 @@ def test_a_coco_file_may_know_more_pictures_and_classes_than_it_has_boxes_for(tm
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([BOX, BOX | {"image_id": 5}], "1 of 2 boxes belong to a picture .* first box 1 with image_id 5"),
+        ([BOX, BOX | {"image_id": 5}], "1 of 2 boxes belong to an image .* first box 1 with image_id 5"),
         ([BOX | {"category_id": 1}], "class that the truth does not know.* category_id 1"),
         ([BOX, BOX | {"bbox": [1, 2, -3, 4]}], "box 1 has a negative size"),
         ([BOX | {"bbox": [1, 2, 3]}], r"neither a list of COCO results.*\$\[0\].bbox"),
@@ -96,7 +96,7 @@ def test_a_coco_file_may_know_more_pictures_and_classes_than_it_has_boxes_for(tm
             "'traffic light', which the truth spells 'Traffic",
         ),
         (coco_file(categories=[{"id": 1, "name": "zebra"}]), "the class 'zebra', which .* for instance, 'dog'"),
-        (coco_file(images=[{"id": 1, "file_name": "x.jpg", "width": 1, "height": 1}]), "the picture 'x.jpg'"),
+        (coco_file(images=[{"id": 1, "file_name": "x.jpg", "width": 1, "height": 1}]), "the image 'x.jpg'"),
         (coco_file(images=[]), "image_id 1, which the file itself does not list"),
         (coco_file(annotations=[{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}]), "score"),
     ],
@@ -125,7 +125,7 @@ def boxes(truth: Truth, bbox: list[list[float]]) -> Predictions:
 
 
 def random_corners(count: int) -> list[list[float]]:
-    """x1, y1, x2, y2 in a picture of 100 × 80."""
+    """x1, y1, x2, y2 in an image of 100 × 80."""
     random = np.random.default_rng(0)
     corners = np.sort(random.random((count, 2, 2)), axis=1) * (100, 80)
     return corners.reshape(count, 4).tolist()
@@ -148,7 +148,7 @@ def test_boxes_that_reach_out_a_little_are_taken(truth: Truth) -> None:
     check_predictions(boxes(truth, [[1.0, 1.0, 100.0, 80.0]] * 9), truth, "file")
 
 
-def test_fractions_of_the_picture_are_refused(truth: Truth) -> None:
+def test_fractions_of_the_image_are_refused(truth: Truth) -> None:
     with pytest.raises(InputError, match="fractions"):
         check_predictions(boxes(truth, [[0.1, 0.2, 0.3, 0.4]] * 3), truth, "file")
 

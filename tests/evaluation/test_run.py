@@ -21,7 +21,7 @@ from glip.evaluation.run import EvalRequest, evaluate
 from glip.labeling.records import Record
 from tests.evaluation.perfect import SCENES, PerfectDetector, detector, write_coco, write_set
 
-SMALL = 64  # pixels; nothing of a picture but its size is looked at
+SMALL = 64  # pixels; nothing of an image but its size is looked at
 
 
 def run(root: Path, dataset: str, perfect: PerfectDetector | None = None, **options: Any) -> EvaluationResult:
@@ -35,7 +35,7 @@ def number(result: EvaluationResult, metric: str) -> float | None:
 
 def write_odinw(root: Path, *, sets: Sequence[str] = (), right: Sequence[str] | None = None) -> list[str]:
     """ODinW-13 with the scenes in every set; dogs are its first class, people its last."""
-    from glip.data.catalog import group
+    from glip.data.class_lists import group
 
     names = []
     for benchmark in group("odinw13"):
@@ -65,7 +65,7 @@ def test_a_perfect_detector_gets_all_of_coco(tmp_path: Path) -> None:
     assert number(result, "AP") == number(result, "AP75") == pytest.approx(100)
     assert [(row.name, row.boxes) for row in result.sets[0].classes] == [("person", 3), ("dog", 2)]
     assert [row.ap for row in result.sets[0].classes] == pytest.approx([100, 100])
-    assert (result.sets[0].pictures, result.sets[0].annotated, result.sets[0].found) == (3, 5, 5)
+    assert (result.sets[0].images, result.sets[0].annotated, result.sets[0].found) == (3, 5, 5)
     assert {path.name for path in result.files} >= {
         *("metrics.json", "per_class.csv", "results.json"),
         *("precision_recall.png", "confusion.png"),
@@ -81,17 +81,17 @@ def test_the_same_call_again_asks_nothing_and_says_the_same(tmp_path: Path) -> N
     assert len(perfect.asked) == asked == 3
 
 
-def test_another_number_of_pictures_than_was_published_is_told(tmp_path: Path) -> None:
+def test_another_number_of_images_than_was_published_is_told(tmp_path: Path) -> None:
     result = run(write_coco(tmp_path), "coco")
-    assert result.sets[0].notes == ("coco has 3 pictures here and 5000 as published: compare with care.",)
+    assert result.sets[0].notes == ("coco has 3 images here and 5000 as published: compare with care.",)
     assert run(tmp_path, "coco", limit=3).sets[0].notes == ()
 
 
 class StopAfter:
-    """Ends a job after so many pictures."""
+    """Ends a job after so many images."""
 
-    def __init__(self, pictures: int) -> None:
-        self.left = pictures
+    def __init__(self, images: int) -> None:
+        self.left = images
 
     def labelling(self, todo: int, earlier: int) -> nullcontext[None]:
         return nullcontext()
@@ -136,7 +136,7 @@ def test_lvis_is_asked_in_chunks_of_forty_and_keeps_300_boxes_of_each(tmp_path: 
     assert "10 000 boxes a class" in result.protocol["limits"]
 
 
-def test_lvis_finds_pictures_that_its_file_names_without_their_folder(tmp_path: Path) -> None:
+def test_lvis_finds_images_that_its_file_names_without_their_folder(tmp_path: Path) -> None:
     write_set(tmp_path / "coco/annotations/lvis_v1_minival.json", tmp_path / "coco/val2017", lvis=True)
     assert number(run(tmp_path, "lvis-minival"), "AP") == pytest.approx(100)
 
@@ -251,29 +251,29 @@ def write_flickr(root: Path) -> None:
                     if what == word:
                         box = {"id": len(boxes) + 1, "image_id": number, "bbox": [x1, y1, x2 - x1, y2 - y1]}
                         boxes.append(box | {"category_id": 1, "tokens_positive": [span], "area": 1, "iscrowd": 0})
-        picture = {"id": number, "file_name": f"p{place}.png", "width": width, "height": height, "caption": caption}
-        sentence = sum(other["file_name"] == picture["file_name"] for other in images)
-        images.append(picture | {"sentence_id": sentence, "original_img_id": place, "tokens_positive_eval": phrases})
+        image = {"id": number, "file_name": f"p{place}.png", "width": width, "height": height, "caption": caption}
+        sentence = sum(other["file_name"] == image["file_name"] for other in images)
+        images.append(image | {"sentence_id": sentence, "original_img_id": place, "tokens_positive_eval": phrases})
     path = root / "mdetr_annotations/final_flickr_separateGT_test.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "object"}]}))
 
 
-def test_flickr_asks_all_sentences_of_a_picture_at_once_and_scores_their_phrases(tmp_path: Path) -> None:
+def test_flickr_asks_all_sentences_of_an_image_at_once_and_scores_their_phrases(tmp_path: Path) -> None:
     write_flickr(tmp_path)
     perfect = detector()
     result = run(tmp_path, "flickr30k", perfect, split="test")
     assert sorted(perfect.asked) == [("a person and a dog", "the dog"), ("one dog",), ("some person",)]
     assert {(one.max_detections, one.limit_per_chunk) for one in perfect.selections} == {(100, True)}
     assert number(result, "any-box R@1") == number(result, "any-box R@10") == pytest.approx(100)
-    # Two people in the third picture: the box around both is found by nobody.
+    # Two people in the third image: the box around both is found by nobody.
     assert number(result, "merged-box R@10") == pytest.approx(80)
     assert next(row.published for row in result.rows if row.metric == "any-box R@1") == 86.0
     assert result.protocol["batch size"].startswith("1:")
-    # Of two people in the third picture one box is left, and one of the two phrases of the first sentence.
+    # Of two people in the third image one box is left, and one of the two phrases of the first sentence.
     few = run(tmp_path, "flickr30k", perfect, split="test", max_det=1)
     assert number(few, "any-box R@1") == pytest.approx(80) and few.sets[0].found == 4
-    assert result.sets[0].pictures == 3 and "recall by phrase type is not known" in result.sets[0].notes[0]
+    assert result.sets[0].images == 3 and "recall by phrase type is not known" in result.sets[0].notes[0]
 
 
 def test_flickr_scores_a_grounding_file_without_a_model(tmp_path: Path) -> None:
@@ -297,14 +297,14 @@ def test_flickr_draws_its_worst_misses_and_recall_over_boxes(tmp_path: Path) -> 
     (tmp_path / "found.json").write_text(json.dumps(content))
     result = run(tmp_path, "flickr30k", split="test", predictions=tmp_path / "found.json")
     assert [path.name for path in result.files[-2:]] == ["recall.png", "worst"]
-    # The second caption's dog is found elsewhere; the dog of the other picture has no box.
+    # The second caption's dog is found elsewhere; the dog of the other image has no box.
     assert sorted(path.name for path in (tmp_path / "out/flickr30k/worst").iterdir()) == [
         "001-not-found-dog-p1.png",
         "002-not-found-dog-p2.png",
     ]
 
 
-def test_d3_asks_each_picture_for_the_descriptions_of_its_own_scenario(tmp_path: Path) -> None:
+def test_d3_asks_each_image_for_the_descriptions_of_its_own_scenario(tmp_path: Path) -> None:
     everything = {1: "person", 2: "dog", 3: "car"}
     for part, classes in (("full", everything), ("pres", {1: "person"}), ("abs", {2: "dog"})):
         path = tmp_path / f"d3/d3_json/d3_{part}_annotations.json"
@@ -366,9 +366,9 @@ def test_results_of_several_sets_come_from_a_folder_or_from_a_submission(tmp_pat
         run(tmp_path, str(tmp_path / "sets"), predictions=tmp_path / "out")
 
 
-def test_a_limit_scores_fewer_pictures_and_compares_with_nobody(tmp_path: Path) -> None:
+def test_a_limit_scores_fewer_images_and_compares_with_nobody(tmp_path: Path) -> None:
     result = run(write_coco(tmp_path), "coco", limit=2)
-    assert result.sets[0].pictures == 2 and number(result, "AP") == pytest.approx(100)
+    assert result.sets[0].images == 2 and number(result, "AP") == pytest.approx(100)
     assert result.rows[0].published is None
     results = tmp_path / "out/coco/results.json"
     (tmp_path / "all.json").write_text(json.dumps([*json.loads(results.read_text()), THIRD]))
@@ -378,19 +378,19 @@ def test_a_limit_scores_fewer_pictures_and_compares_with_nobody(tmp_path: Path) 
 THIRD = {"image_id": 3, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}
 
 
-def test_pictures_that_are_missing_are_named_and_broken_ones_counted(tmp_path: Path) -> None:
+def test_images_that_are_missing_are_named_and_broken_ones_counted(tmp_path: Path) -> None:
     write_coco(tmp_path)
-    (tmp_path / "coco/val2017/p2.png").write_bytes(b"no picture")
+    (tmp_path / "coco/val2017/p2.png").write_bytes(b"no image")
     result = run(tmp_path, "coco")
-    assert "1 pictures of coco could not be read and count as empty" in result.sets[0].notes[-1]
+    assert "1 images of coco could not be read and count as empty" in result.sets[0].notes[-1]
     assert result.sets[0].numbers["AP"] == pytest.approx((100 + 50.5) / 2, abs=0.1)
     (tmp_path / "coco/val2017/p2.png").unlink()
     (tmp_path / "coco/val2017/p3.png").unlink()
-    with pytest.raises(InputError, match=r"val2017/p2.png is missing, and 1 more of 3 pictures"):
+    with pytest.raises(InputError, match=r"val2017/p2.png is missing, and 1 more of 3 images"):
         run(tmp_path, "coco")
 
 
-def test_pictures_that_a_tag_turns_are_told(tmp_path: Path) -> None:
+def test_images_that_a_tag_turns_are_told(tmp_path: Path) -> None:
     from PIL import Image
 
     write_coco(tmp_path)
@@ -399,14 +399,14 @@ def test_pictures_that_a_tag_turns_are_told(tmp_path: Path) -> None:
     Image.open(tmp_path / "coco/val2017/p2.png").save(tmp_path / "coco/val2017/p2.png", exif=tag)
     perfect = detector()
     result = run(tmp_path, "coco", replace(perfect, truth={**perfect.truth, (60, 50): ()}))
-    assert "1 pictures of coco are turned upright by a tag" in result.sets[0].notes[-1]
+    assert "1 images of coco are turned upright by a tag" in result.sets[0].notes[-1]
 
 
-def test_pictures_of_a_file_of_ones_own_may_lie_anywhere(tmp_path: Path) -> None:
+def test_images_of_a_file_of_ones_own_may_lie_anywhere(tmp_path: Path) -> None:
     write_set(tmp_path / "here/mine.json", tmp_path / "there")
     result = run(tmp_path, str(tmp_path / "here/mine.json"), images=tmp_path / "there")
     assert number(result, "AP") == pytest.approx(100) and result.sets[0].name == "mine"
-    with pytest.raises(InputError, match="is missing, and 2 more of 3 pictures"):
+    with pytest.raises(InputError, match="is missing, and 2 more of 3 images"):
         run(tmp_path, str(tmp_path / "here/mine.json"))
     with pytest.raises(InputError, match="no folder"):
         run(tmp_path, str(tmp_path / "here/mine.json"), images=tmp_path / "nowhere")

@@ -24,7 +24,7 @@ def test_the_batch_size_is_the_one_that_ran(tmp_path: Path) -> None:
 
 def test_a_limit_is_part_of_the_protocol(tmp_path: Path) -> None:
     write_coco(tmp_path)
-    assert run(tmp_path, "coco", limit=2).protocol["pictures"] == (
+    assert run(tmp_path, "coco", limit=2).protocol["images"] == (
         "2; at most the first 2 of each set, so that nothing is compared"
     )
 
@@ -85,7 +85,7 @@ def test_of_lvis_only_misses_of_checked_classes_are_drawn(tmp_path: Path) -> Non
     content["images"][1]["neg_category_ids"] = [1]
     path.write_text(json.dumps(content))
     box = {"bbox": [1, 1, 8, 8], "score": 0.9}
-    # People were surely not in the second picture; whether dogs are in the third nobody looked.
+    # People were surely not in the second image; whether dogs are in the third nobody looked.
     found = [box | {"image_id": 2, "category_id": 1}, box | {"image_id": 3, "category_id": 2}]
     found += [{"image_id": 1, "category_id": c, "bbox": b, "score": 0.8} for c, b in ((1, [2, 3, 18, 27]),)]
     found += [{"image_id": 2, "category_id": 2, "bbox": [1, 1, 29, 39], "score": 0.7}]

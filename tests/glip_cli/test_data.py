@@ -33,7 +33,7 @@ def test_a_folder_is_written_and_summed_up(glip: Glip, tmp_path: Path) -> None:
     boxes = load_coco(out / "annotations.json")
     assert result.json == {
         "folder": str(out),
-        "pictures": 4,
+        "images": 4,
         "boxes": len(boxes.annotations),
         "classes": len(boxes.categories),
     }
@@ -44,7 +44,7 @@ def test_a_folder_is_written_and_summed_up(glip: Glip, tmp_path: Path) -> None:
 
 def test_the_table_goes_to_stdout_and_the_advice_on_fonts_to_stderr(glip: Glip, tmp_path: Path) -> None:
     result = glip("data", "synthetic", tmp_path / "out", "--count", 1, "--size", 64)
-    assert "pictures" in result.stdout
+    assert "images" in result.stdout
     assert "apt-get" not in result.stdout
     assert "apt-get install fonts-noto-color-emoji" in result.stderr
 
@@ -78,7 +78,7 @@ def test_mini_odinw_is_written(glip: Glip, tmp_path: Path) -> None:
     assert result.code == 0, result.stderr
     assert result.json["folder"] == str(out)
     assert [item["folder"] for item in result.json["sets"]] == [str(out / item.name) for item in MINI_ODINW]
-    assert {item["pictures"] for item in result.json["sets"]} == {10}
+    assert {item["images"] for item in result.json["sets"]} == {10}
     assert len(list(out.glob("*/train/annotations_without_background.json"))) == 13
     assert "130/130" in result.stderr
     assert glip(*words).code == 2
@@ -87,18 +87,18 @@ def test_mini_odinw_is_written(glip: Glip, tmp_path: Path) -> None:
 def test_mini_odinw_without_a_font_says_what_to_do(glip: Glip, tmp_path: Path) -> None:
     result = glip("data", "synthetic", tmp_path / "out", "--mini-odinw")
     assert result.code == 2
-    assert "There is no picture of elephant" in result.stderr
+    assert "There is no image of elephant" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--count", 0), "number of pictures is 0"),
+        (("--count", 0), "number of images is 0"),
         (("--size", "big"), "size 'big' is not understood"),
         (("--size", "30"), "cannot be made"),
         (("--split", "test"), "no split 'test'"),
-        (("--split", "held out"), "'held out' needs pictures"),
+        (("--split", "held out"), "'held out' needs images"),
         (("--shapes", 2), "share of drawn shapes is 2"),
         (("--sprites", "absent"), "no folder absent"),
         (("--mini-odinw", "--split", "seen", "--size", "99"), "--size and --split cannot be used with --mini-odinw"),

@@ -144,7 +144,7 @@ def test_notes_are_shown(coco: Path, capsys: pytest.CaptureFixture[str]) -> None
     write_set(coco / "mine/annotations.json", coco / "mine/images")
     (coco / "mine/images/p1.png").write_bytes(b"")
     code, out, _ = glip_eval(capsys, "-d", coco / "mine", "-o", coco / "out", "--imgsz", 64)
-    assert code == 0 and "note: 1 pictures of mine could not be read and count as empty" in out
+    assert code == 0 and "note: 1 images of mine could not be read and count as empty" in out
 
 
 def test_several_sets_are_a_table_and_a_line_of_files(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ def test_without_options_the_coco_file_of_the_folder_is_written_anew(glip: Glip,
     result = glip("export", run)
     assert result.code == 0
     assert scores(run / "annotations.coco.json") == [0.45, 0.9, 0.7, 0.5, 0.31, 0.8, 0.61]
-    assert "5 pictures (1 without boxes, 1 unreadable ones left out), 7 boxes" in result.stdout
+    assert "5 images (1 without boxes, 1 unreadable ones left out), 7 boxes" in result.stdout
     assert str(run / "annotations.coco.json") in result.stdout
 
 
@@ -69,7 +69,7 @@ def test_a_class_file_is_applied(glip: Glip, run: Path, tmp_path: Path) -> None:
 def test_json_goes_to_stdout_alone(glip: Glip, run: Path) -> None:
     result = glip("export", run, "--json", "-f", "csv,coco")
     assert result.json == {
-        "pictures": 5,
+        "images": 5,
         "empty": 1,
         "unreadable": 1,
         "unlabelled": 0,
@@ -79,10 +79,10 @@ def test_json_goes_to_stdout_alone(glip: Glip, run: Path) -> None:
     }
 
 
-def test_a_report_shows_the_pictures_where_they_are_now(glip: Glip, run: Path, tmp_path: Path) -> None:
+def test_a_report_shows_the_images_where_they_are_now(glip: Glip, run: Path, tmp_path: Path) -> None:
     (tmp_path / "moved").mkdir()
     Image.new("RGB", (640, 480)).save(tmp_path / "moved" / "a.jpg")
-    result = glip("export", run, "--report", "--pictures", tmp_path / "moved", "--json")
+    result = glip("export", run, "--report", "--images", tmp_path / "moved", "--json")
     assert result.code == 0
     assert result.json["files"][-1] == str(run / "report.html")
     assert (run / "report.html").read_text().count("data:image/jpeg;base64,") == 1
@@ -115,7 +115,7 @@ def test_what_cannot_be_done_is_said_and_ends_with_2(
 def test_an_unfinished_run_is_exported_as_far_as_it_went_and_said_so(glip: Glip, run: Path) -> None:
     listing = run / "records" / "listing.txt"
     listing.write_text(listing.read_text() + '"zzz.jpg"\n"zzzz.jpg"\n')
-    assert "2 pictures are not labelled yet" in glip("export", run).stderr
+    assert "2 images are not labelled yet" in glip("export", run).stderr
 
 
 def test_a_folder_without_labels_is_refused(glip: Glip, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_output_folder_that_cannot_be_made_ends_with_1(glip: Glip, run: Path,
 
 
 def test_two_exports_into_one_folder_at_once_are_refused(glip: Glip, run: Path) -> None:
-    from glip.labeling.lock import only_run
+    from glip.run_folder import only_run
 
     with only_run(run):
         result = glip("export", run)

@@ -12,12 +12,12 @@ import torch
 
 from glip.labeling.records import read_run
 from glip.weights.folder import load_model_folder
-from glip.weights.random import random_model
+from glip.weights.random_weights import random_model
 from tests.conftest import CommandResult
 from tests.training.sets import write_base, write_set
 
 Command = Callable[..., CommandResult]
-QUICK = ("--epochs", 1, "--copies", 1, "--no-augment", "--cpu", "--pictures", 0, "--seeds", 3)
+QUICK = ("--epochs", 1, "--copies", 1, "--no-augment", "--cpu", "--comparisons", 0, "--seeds", 3)
 
 
 @pytest.fixture(autouse=True)
@@ -118,12 +118,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_learned(h
         assert done.stderr == f"error: Nothing can be written into {out}: {why}. Give another folder as --out.\n"
 
 
-def test_a_lost_test_picture_is_said_before_anything_is_learned(here: Path, glip: Command) -> None:
+def test_a_lost_test_image_is_said_before_anything_is_learned(here: Path, glip: Command) -> None:
     next(Path("Squares/test").glob("*.png")).unlink()
     for words in ([], ["--dry-run"]):
         done = glip("finetune", "Squares", "--model", "base", "-o", "out", *QUICK, *words)
         assert done.code == 2
-        assert done.stderr.startswith("error: 1 of 2 pictures of the test split of Squares cannot be read; the first, ")
+        assert done.stderr.startswith("error: 1 of 2 images of the test split of Squares cannot be read; the first, ")
         assert done.stderr.count("\n") == 1
     assert not Path("out").exists()
 

@@ -19,30 +19,30 @@ from glip.labeling import job as job_module
 from glip.labeling.asking import CaptionSource
 from glip.labeling.job import LabelJob
 from glip.labeling.records import read_run
-from glip.labeling.tiles import Tiling
+from glip.labeling.tiling import Tiling
 from glip_cli import label as label_module
 from tests.conftest import CommandResult
-from tests.labeling.fake import FakeDetector, make_pictures
+from tests.labeling.fake import FakeDetector, make_images
 
 Command = Callable[..., CommandResult]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of ten pictures; models are not loaded."""
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of ten images; models are not loaded."""
     monkeypatch.setattr(job_module, "load_model", lambda job, on_download: FakeDetector())
     monkeypatch.chdir(tmp_path)
-    make_pictures(tmp_path / "in", 10)
+    make_images(tmp_path / "in", 10)
     return tmp_path / "in"
 
 
-def test_a_summary_goes_to_stdout_and_talk_to_stderr(pictures: Path, glip: Command) -> None:
-    done = glip("label", pictures, "--prompt", "person . dog .", "--out", "out", "--imgsz", 32, "--conf", 0.05)
+def test_a_summary_goes_to_stdout_and_talk_to_stderr(images: Path, glip: Command) -> None:
+    done = glip("label", images, "--prompt", "person . dog .", "--out", "out", "--imgsz", 32, "--conf", 0.05)
     assert done.code == 0
     boxes = json.loads(Path("out/annotations.coco.json").read_text())["annotations"]
     names = {1: "person", 2: "dog"}
     counts = {name: sum(names[box["category_id"]] == name for box in boxes) for name in names.values()}
-    assert done.stdout.startswith("10 pictures: 10 labelled now (")
+    assert done.stdout.startswith("10 images: 10 labelled now (")
     assert " a second), 0 before, 0 failed\n" in done.stdout
     for name, count in counts.items():
         assert [name, str(count)] in [line.split() for line in done.stdout.splitlines()]
@@ -51,34 +51,34 @@ def test_a_summary_goes_to_stdout_and_talk_to_stderr(pictures: Path, glip: Comma
     assert "10/10" in done.stderr
 
 
-def test_results_go_to_labels_unless_told_otherwise(pictures: Path, glip: Command) -> None:
-    assert glip("label", pictures, "-p", "dog", "--imgsz", 32).code == 0
+def test_results_go_to_labels_unless_told_otherwise(images: Path, glip: Command) -> None:
+    assert glip("label", images, "-p", "dog", "--imgsz", 32).code == 0
     assert Path("labels/annotations.coco.json").is_file()
 
 
-def test_json_is_all_there_is_on_stdout(pictures: Path, glip: Command) -> None:
-    done = glip("label", pictures, "-p", "person . dog .", "-o", "out", "--imgsz", 32, "--json")
+def test_json_is_all_there_is_on_stdout(images: Path, glip: Command) -> None:
+    done = glip("label", images, "-p", "person . dog .", "-o", "out", "--imgsz", 32, "--json")
     assert done.code == 0
-    assert done.json["pictures"] == 10
+    assert done.json["images"] == 10
     assert list(done.json["boxes"]) == ["person", "dog"]
     assert done.json["files"] == ["out/annotations.coco.json", "out/errors.jsonl", "out/report.html"]
-    assert done.json["pictures_per_second"] > 0
+    assert done.json["images_per_second"] > 0
 
 
-def test_the_same_command_again_says_that_all_is_done(pictures: Path, glip: Command) -> None:
-    words = ("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32)
+def test_the_same_command_again_says_that_all_is_done(images: Path, glip: Command) -> None:
+    words = ("label", images, "-p", "dog", "-o", "out", "--imgsz", 32)
     glip(*words)
     done = glip(*words)
     assert done.code == 0
-    assert done.stdout.startswith("10 pictures: 0 labelled now (0.00 a second), 10 before, 0 failed\n")
-    assert "10 of 10 pictures are labelled already." in done.stderr
+    assert done.stdout.startswith("10 images: 0 labelled now (0.00 a second), 10 before, 0 failed\n")
+    assert "10 of 10 images are labelled already." in done.stderr
 
 
-def test_failed_pictures_make_exit_code_1_and_are_pointed_at(pictures: Path, glip: Command) -> None:
-    (pictures / "broken.jpg").write_bytes(b"no")
-    done = glip("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32)
+def test_failed_images_make_exit_code_1_and_are_pointed_at(images: Path, glip: Command) -> None:
+    (images / "broken.jpg").write_bytes(b"no")
+    done = glip("label", images, "-p", "dog", "-o", "out", "--imgsz", 32)
     assert done.code == 1
-    assert "1 of 11 pictures could not be labelled; out/errors.jsonl says why." in done.stderr
+    assert "1 of 11 images could not be labelled; out/errors.jsonl says why." in done.stderr
     assert "1 failed" in done.stdout
     assert Path("out/annotations.coco.json").is_file()
 
@@ -108,7 +108,7 @@ def test_failed_pictures_make_exit_code_1_and_are_pointed_at(pictures: Path, gli
     ],
 )
 def test_what_cannot_be_used_is_exit_code_2_and_a_sentence(
-    pictures: Path, glip: Command, words: tuple[str, ...], message: str
+    images: Path, glip: Command, words: tuple[str, ...], message: str
 ) -> None:
     done = glip("label", *words)
     assert done.code == 2
@@ -117,9 +117,9 @@ def test_what_cannot_be_used_is_exit_code_2_and_a_sentence(
     assert not Path("labels/run.json").exists()
 
 
-def test_another_question_is_refused_and_overwrite_asks_it(pictures: Path, glip: Command) -> None:
-    glip("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32)
-    other = ("label", pictures, "-p", "cat", "-o", "out", "--imgsz", 32)
+def test_another_question_is_refused_and_overwrite_asks_it(images: Path, glip: Command) -> None:
+    glip("label", images, "-p", "dog", "-o", "out", "--imgsz", 32)
+    other = ("label", images, "-p", "cat", "-o", "out", "--imgsz", 32)
     done = glip(*other)
     assert done.code == 2
     assert "error: out holds labels of another question: names (--prompt) was ['dog'] and is now ['cat']" in done.stderr
@@ -127,7 +127,7 @@ def test_another_question_is_refused_and_overwrite_asks_it(pictures: Path, glip:
     assert read_run(Path("out")).names == ("cat",)
 
 
-def test_every_option_reaches_the_job(pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_reaches_the_job(images: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[LabelJob] = []
 
     def load(job: LabelJob, on_download: object) -> FakeDetector:
@@ -137,12 +137,12 @@ def test_every_option_reaches_the_job(pictures: Path, glip: Command, monkeypatch
     monkeypatch.setattr(job_module, "load_model", load)
     options = "--model m --floor 0.1 --conf 0.4 --device cuda:1 --precision bf16 --batch 3 --imgsz 64 --limit 5"
     more = "--record candidates --overwrite --preview 2 --shard-size 9 --offline --no-report"
-    done = glip("label", pictures, "other.txt", "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
+    done = glip("label", images, "other.txt", "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
     assert "no file or folder 'other.txt'" in done.stderr
-    glip("label", pictures, "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
+    glip("label", images, "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
     assert asked == [
         LabelJob(
-            sources=(str(pictures),),
+            sources=(str(images),),
             names=("a", "b"),
             model="m",
             out=Path("x/y"),
@@ -173,9 +173,9 @@ def test_the_command_and_the_job_have_the_same_defaults() -> None:
     assert {name: of_command[name] for name in of_job} == of_job
 
 
-def test_a_long_class_list_shows_its_most_frequent_classes(pictures: Path, glip: Command) -> None:
+def test_a_long_class_list_shows_its_most_frequent_classes(images: Path, glip: Command) -> None:
     names = [f"thing{number}" for number in range(60)]
-    done = glip("label", pictures, "-p", ", ".join(names), "-o", "out", "--imgsz", 32, "--conf", 0.05)
+    done = glip("label", images, "-p", ", ".join(names), "-o", "out", "--imgsz", 32, "--conf", 0.05)
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("thing")]
     counts = [int(count) for _, count in rows]
     assert len(rows) == 40
@@ -184,8 +184,8 @@ def test_a_long_class_list_shows_its_most_frequent_classes(pictures: Path, glip:
     assert "of 20 more classes" in done.stdout
 
 
-def test_previews_are_drawn_on_request(pictures: Path, glip: Command) -> None:
-    done = glip("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32, "--conf", 0.05, "--preview", 2)
+def test_previews_are_drawn_on_request(images: Path, glip: Command) -> None:
+    done = glip("label", images, "-p", "dog", "-o", "out", "--imgsz", 32, "--conf", 0.05, "--preview", 2)
     assert done.code == 0
     assert len(list(Path("out/preview").glob("*.jpg"))) == 2
     assert "out/preview/001-" in done.stdout
@@ -194,10 +194,10 @@ def test_previews_are_drawn_on_request(pictures: Path, glip: Command) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names that are not text")
 @pytest.mark.parametrize("more", [(), ("--json",)])
 def test_folders_whose_names_are_no_text_are_labelled_all_the_same(
-    pictures: Path, glip: Command, more: tuple[str, ...]
+    images: Path, glip: Command, more: tuple[str, ...]
 ) -> None:
     odd = Path(os.fsdecode(b"caf\xe9"))
-    pictures.rename(odd)
+    images.rename(odd)
     done = glip("label", odd, "-p", "dog", "-o", odd / "out", "--imgsz", 32, "--preview", 1, *more)
     assert done.code == 0
     assert ("caf\\\\xe9" if more else "caf\\xe9") in done.stdout
@@ -206,14 +206,14 @@ def test_folders_whose_names_are_no_text_are_labelled_all_the_same(
 
 @pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
 def test_interrupts_are_taken_over_while_labelling_only_and_not_if_they_are_ignored(
-    pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch, before: Any
+    images: Path, glip: Command, monkeypatch: pytest.MonkeyPatch, before: Any
 ) -> None:
     during = []
     detector = FakeDetector(fail=lambda batch: during.append(signal.getsignal(signal.SIGINT)))
     monkeypatch.setattr(job_module, "load_model", lambda job, on_download: detector)
     usual = signal.signal(signal.SIGINT, before)
     try:
-        assert glip("label", pictures, "-p", "dog", "--imgsz", 32).code == 0
+        assert glip("label", images, "-p", "dog", "--imgsz", 32).code == 0
         assert signal.getsignal(signal.SIGINT) is before
     finally:
         signal.signal(signal.SIGINT, usual)
@@ -222,7 +222,7 @@ def test_interrupts_are_taken_over_while_labelling_only_and_not_if_they_are_igno
 
 
 def test_a_model_that_has_to_be_fetched_shows_its_progress(
-    pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch
+    images: Path, glip: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load(job: LabelJob, on_download: Callable[[str, int, int | None], None]) -> FakeDetector:
         for done in range(0, 101, 50):
@@ -230,15 +230,15 @@ def test_a_model_that_has_to_be_fetched_shows_its_progress(
         return FakeDetector()
 
     monkeypatch.setattr(job_module, "load_model", load)
-    done = glip("label", pictures, "-p", "dog", "-o", "out", "--imgsz", 32)
+    done = glip("label", images, "-p", "dog", "-o", "out", "--imgsz", 32)
     assert done.code == 0
     assert "weights.pth" in done.stderr
     assert "10/10" in done.stderr
 
 
-def test_a_class_file_decides_classes_ids_and_thresholds(pictures: Path, glip: Command) -> None:
+def test_a_class_file_decides_classes_ids_and_thresholds(images: Path, glip: Command) -> None:
     Path("c.yaml").write_text("animal:\n  prompts: [dog, person]\n  id: 7\n  conf: 0.05\ncar:\n")
-    done = glip("label", pictures, "--classes", "c.yaml", "-o", "out", "--imgsz", 32, "--json")
+    done = glip("label", images, "--classes", "c.yaml", "-o", "out", "--imgsz", 32, "--json")
     assert done.code == 0
     assert list(done.json["boxes"]) == ["animal", "car"]
     coco = json.loads(Path("out/annotations.coco.json").read_text())
@@ -246,16 +246,16 @@ def test_a_class_file_decides_classes_ids_and_thresholds(pictures: Path, glip: C
     assert read_run(Path("out")).names == ("dog", "person", "car")
 
 
-def test_the_names_of_a_benchmark_keep_their_category_ids(pictures: Path, glip: Command) -> None:
-    done = glip("label", pictures, "--prompt", "@coco", "-o", "out", "--imgsz", 32)
+def test_the_names_of_a_benchmark_keep_their_category_ids(images: Path, glip: Command) -> None:
+    done = glip("label", images, "--prompt", "@coco", "-o", "out", "--imgsz", 32)
     assert done.code == 0
     categories = json.loads(Path("out/annotations.coco.json").read_text())["categories"]
     assert len(categories) == 80
     assert {row["name"]: row["id"] for row in categories}["toothbrush"] == 90
 
 
-def test_phrases_of_a_caption_are_looked_for_where_their_characters_stand(pictures: Path, glip: Command) -> None:
-    words = ("label", pictures, "-p", "a dog and a person", "--tokens-positive", "[[[2,5]],[[10,18]]]", "-o", "out")
+def test_phrases_of_a_caption_are_looked_for_where_their_characters_stand(images: Path, glip: Command) -> None:
+    words = ("label", images, "-p", "a dog and a person", "--tokens-positive", "[[[2,5]],[[10,18]]]", "-o", "out")
     done = glip(*words, "--imgsz", 32, "--json")
     assert done.code == 0
     assert list(done.json["boxes"]) == ["dog", "a person"]
@@ -265,7 +265,7 @@ def test_phrases_of_a_caption_are_looked_for_where_their_characters_stand(pictur
     assert "holds labels of another question" in moved.stderr
 
 
-def test_tiles_and_captions_reach_the_job(pictures: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_and_captions_reach_the_job(images: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[LabelJob] = []
 
     def load(job: LabelJob, on_download: object) -> FakeDetector:
@@ -273,30 +273,28 @@ def test_tiles_and_captions_reach_the_job(pictures: Path, glip: Command, monkeyp
         raise InputError("that is all")
 
     monkeypatch.setattr(job_module, "load_model", load)
-    glip("label", pictures, "-p", "dog", "--tile", 640, "--overlap", 0.3, "--tile-merge", "wbf")
-    glip("label", pictures, "--captions", "c.csv", "--phrase", "a dog", "--phrase", "a car", "--chunker", "textblob")
+    glip("label", images, "-p", "dog", "--tile", 640, "--overlap", 0.3, "--tile-merge", "wbf")
+    glip("label", images, "--captions", "c.csv", "--phrase", "a dog", "--phrase", "a car", "--chunker", "textblob")
     assert asked[0].tiling == Tiling(640, 0.3, "wbf")
     assert asked[1].captions == CaptionSource("c.csv", "textblob", ("a dog", "a car"))
 
 
-def test_a_dry_run_shows_the_plan_and_writes_nothing(pictures: Path, glip: Command) -> None:
-    words = ("label", pictures, "--prompt", "person . dog .", "--imgsz", 32, "--dry-run")
+def test_a_dry_run_shows_the_plan_and_writes_nothing(images: Path, glip: Command) -> None:
+    words = ("label", images, "--prompt", "person . dog .", "--imgsz", 32, "--dry-run")
     done = glip(*words)
     assert done.code == 0
-    assert done.stdout.startswith(
-        "caption 1: 3 tokens, 2 names: person | dog\n  person. dog\n10 pictures\ntime: about "
-    )
+    assert done.stdout.startswith("caption 1: 3 tokens, 2 names: person | dog\n  person. dog\n10 images\ntime: about ")
     plan = glip(*words, "--json").json
     assert plan["prompts"] == [{"caption": "person. dog", "names": ["person", "dog"], "tokens": 3}]
-    assert plan["pictures"] == 10
-    assert 0 < plan["seconds"] == pytest.approx(10 * plan["seconds_per_picture"])
+    assert plan["images"] == 10
+    assert 0 < plan["seconds"] == pytest.approx(10 * plan["seconds_per_image"])
     assert not Path("labels").exists()
 
 
-def test_classes_and_prompt_show_the_same_plan(pictures: Path, glip: Command) -> None:
+def test_classes_and_prompt_show_the_same_plan(images: Path, glip: Command) -> None:
     Path("c.yaml").write_text("[person, dog]")
     plans = [
-        glip("label", pictures, *words, "--imgsz", 32, "--dry-run", "--json").json["prompts"]
+        glip("label", images, *words, "--imgsz", 32, "--dry-run", "--json").json["prompts"]
         for words in (("-p", "person, dog"), ("-c", "c.yaml"))
     ]
     assert plans[0] == plans[1]

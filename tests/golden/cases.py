@@ -1,6 +1,6 @@
 """Golden cases: their inputs, the stages of our model under the original's names, and the comparison.
 
-A case is `name.json` (description) and `name.npz` (samples of every stage of the original). Cases whose picture is a
+A case is `name.json` (description) and `name.npz` (samples of every stage of the original). Cases whose image is a
 formula lie beside this file; the others in the folder of golden numbers.
 """
 
@@ -54,18 +54,18 @@ class Case:
         return result
 
     def batch(self) -> ImageBatch:
-        """The pictures, prepared as a user's would be."""
-        return collate([prepare(self._picture(image), image["min_size"]) for image in self.meta["images"]])
+        """The images, prepared as a user's would be."""
+        return collate([prepare(self._image(image), image["min_size"]) for image in self.meta["images"]])
 
-    def _picture(self, image: dict[str, Any]) -> Image.Image:
+    def _image(self, image: dict[str, Any]) -> Image.Image:
         if image["file"].endswith("formula.png"):
-            return formula_picture()
-        with Image.open(self.folder.parent / image["file"]) as picture:
-            return picture.convert("RGB")
+            return formula_image()
+        with Image.open(self.folder.parent / image["file"]) as photo:
+            return photo.convert("RGB")
 
 
-def formula_picture() -> Image.Image:
-    """A picture that needs no file: 320 x 480 pixels in squares of 32."""
+def formula_image() -> Image.Image:
+    """An image that needs no file: 320 x 480 pixels in squares of 32."""
     squares = np.random.Generator(np.random.PCG64(7)).integers(0, 256, (10, 15, 3), dtype=np.uint8)
     return Image.fromarray(np.kron(squares, np.ones((32, 32, 1), np.uint8)))
 
@@ -184,10 +184,10 @@ class Partner:
     score: float
 
 
-def partners(case: Case, arrays: dict[str, Array], picture: int) -> list[Partner]:
+def partners(case: Case, arrays: dict[str, Array], image: int) -> list[Partner]:
     """Pairs golden detections with ours one to one, each with the nearest of its label that is still free."""
-    boxes, scores, labels = (arrays[f"det{picture}_{part}"] for part in ("boxes", "scores", "labels"))
-    golden = [case.arrays[f"det{picture}_{part}"] for part in ("boxes", "scores", "labels")]
+    boxes, scores, labels = (arrays[f"det{image}_{part}"] for part in ("boxes", "scores", "labels"))
+    golden = [case.arrays[f"det{image}_{part}"] for part in ("boxes", "scores", "labels")]
     free, result = np.ones(len(scores), bool), []
     for box, score, label in zip(*golden, strict=True):
         candidates = np.flatnonzero(free & (labels == label))

@@ -1,4 +1,4 @@
-"""Servers on loopback that remote pictures are read from: S3 (moto's), Google's storage (a small one), and the web."""
+"""Servers on loopback that remote images are read from: S3 (moto's), Google's storage (a small one), and the web."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures from memory: PIL pictures and arrays beside files."""
+"""Images from memory: PIL images and arrays beside files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 
 from glip.errors import InputError
 from glip.images import UnreadableImage, as_image
-from tests.images.pictures import assert_similar, encoded, exif, grey_16, picture, write
+from tests.images.images import assert_similar, encoded, exif, grey_16, photo, write
 
 
-def test_a_file_a_picture_and_an_array_are_the_same(tmp_path: Path) -> None:
-    image = picture()
+def test_a_file_an_image_and_an_array_are_the_same(tmp_path: Path) -> None:
+    image = photo()
     path = write(tmp_path, encoded(image, "PNG"))
     for source in (path, str(path), image, np.asarray(image), Image.open(path)):
         assert_similar(as_image(source), image, 0)
@@ -25,11 +25,9 @@ def test_a_file_a_picture_and_an_array_are_the_same(tmp_path: Path) -> None:
 def test_arrays_of_other_shapes_become_rgb() -> None:
     grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
     assert_similar(as_image(grey), Image.fromarray(grey), 0)
-    rgba = np.dstack([np.asarray(picture()), np.zeros((32, 48), np.uint8)])
-    assert_similar(as_image(rgba), picture(), 0)
-    assert_similar(
-        as_image(np.asarray(picture())[::2, ::-1]), Image.fromarray(np.asarray(picture())[::2, ::-1].copy()), 0
-    )
+    rgba = np.dstack([np.asarray(photo()), np.zeros((32, 48), np.uint8)])
+    assert_similar(as_image(rgba), photo(), 0)
+    assert_similar(as_image(np.asarray(photo())[::2, ::-1]), Image.fromarray(np.asarray(photo())[::2, ::-1].copy()), 0)
 
 
 @pytest.mark.parametrize(
@@ -57,22 +55,22 @@ def test_other_arrays_are_refused_with_shape_and_type(array: NDArray[Any]) -> No
     "source", [None, 3, b"bytes", [1, 2], Image.new("RGB", (0, 4))], ids=lambda it: type(it).__name__
 )
 def test_other_things_are_refused(source: Any) -> None:
-    with pytest.raises(InputError, match="must be a path, a PIL picture or an array"):
+    with pytest.raises(InputError, match="must be a path, a PIL image or an array"):
         as_image(source)
 
 
-def test_pil_pictures_are_converted_as_files_are(tmp_path: Path) -> None:
+def test_pil_images_are_converted_as_files_are(tmp_path: Path) -> None:
     assert np.asarray(as_image(Image.fromarray(grey_16())))[..., 0].tolist() == (grey_16() >> 8).tolist()
     with pytest.raises(UnreadableImage, match="floating point"):
         as_image(Image.new("F", (2, 2)))
-    content = encoded(picture(200, 200), "JPEG")
+    content = encoded(photo(200, 200), "JPEG")
     with (
         Image.open(write(tmp_path, content[: len(content) // 2])) as cut,
-        pytest.raises(UnreadableImage, match=r"picture\.jpg.*cut short"),
+        pytest.raises(UnreadableImage, match=r"image\.jpg.*cut short"),
     ):
         as_image(cut)
 
 
-def test_a_pil_picture_is_taken_as_it_lies(tmp_path: Path) -> None:
-    with Image.open(write(tmp_path, encoded(picture(), "JPEG", exif=exif(6)))) as image:
+def test_a_pil_image_is_taken_as_it_lies(tmp_path: Path) -> None:
+    with Image.open(write(tmp_path, encoded(photo(), "JPEG", exif=exif(6)))) as image:
         assert as_image(image).size == (48, 32)

@@ -1,4 +1,4 @@
-"""Pictures to tensors: sizes, numbers and padding as published."""
+"""Images to tensors: sizes, numbers and padding as published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from glip.errors import InputError
 from glip.images import PreparedImage, collate, padded_hw, prepare, resized_hw
 from tests.conftest import GOLDEN
-from tests.golden.cases import Case, formula_picture
+from tests.golden.cases import Case, formula_image
 
 SMALL_CASES = ["T_chelsea_six", "T_astronaut_six", "T_chelsea+astronaut_six"]
 
@@ -85,17 +85,17 @@ def check_inputs(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", ["T_formula_six", "A_formula_six"])
-def test_a_picture_that_needs_no_resizing_equals_the_original(name: str) -> None:
-    assert np.asarray(formula_picture()).sum() == 56626176
+def test_an_image_that_needs_no_resizing_equals_the_original(name: str) -> None:
+    assert np.asarray(formula_image()).sum() == 56626176
     check_inputs(Case.read(GOLDEN, name))
 
 
 @pytest.mark.parametrize("name", SMALL_CASES)
-def test_resized_pictures_equal_the_original(parity: Path, name: str) -> None:
+def test_resized_images_equal_the_original(parity: Path, name: str) -> None:
     check_inputs(Case.read(parity / "cases", name))
 
 
-def test_a_large_picture_equals_the_original(parity: Path) -> None:
+def test_a_large_image_equals_the_original(parity: Path) -> None:
     case = Case.read(parity / "cases", "T_coffee_wide_coco80")
     assert case.meta["images"][0]["max_size"] == 1333
     check_inputs(case)
@@ -111,7 +111,7 @@ def test_every_golden_size_is_found(parity: Path) -> None:
     assert count > 20
 
 
-def test_channels_are_blue_green_red_in_rows_of_the_picture() -> None:
+def test_channels_are_blue_green_red_in_rows_of_the_image() -> None:
     image = Image.new("RGB", (40, 32), (255, 0, 0))
     image.putpixel((7, 3), (1, 2, 3))
     prepared = prepare(image, 32)
@@ -126,7 +126,7 @@ def test_channels_are_blue_green_red_in_rows_of_the_picture() -> None:
 
 
 @pytest.mark.parametrize("size_wh", [(1, 1), (1, 3000), (3000, 1), (30000, 2)])
-def test_extreme_pictures_become_tensors(size_wh: tuple[int, int]) -> None:
+def test_extreme_images_become_tensors(size_wh: tuple[int, int]) -> None:
     prepared = prepare(Image.new("RGB", size_wh, (10, 20, 30)), 64)
     assert prepared.pixels.shape == (3, *prepared.resized_hw)
     assert min(prepared.resized_hw) >= 1
@@ -140,17 +140,17 @@ def test_sizes_are_padded_to_multiples_of_32(size: tuple[int, int], padded: tupl
     assert padded_hw(size) == padded
 
 
-def test_a_batch_holds_each_picture_in_its_corner() -> None:
-    pictures = [
+def test_a_batch_holds_each_image_in_its_corner() -> None:
+    images = [
         PreparedImage(torch.randint(256, (40, 64, 3), dtype=torch.uint8), (80, 256)),
         PreparedImage(torch.randint(256, (30, 70, 3), dtype=torch.uint8), (15, 35)),
     ]
-    batch = collate(pictures)
+    batch = collate(images)
     pixels = batch.pixels_on(torch.device("cpu"))
     assert batch.rgb.shape == (2, 64, 96, 3)
     assert pixels.shape == (2, 3, 64, 96)
-    assert torch.equal(pixels[0, :, :40, :64], pictures[0].pixels)
-    assert torch.equal(pixels[1, :, :30, :70], pictures[1].pixels)
+    assert torch.equal(pixels[0, :, :40, :64], images[0].pixels)
+    assert torch.equal(pixels[1, :, :30, :70], images[1].pixels)
     inside = torch.zeros(2, 64, 96, dtype=torch.bool)
     inside[0, :40, :64] = inside[1, :30, :70] = True
     assert not pixels.movedim(1, -1)[~inside].any()

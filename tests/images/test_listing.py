@@ -1,4 +1,4 @@
-"""Finding pictures, and naming them."""
+"""Finding images, and naming them."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_every_suffix_that_is_looked_for_is_read_by_pillow() -> None:
 
 
 def test_files_are_taken_whatever_their_suffix(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg", "picture")
-    assert names_of(tmp_path / "picture", str(tmp_path / "a.jpg")) == ["a.jpg", "picture"]
+    touch(tmp_path, "a.jpg", "image")
+    assert names_of(tmp_path / "image", str(tmp_path / "a.jpg")) == ["a.jpg", "image"]
 
 
 def test_a_single_source_needs_no_list(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> Non
     assert names_of(tmp_path / "a[1].jpg") == ["a[1].jpg"]
 
 
-def test_a_list_file_names_pictures_relative_to_itself(tmp_path: Path) -> None:
+def test_a_list_file_names_images_relative_to_itself(tmp_path: Path) -> None:
     touch(tmp_path, "lists/a.jpg", "lists/b/c d.png", "other/e.jpg")
     path = tmp_path / "lists" / "train.TXT"
     path.write_bytes("\ufeff# training\r\n./a.jpg\r\n\r\n  b/c d.png  \r\na.jpg\r\n#b/none.jpg\r\n".encode())
@@ -118,14 +118,14 @@ def test_a_list_file_names_pictures_relative_to_itself(tmp_path: Path) -> None:
     assert names_of(path) == ["lists/a.jpg", "lists/b/c d.png", "other/e.jpg"]
 
 
-def test_a_list_file_with_a_missing_picture_is_refused_with_the_line(tmp_path: Path) -> None:
+def test_a_list_file_with_a_missing_image_is_refused_with_the_line(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     (tmp_path / "list.txt").write_text("a.jpg\n# more\nb.jpg\n")
     with pytest.raises(InputError, match=r"Line 3 of the list .*list\.txt'.*'b\.jpg'"):
         list_images([tmp_path / "list.txt"])
 
 
-def test_pictures_in_several_sources_come_once(tmp_path: Path) -> None:
+def test_images_in_several_sources_come_once(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "a/b/2.jpg", "c/3.jpg")
     (tmp_path / "a" / "list.txt").write_text("1.jpg\nb/2.jpg\n")
     sources = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "c", tmp_path / "a/1.jpg", tmp_path / "a/*"]
@@ -158,11 +158,11 @@ def test_names_that_would_be_the_same_begin_at_the_folder_of_all_sources(tmp_pat
 def test_nothing_found_says_where_and_what_for(tmp_path: Path) -> None:
     touch(tmp_path, "notes.md", "sub/.hidden.jpg")
     for source in (tmp_path, tmp_path / "*.jpg", tmp_path / "no-such-folder" / "*.jpg"):
-        with pytest.raises(InputError, match=r"There is no picture in .*\.jpg .*\.webp") as caught:
+        with pytest.raises(InputError, match=r"There is no image in .*\.jpg .*\.webp") as caught:
             list_images([source])
         assert str(source) in str(caught.value)
     (tmp_path / "list.txt").write_text("# nothing\n")
-    with pytest.raises(InputError, match="There is no picture in"):
+    with pytest.raises(InputError, match="There is no image in"):
         list_images([tmp_path / "list.txt"])
     with pytest.raises(InputError, match="an empty list"):
         list_images([])
@@ -198,7 +198,7 @@ def test_links_that_form_circles_do_no_harm(tmp_path: Path) -> None:
 
 
 @needs_links
-def test_links_to_pictures_are_pictures_even_where_they_lead_nowhere(tmp_path: Path) -> None:
+def test_links_to_images_are_images_even_where_they_lead_nowhere(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/1.jpg", "root/2.jpg")
     (tmp_path / "root" / "link.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
     (tmp_path / "root" / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")

@@ -1,4 +1,4 @@
-"""Damaged pictures: read or refused with a reason, and never a word on the terminal."""
+"""Damaged images: read or refused with a reason, and never a word on the terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 
 from glip.images import UnreadableImage, read_image, reading
-from tests.images.pictures import encoded, exif, grey_16, picture, tiff_16, write
+from tests.images.images import encoded, exif, grey_16, photo, tiff_16, write
 
 
-def small_pictures() -> Iterator[bytes]:
-    """One picture of each format and compression, some turned, some in odd modes."""
-    image = picture(60, 40)
+def small_images() -> Iterator[bytes]:
+    """One photo of each format and compression, some turned, some in odd modes."""
+    image = photo(60, 40)
     yield encoded(image, "JPEG", exif=exif(6))
     yield encoded(image, "JPEG", progressive=True)
     yield encoded(image.convert("CMYK"), "JPEG")
@@ -42,7 +42,7 @@ def small_pictures() -> Iterator[bytes]:
 
 
 def mutated(content: bytes, donor: bytes, dice: random.Random) -> bytes:
-    """The picture with bytes changed, cut out, cut off or put in from another."""
+    """The image with bytes changed, cut out, cut off or put in from another."""
     result = bytearray(content)
     for _ in range(dice.choice([1, 1, 2, 5, 30])):
         place = dice.randrange(min(len(result), dice.choice([64, 600, 10**9])))
@@ -76,8 +76,8 @@ def check_mutations(seeds: list[bytes], count: int, folder: Path) -> None:
     assert 0.1 < read / count < 0.9  # the mutations are neither harmless nor hopeless
 
 
-def test_mutated_pictures_of_every_format_are_read_or_refused(tmp_path: Path) -> None:
-    check_mutations(list(small_pictures()), 600, tmp_path)
+def test_mutated_images_of_every_format_are_read_or_refused(tmp_path: Path) -> None:
+    check_mutations(list(small_images()), 600, tmp_path)
 
 
 def test_mutated_photographs_are_read_or_refused(tmp_path: Path, real_data: Path) -> None:
@@ -86,13 +86,13 @@ def test_mutated_photographs_are_read_or_refused(tmp_path: Path, real_data: Path
     check_mutations([path.read_bytes() for path in photographs], 300, tmp_path)
 
 
-def test_damaged_pictures_leave_no_word_on_the_terminal(
+def test_damaged_images_leave_no_word_on_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    packed = bytearray(encoded(picture(200, 200), "TIFF", compression="tiff_adobe_deflate"))
+    packed = bytearray(encoded(photo(200, 200), "TIFF", compression="tiff_adobe_deflate"))
     packed[20:60] = bytes(40)  # libtiff writes a line about it
     odd_exif = encoded(
-        picture(), "JPEG", exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x02\x00" + b"\x0f\x01\x02\x00\xff\xff\x00\x00" * 3
+        photo(), "JPEG", exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x02\x00" + b"\x0f\x01\x02\x00\xff\xff\x00\x00" * 3
     )
     deep = bytearray(tiff_16("<"))
     deep[deep.index(struct.pack("<HHIH", 277, 3, 1, 1)) + 8] = 9  # nine samples a pixel: Pillow logs an error
@@ -114,8 +114,8 @@ def test_the_warnings_of_others_stay() -> None:
         warnings.warn("of another", stacklevel=1)
 
 
-def test_pictures_are_read_in_threads(tmp_path: Path) -> None:
-    path = write(tmp_path, encoded(picture(), "JPEG", exif=b"Exif\x00\x00" + b"\xff" * 40))
+def test_images_are_read_in_threads(tmp_path: Path) -> None:
+    path = write(tmp_path, encoded(photo(), "JPEG", exif=b"Exif\x00\x00" + b"\xff" * 40))
     before = threading.active_count()
     filters = len(warnings.filters)
     with ThreadPoolExecutor(8) as pool:

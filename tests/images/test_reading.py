@@ -1,4 +1,4 @@
-"""Reading pictures: every odd file is a picture or a reason, never a crash."""
+"""Reading images: every odd file is an image or a reason, never a crash."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, features
 
 from glip.errors import GlipError
 from glip.images import MAX_PIXELS, UnreadableImage, read_image, reading
-from tests.images.pictures import ORIENTATION, assert_similar, encoded, exif, grey_16, picture, tiff_16, write
+from tests.images.images import ORIENTATION, assert_similar, encoded, exif, grey_16, photo, tiff_16, write
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="another kind of file system")
 
@@ -28,7 +28,7 @@ def reason_of(path: str | Path) -> str:
         read_image(path)
     assert isinstance(caught.value, GlipError)
     assert caught.value.path == path
-    assert str(caught.value) == f"The picture {str(path)!r} cannot be read: {caught.value.reason}."
+    assert str(caught.value) == f"The image {str(path)!r} cannot be read: {caught.value.reason}."
     assert "\n" not in str(caught.value)
     return caught.value.reason
 
@@ -53,8 +53,8 @@ def reason_of(path: str | Path) -> str:
 def test_every_format_is_read_whatever_the_file_is_called(tmp_path: Path, kind: str, tolerance: int) -> None:
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
-    path = write(tmp_path, encoded(picture(), kind), "picture.xyz")
-    assert_similar(read_image(str(path)), picture(), tolerance)
+    path = write(tmp_path, encoded(photo(), kind), "image.xyz")
+    assert_similar(read_image(str(path)), photo(), tolerance)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_every_format_is_read_whatever_the_file_is_called(tmp_path: Path, kind: 
     ],
 )
 def test_every_mode_becomes_rgb_as_the_original_converts_it(tmp_path: Path, mode: str, kind: str) -> None:
-    path = write(tmp_path, encoded(picture().convert(mode), kind))
+    path = write(tmp_path, encoded(photo().convert(mode), kind))
     with Image.open(path) as expected:
         assert expected.mode == mode
         assert_similar(read_image(path), expected, 0)
@@ -139,7 +139,7 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     assert "floating point" in reason_of(path)
 
 
-def test_the_smallest_picture_and_long_thin_ones_are_read(tmp_path: Path) -> None:
+def test_the_smallest_image_and_long_thin_ones_are_read(tmp_path: Path) -> None:
     for size in ((1, 1), (1, 30000), (30000, 1)):
         for kind in ("PNG", "JPEG"):
             assert_similar(
@@ -154,9 +154,9 @@ def test_the_smallest_picture_and_long_thin_ones_are_read(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_stand_upright(tmp_path: Path, kind: str, orientation: int) -> None:
+def test_images_stand_upright(tmp_path: Path, kind: str, orientation: int) -> None:
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
-    path = write(tmp_path, encoded(picture(), kind, exif=exif(orientation), **options))
+    path = write(tmp_path, encoded(photo(), kind, exif=exif(orientation), **options))
     with Image.open(path) as expected:
         upright = ImageOps.exif_transpose(expected)
     assert upright.size == ((32, 48) if orientation > 4 else (48, 32))
@@ -166,7 +166,7 @@ def test_pictures_stand_upright(tmp_path: Path, kind: str, orientation: int) -> 
     assert ImageOps.exif_transpose(read).tobytes() == read.tobytes()
 
 
-def test_a_grey_picture_stands_upright_too(tmp_path: Path) -> None:
+def test_a_grey_image_stands_upright_too(tmp_path: Path) -> None:
     image = Image.fromarray(grey_16())
     read = np.asarray(read_image(write(tmp_path, encoded(image, "PNG", exif=exif(6)))))
     assert read[..., 0].tolist() == np.rot90(grey_16() >> 8, -1).tolist()
@@ -174,18 +174,18 @@ def test_a_grey_picture_stands_upright_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("damaged", [b"", b"II*\x00\xff\xff\xff\x7f", b"MM\x00*", b"\xff" * 40])
-def test_damaged_notes_do_not_spoil_the_picture(tmp_path: Path, damaged: bytes, kind: str) -> None:
-    content = encoded(picture(), kind, exif=b"Exif\x00\x00" + damaged)
-    assert_similar(read_image(write(tmp_path, content)), picture(), 40)
+def test_damaged_notes_do_not_spoil_the_image(tmp_path: Path, damaged: bytes, kind: str) -> None:
+    content = encoded(photo(), kind, exif=b"Exif\x00\x00" + damaged)
+    assert_similar(read_image(write(tmp_path, content)), photo(), 40)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_unknown_orientation_means_none(tmp_path: Path, orientation: int) -> None:
-    path = write(tmp_path, encoded(picture(), "PNG", exif=exif(orientation)))
-    assert_similar(read_image(path), picture(), 0)
+    path = write(tmp_path, encoded(photo(), "PNG", exif=exif(orientation)))
+    assert_similar(read_image(path), photo(), 0)
 
 
-# --- what is no picture
+# --- what is no image
 
 
 def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
 def test_a_file_that_ends_too_early_is_unreadable(tmp_path: Path, kind: str) -> None:
-    content = encoded(picture(200, 200), kind)
+    content = encoded(photo(200, 200), kind)
     reason = reason_of(write(tmp_path, content[: len(content) // 2]))
     assert reason in ("the file is cut short", "its data are damaged")
     if kind in ("JPEG", "PNG", "BMP"):
@@ -205,11 +205,11 @@ def test_a_file_that_ends_too_early_is_unreadable(tmp_path: Path, kind: str) -> 
     "content",
     [b"x", b"<html>not found</html>", b"%PDF-1.4", bytes(1000), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"],
 )
-def test_what_is_no_picture_is_called_so(tmp_path: Path, content: bytes) -> None:
-    assert reason_of(write(tmp_path, content)).startswith("it is no picture in a known format")
+def test_what_is_no_image_is_called_so(tmp_path: Path, content: bytes) -> None:
+    assert reason_of(write(tmp_path, content)).startswith("it is no image in a known format")
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     assert reason_of(tmp_path / "folder.jpg") == "it is a folder"
 
@@ -243,16 +243,16 @@ def test_faults_while_reading_have_a_reason(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    path = write(tmp_path, encoded(picture(), "PNG"))
+    path = write(tmp_path, encoded(photo(), "PNG"))
     monkeypatch.setattr(Image, "open", fail)
     assert reason_of(path) == reason
 
 
-def test_an_interrupt_is_not_taken_for_a_damaged_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_is_not_taken_for_a_damaged_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    path = write(tmp_path, encoded(picture(), "PNG"))
+    path = write(tmp_path, encoded(photo(), "PNG"))
     monkeypatch.setattr(Image, "open", interrupt)
     with pytest.raises(KeyboardInterrupt):
         read_image(path)
@@ -273,21 +273,21 @@ def test_what_would_fill_the_memory_is_refused_with_its_size(tmp_path: Path) -> 
     assert "its 60000 x 50000 pixels are more than the 400 million" in reason_of(write(tmp_path, header))
 
 
-def test_pictures_beyond_pillows_own_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path, encoded(picture(100, 100), "PNG"))
+def test_images_beyond_pillows_own_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, encoded(photo(100, 100), "PNG"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
     monkeypatch.setattr(reading, "MAX_PIXELS", 10_000)
-    assert_similar(read_image(path), picture(100, 100), 0)
+    assert_similar(read_image(path), photo(100, 100), 0)
     assert Image.MAX_IMAGE_PIXELS == 4000
     monkeypatch.setattr(reading, "MAX_PIXELS", 9_999)
     assert "100 x 100" in reason_of(path)
-    assert MAX_PIXELS > 200_000_000  # today's largest phone pictures
+    assert MAX_PIXELS > 200_000_000  # today's largest phone images
 
 
 def test_pillows_own_limit_comes_back_after_threads_have_passed_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path, encoded(picture(100, 100), "PNG"))
+    path = write(tmp_path, encoded(photo(100, 100), "PNG"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
     with ThreadPoolExecutor(8) as pool:
         assert {image.size for image in pool.map(read_image, [path] * 200)} == {(100, 100)}

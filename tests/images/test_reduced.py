@@ -1,4 +1,4 @@
-"""JPEG files decoded no larger than needed: the sizes are those of the whole picture, the pixels nearly."""
+"""JPEG files decoded no larger than needed: the sizes are those of the whole image, the pixels nearly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glip.images import prepare, read_image, read_reduced, resized_hw
-from tests.images.pictures import encoded, exif, picture, write
+from tests.images.images import encoded, exif, photo, write
 
 
 def at_96(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -17,7 +17,7 @@ def at_96(size_hw: tuple[int, int]) -> tuple[int, int]:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_large_jpeg_is_decoded_smaller_but_never_smaller_than_needed(tmp_path: Path, orientation: int) -> None:
-    path = write(tmp_path, encoded(picture(800, 500), "JPEG", exif=exif(orientation), quality=95))
+    path = write(tmp_path, encoded(photo(800, 500), "JPEG", exif=exif(orientation), quality=95))
     whole = read_image(path)
     image, size_hw = read_reduced(path, at_96)
     assert size_hw == (whole.height, whole.width)
@@ -30,8 +30,8 @@ def test_a_large_jpeg_is_decoded_smaller_but_never_smaller_than_needed(tmp_path:
 
 def test_others_are_read_as_they_are(tmp_path: Path) -> None:
     for kind in ("PNG", "TIFF", "WEBP"):
-        path = write(tmp_path, encoded(picture(800, 500), kind))
+        path = write(tmp_path, encoded(photo(800, 500), kind))
         image, size_hw = read_reduced(path, at_96)
         assert np.array_equal(np.asarray(image), np.asarray(read_image(path))) and size_hw == (500, 800)
-    small = write(tmp_path, encoded(picture(120, 100), "JPEG"), "small.jpg")
+    small = write(tmp_path, encoded(photo(120, 100), "JPEG"), "small.jpg")
     assert np.array_equal(np.asarray(read_reduced(small, at_96)[0]), np.asarray(read_image(small)))

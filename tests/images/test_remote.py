@@ -1,4 +1,4 @@
-"""Pictures in stores and on web servers: found, named, read, and refused with a reason. Against servers on loopback."""
+"""Images in stores and on web servers: found, named, read, and refused with a reason. Against servers on loopback."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names_of(*sources: str | Path) -> list[str]:
-    return [picture.name for picture in list_images(sources)]
+    return [image.name for image in list_images(sources)]
 
 
 def a_list(folder: Path, *lines: str) -> Path:
@@ -85,15 +85,15 @@ def test_a_folder_of_a_bucket_is_listed_with_all_below_and_read(bucket: Any) -> 
         "in/img10.png": png(),
         "in/img2.png": png("blue"),
         "in/x/犬 1.png": png(),
-        "in/notes.txt": b"no picture",
+        "in/notes.txt": b"no image",
         "in/.cache/a.png": png(),
         "in2/other.png": png(),
         "in/": b"",
     }
     top = bucket(**objects)
     listing = list_images([f"{top}/in"])
-    assert [picture.name for picture in listing] == ["img2.png", "img10.png", "x/犬 1.png"]
-    assert names_of(f"{top}/in/") == [picture.name for picture in listing]
+    assert [image.name for image in listing] == ["img2.png", "img10.png", "x/犬 1.png"]
+    assert names_of(f"{top}/in/") == [image.name for image in listing]
     assert read_image(listing[0].path).getpixel((0, 0)) == (0, 0, 255)
     assert str(listing[2].path) == f"{top}/in/x/犬 1.png"
     assert read_image(listing[2].path).size == (8, 6)
@@ -101,12 +101,12 @@ def test_a_folder_of_a_bucket_is_listed_with_all_below_and_read(bucket: Any) -> 
 
 def test_one_object_is_read_whatever_its_suffix(bucket: Any) -> None:
     top = bucket(**{"in/a": png(), "in/b/c.png": png()})
-    (picture,) = list_images([f"{top}/in/a"])
-    assert (picture.name, read_image(picture.path).size) == ("a", (8, 6))
+    (image,) = list_images([f"{top}/in/a"])
+    assert (image.name, read_image(image.path).size) == ("a", (8, 6))
     assert names_of(f"{top}/in/b") == ["c.png"]
 
 
-def test_pictures_of_equal_names_are_named_by_their_places(bucket: Any, tmp_path: Path) -> None:
+def test_images_of_equal_names_are_named_by_their_places(bucket: Any, tmp_path: Path) -> None:
     top = bucket(**{"x/a.png": png(), "y/a.png": png(), "y/b.png": png()})
     place = top.removeprefix("s3://")
     assert sorted(names_of(f"{top}/x", f"{top}/y")) == ["b.png", f"{place}/x/a.png", f"{place}/y/a.png"]
@@ -174,7 +174,7 @@ def test_google_storage_is_read_with_its_own_client(
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         forget_clients()
         listing = list_images(["gs://pics/in"])
-        assert [picture.name for picture in listing] == ["a.png", "x/犬 1.png"]
+        assert [image.name for image in listing] == ["a.png", "x/犬 1.png"]
         assert read_image(listing[1].path).size == (8, 6)
         assert listing[0].path == RemoteFile("gs://pics/in/a.png", RemoteFile("gs://pics/in/a.png").ask())
         assert names_of("gs://pics/in2/b.png") == ["b.png"]
@@ -200,15 +200,15 @@ def test_a_list_holds_addresses_and_paths(web: Web, tmp_path: Path) -> None:
         f"{web.url}/犬.png",
     )
     listing = list_images([a_list(tmp_path, *lines)])
-    assert [picture.name for picture in listing] == ["a b.png", "near.png", "犬.png"]
+    assert [image.name for image in listing] == ["a b.png", "near.png", "犬.png"]
     assert not web.asked  # a long list is not asked for before the work
-    assert [read_image(picture.path).size for picture in listing] == [(8, 6)] * 3
+    assert [read_image(image.path).size for image in listing] == [(8, 6)] * 3
 
 
 def test_a_web_address_of_its_own_is_looked_up_at_once(web: Web) -> None:
     web.pages["/a.png"] = Page(png(), headers={"ETag": '"v1"'})
-    (picture,) = list_images([f"{web.url}/a.png"])
-    assert picture.path == RemoteFile(f"{web.url}/a.png", Facts(len(png()), "v1"))
+    (image,) = list_images([f"{web.url}/a.png"])
+    assert image.path == RemoteFile(f"{web.url}/a.png", Facts(len(png()), "v1"))
     with pytest.raises(InputError, match="404 Not Found"):
         list_images([f"{web.url}/none.png"])
     with pytest.raises(JobFailed, match="cannot be reached"):
@@ -217,8 +217,8 @@ def test_a_web_address_of_its_own_is_looked_up_at_once(web: Web) -> None:
 
 def test_names_do_not_depend_on_the_order_of_addresses(tmp_path: Path) -> None:
     lines = ("https://h/x/a.png", "https://h/y/a.png", "https://h/get?id=1", "https://h/get?id=2", "https://h/b.png")
-    first = {str(picture.path) + picture.name for picture in list_images([a_list(tmp_path, *lines)])}
-    assert first == {str(picture.path) + picture.name for picture in list_images([a_list(tmp_path, *lines[::-1])])}
+    first = {str(image.path) + image.name for image in list_images([a_list(tmp_path, *lines)])}
+    assert first == {str(image.path) + image.name for image in list_images([a_list(tmp_path, *lines[::-1])])}
     names = names_of(a_list(tmp_path, *lines))
     assert {"b.png", "h/x/a.png", "h/y/a.png"} < set(names)
     assert len(set(names)) == 5
@@ -233,12 +233,12 @@ def test_names_do_not_depend_on_the_order_of_addresses(tmp_path: Path) -> None:
         (Page(status=503), "its server says: 503 Service Unavailable"),
         (Page(png(), cut=20), "the connection was cut before all of it had come"),
         (Page(b""), "the file is empty"),
-        (Page(b"<html>"), "it is no picture in a known format, or its beginning is damaged"),
+        (Page(b"<html>"), "it is no image in a known format, or its beginning is damaged"),
         (Page(b"x", headers={"Content-Length": str(2**40)}), "it has more than the 512 MB that are read"),
         (Page(status=302, headers={"Location": "/page"}), "its server sends the request in circles"),
     ],
 )
-def test_what_goes_wrong_with_a_picture_is_its_reason(web: Web, page: Page, reason: str) -> None:
+def test_what_goes_wrong_with_an_image_is_its_reason(web: Web, page: Page, reason: str) -> None:
     web.pages["/page"] = page
     assert reason_of(f"{web.url}/page") == reason
 
@@ -289,22 +289,22 @@ def test_stamps_come_from_etag_or_size_and_time_or_never_change(web: Web) -> Non
 def test_a_signed_address_is_sent_whole_and_never_shown(web: Web, tmp_path: Path) -> None:
     web.pages["/a.png"] = Page(status=403)
     signed = f"{web.url.replace('://', '://user:hunter2@')}/a.png?X-Sig=s%2Fecret%3D&b=1#part"
-    picture = list_images([a_list(tmp_path, signed)])[0]
+    image = list_images([a_list(tmp_path, signed)])[0]
     with pytest.raises(UnreadableImage) as caught:
-        read_image(picture.path)
+        read_image(image.path)
     assert web.asked == ["GET /a.png?X-Sig=s%2Fecret%3D&b=1"]
     with pytest.raises(InputError) as refused:
         list_images([signed])
     for text in (
-        picture.name,
-        str(picture),
-        str(picture.path),
+        image.name,
+        str(image),
+        str(image.path),
         str(caught.value),
         repr(caught.value),
         str(refused.value),
     ):
         assert "ecret" not in text and "hunter2" not in text
-    assert str(picture.path) == shown(signed) == f"{web.url}/a.png"
+    assert str(image.path) == shown(signed) == f"{web.url}/a.png"
 
 
 # What is refused before any request
@@ -313,7 +313,7 @@ def test_a_signed_address_is_sent_whole_and_never_shown(web: Web, tmp_path: Path
 @pytest.mark.parametrize("source", ["memory://x/a.png", "file:///etc/a.png", "ftp://h/a.png", "s3://", "http:///a.png"])
 def test_other_places_are_refused(source: str, tmp_path: Path) -> None:
     for given in (source, a_list(tmp_path, source)):
-        with pytest.raises(InputError, match=r"no place that pictures are read from.*s3://"):
+        with pytest.raises(InputError, match=r"no place that images are read from.*s3://"):
             list_images([given])
 
 
@@ -353,7 +353,7 @@ def test_remote_files_and_their_faults_travel_between_processes() -> None:
     assert (fault.errno, fault.reason) == (5, "why")
 
 
-def test_pictures_on_the_disk_ask_for_no_client(tmp_path: Path) -> None:
+def test_images_on_the_disk_ask_for_no_client(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
     program = (
         "import sys; from glip.images.listing import list_images; from glip.images.reading import read_image; "

@@ -39,14 +39,14 @@ def word_tokenizer() -> Tokenizer:
 
 @dataclass
 class FakeDetector:
-    """Invents boxes from the pixels of a picture.
+    """Invents boxes from the pixels of an image.
 
     Attributes:
-        delay: seconds a picture takes.
-        fits: pictures that its memory holds at once.
+        delay: seconds an image takes.
+        fits: images that its memory holds at once.
         crowd_matters: the last digits of a score depend on the company in the batch, as on a GPU.
         fail: called before each batch.
-        batches: how many pictures each successful batch had.
+        batches: how many images each successful batch had.
         journal: a file that gets a line for each batch.
     """
 
@@ -92,7 +92,7 @@ class FakeDetector:
         return Detections(boxes.astype(np.float32), scores.astype(np.float32), labels, names)
 
 
-def make_pictures(folder: Path, count: int, *, first: int = 0, suffix: str = "png") -> list[str]:
+def make_images(folder: Path, count: int, *, first: int = 0, suffix: str = "png") -> list[str]:
     """Noise in a few sizes, called p0.png, p1.png, …; returns the names."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []

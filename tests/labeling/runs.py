@@ -11,8 +11,8 @@ import numpy as np
 
 from glip.detections import Detections
 from glip.labeling.export import export
+from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import RECORDS_FOLDER, RUN_FILE, CaptionPlan, Record, RunInfo, encode, natural_order
-from glip.labeling.selection import ExportSettings
 from glip.labeling.writers import FORMATS
 
 NAMES = ("person", "dog", "traffic light")
@@ -25,7 +25,7 @@ def a_record(
     labels: Sequence[int] = (),
     size_hw: tuple[int, int] = (480, 640),
 ) -> Record:
-    """A labelled picture; scores best first, as the detector gives them."""
+    """A labelled image; scores best first, as the detector gives them."""
     found = Detections(
         np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(labels, np.int64), NAMES * 30
     )
@@ -33,7 +33,7 @@ def a_record(
 
 
 def broken(file_name: str, why: str = "it is empty") -> Record:
-    """A picture that could not be read."""
+    """An image that could not be read."""
     return Record(file_name, "1-1", error=why)
 
 
@@ -70,7 +70,7 @@ def write_run(folder: Path, records: Iterable[Record], **changes: Any) -> Path:
     return folder
 
 
-# Overlapping finds, an empty picture, sub-folders, a stem that stands twice, letters and signs that need care.
+# Overlapping finds, an empty image, sub-folders, a stem that stands twice, letters and signs that need care.
 RECORDS = (
     a_record(
         "a.jpg",

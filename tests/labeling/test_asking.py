@@ -1,4 +1,4 @@
-"""A job that asks each picture for its own caption, and one that looks at pictures in tiles."""
+"""A job that asks each image for its own caption, and one that looks at images in tiles."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from glip.errors import InputError
 from glip.images import ImageBatch, list_images
 from glip.labeling.asking import CaptionSource, what_to_ask
 from glip.labeling.export import export
+from glip.labeling.filtering import ExportSettings
 from glip.labeling.job import LabelJob, label
 from glip.labeling.plan import plan_label
 from glip.labeling.records import read_records, read_run
-from glip.labeling.selection import ExportSettings
-from glip.labeling.tiles import Tiling
+from glip.labeling.tiling import Tiling
 from glip.model.postprocess import Selection
 from glip.prompts import Prompt
-from tests.labeling.fake import FakeDetector, make_pictures, word_tokenizer
+from tests.labeling.fake import FakeDetector, make_images, word_tokenizer
 
 RED = (200, 0, 0)
 
@@ -37,8 +37,8 @@ def write_captions(path: Path, **captions: str) -> None:
 
 @pytest.fixture
 def job(tmp_path: Path) -> LabelJob:
-    """Three pictures, two of them with captions."""
-    make_pictures(tmp_path / "in", 3)
+    """Three images, two of them with captions."""
+    make_images(tmp_path / "in", 3)
     write_captions(tmp_path / "c.jsonl", p0="a dog and a person", p1="a car and another car")
     return LabelJob(
         sources=(str(tmp_path / "in"),),
@@ -50,7 +50,7 @@ def job(tmp_path: Path) -> LabelJob:
     )
 
 
-def test_each_picture_is_asked_for_its_own_phrases(job: LabelJob) -> None:
+def test_each_image_is_asked_for_its_own_phrases(job: LabelJob) -> None:
     summary = label(job, load=lambda job: FakeDetector())
     assert summary.failed == 1
     records = {record.file_name: record for record in read_records(job.out)}
@@ -114,7 +114,7 @@ def test_a_class_list_has_no_marks(job: LabelJob) -> None:
 
 def test_the_plan_counts_captions_and_what_cannot_be_asked(job: LabelJob) -> None:
     plan = plan_label(job, lambda job: FakeDetector())
-    assert (plan.pictures, plan.captions, plan.unasked, plan.names) == (3, 2, 1, ())
+    assert (plan.images, plan.captions, plan.unasked, plan.names) == (3, 2, 1, ())
     assert plan.prompts[0].caption == "a dog and a person"
     assert not job.out.exists()
 
@@ -143,12 +143,12 @@ class RedDetector(FakeDetector):
 
 @pytest.fixture
 def tiled(tmp_path: Path) -> LabelJob:
-    """A large picture with one small red square, and one that is smaller than a tile."""
+    """A large image with one small red square, and one that is smaller than a tile."""
     (tmp_path / "in").mkdir()
     for name, size, at in (("large", (640, 480), (300, 200, 320, 220)), ("small", (100, 80), (10, 10, 40, 40))):
-        picture = Image.new("RGB", size, (90, 90, 90))
-        picture.paste(RED, at)
-        picture.save(tmp_path / "in" / f"{name}.png")
+        image = Image.new("RGB", size, (90, 90, 90))
+        image.paste(RED, at)
+        image.save(tmp_path / "in" / f"{name}.png")
     return LabelJob(
         sources=(str(tmp_path / "in"),),
         names=("dog",),
@@ -160,7 +160,7 @@ def tiled(tmp_path: Path) -> LabelJob:
     )
 
 
-def test_tiles_find_what_is_too_small_in_the_whole_picture(tiled: LabelJob, tmp_path: Path) -> None:
+def test_tiles_find_what_is_too_small_in_the_whole_image(tiled: LabelJob, tmp_path: Path) -> None:
     whole = replace(tiled, tiling=None, out=tmp_path / "whole")
     label(whole, load=lambda job: RedDetector())
     assert [len(record.boxes) for record in read_records(whole.out)] == [0, 1]
@@ -175,7 +175,7 @@ def test_tiles_find_what_is_too_small_in_the_whole_picture(tiled: LabelJob, tmp_
 def test_tiles_share_batches(tiled: LabelJob) -> None:
     detector = RedDetector()
     label(tiled, load=lambda job: detector)
-    # 7 x 5 tiles of equal size in batches of 4, the whole of each picture by itself.
+    # 7 x 5 tiles of equal size in batches of 4, the whole of each image by itself.
     assert sum(detector.batches) == 7 * 5 + 2
     assert detector.batches.count(4) == 8
 
@@ -191,9 +191,9 @@ def test_the_plan_counts_views(tiled: LabelJob) -> None:
     assert plan.views == pytest.approx((36 + 1) / 2)
 
 
-def test_a_trial_that_takes_long_ends_after_one_picture(job: LabelJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_takes_long_ends_after_one_image(job: LabelJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glip.labeling.plan.LONG_TRIAL", 0.05)
     slow = FakeDetector(delay=0.1)
     plan = plan_label(replace(job, captions=None, names=("dog",)), lambda job: slow)
     assert len(slow.batches) == 1
-    assert plan.seconds_per_picture == pytest.approx(0.1, abs=0.5)
+    assert plan.seconds_per_image == pytest.approx(0.1, abs=0.5)

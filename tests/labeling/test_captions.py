@@ -1,4 +1,4 @@
-"""Captions from files and sidecars, brought together with the pictures of a job."""
+"""Captions from files and sidecars, brought together with the images of a job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from glip.errors import InputError
 from glip.images import ImageFile
 from glip.labeling.captions import Captions, ask, parse_spans, read_captions
-from glip.labeling.phrases import phrase_finder
+from glip.labeling.noun_phrases import phrase_finder
 from glip.prompts import tokenize
 from tests.labeling.fake import word_tokenizer
 
@@ -19,14 +19,14 @@ NAMES = ("a.jpg", "b/c.jpg", "b/d.png")
 known = phrase_finder(phrases=["dog", "red car", "person"])
 
 
-def pictures(folder: Path, names: tuple[str, ...] = NAMES) -> list[ImageFile]:
+def images(folder: Path, names: tuple[str, ...] = NAMES) -> list[ImageFile]:
     return [ImageFile(folder / name, name) for name in names]
 
 
 def read(folder: Path, content: str | bytes, name: str = "captions.csv") -> Captions:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_captions(path, pictures(folder))
+    return read_captions(path, images(folder))
 
 
 def text(captions: Captions) -> dict[str, str]:
@@ -36,7 +36,7 @@ def text(captions: Captions) -> dict[str, str]:
 # --- csv -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_csv_gives_every_picture_its_caption(tmp_path: Path) -> None:
+def test_a_csv_gives_every_image_its_caption(tmp_path: Path) -> None:
     captions = read(tmp_path, "file_name,caption\na.jpg,a dog\nb/c.jpg,a red car\nb/d.png,nothing\n")
     assert text(captions) == {"a.jpg": "a dog", "b/c.jpg": "a red car", "b/d.png": "nothing"}
     assert captions.missing == {}
@@ -65,7 +65,7 @@ def test_tabs_separate_too(tmp_path: Path) -> None:
 
 def test_accents_in_two_characters_name_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("file_name,caption\ncafe\u0301.jpg,a dog\n", encoding="utf-8")
-    captions = read_captions(tmp_path / "captions.csv", pictures(tmp_path, ("caf\u00e9.jpg",)))
+    captions = read_captions(tmp_path / "captions.csv", images(tmp_path, ("caf\u00e9.jpg",)))
     assert text(captions) == {"caf\u00e9.jpg": "a dog"}
 
 
@@ -152,27 +152,27 @@ def test_a_jsonl_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, se
 # --- sidecars --------------------------------------------------------------------------------------------------------
 
 
-def test_a_text_file_beside_a_picture_is_its_caption(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_file_beside_an_image_is_its_caption(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf a dog\r\nand a car\r\n")
     (tmp_path / "b/c.txt").write_bytes(b"caf\xe9")
     with caplog.at_level(logging.WARNING):
-        captions = read_captions("sidecar", pictures(tmp_path))
+        captions = read_captions("sidecar", images(tmp_path))
     assert text(captions) == {"a.jpg": "a dog\nand a car"}
     assert "no UTF-8 text" in captions.missing["b/c.jpg"]
     assert captions.missing["b/d.png"] == "there is no d.txt with its caption beside it"
-    assert "2 pictures have no caption" in caplog.text
+    assert "2 images have no caption" in caplog.text
 
 
 def test_no_sidecar_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"No picture has a caption beside it\. .*a\.txt is looked for"):
-        read_captions("sidecar", pictures(tmp_path))
+    with pytest.raises(InputError, match=r"No image has a caption beside it\. .*a\.txt is looked for"):
+        read_captions("sidecar", images(tmp_path))
 
 
-# --- pictures and rows -----------------------------------------------------------------------------------------------
+# --- images and rows -----------------------------------------------------------------------------------------------
 
 
-def test_rows_without_a_picture_and_pictures_without_a_row_are_counted(
+def test_rows_without_an_image_and_images_without_a_row_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -183,19 +183,19 @@ def test_rows_without_a_picture_and_pictures_without_a_row_are_counted(
     )
     assert "2 rows of" in caplog.text
     assert "(first: 'x.jpg')" in caplog.text
-    assert "2 pictures have no caption" in caplog.text
+    assert "2 images have no caption" in caplog.text
     assert "(first: 'b/c.jpg')" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("file_name,caption\nphotos/a.jpg,a dog\n", r"names 'photos/a\.jpg', the pictures are called 'a\.jpg'"),
+        ("file_name,caption\nphotos/a.jpg,a dog\n", r"names 'photos/a\.jpg', the images are called 'a\.jpg'"),
         ("file_name,caption\n", "There is no caption in"),
         ("", "There is no caption in"),
     ],
 )
-def test_a_file_without_a_caption_for_any_picture_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_a_file_without_a_caption_for_any_image_is_refused(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, content)
 
@@ -204,9 +204,9 @@ def test_other_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"'captions\.json' is neither a \.csv file, nor a \.jsonl file, nor 'sidecar'"
     ):
-        read_captions("captions.json", pictures(tmp_path))
+        read_captions("captions.json", images(tmp_path))
     with pytest.raises(InputError, match=r"Cannot read .*none\.csv: No such file"):
-        read_captions(tmp_path / "none.csv", pictures(tmp_path))
+        read_captions(tmp_path / "none.csv", images(tmp_path))
 
 
 # --- prompts ---------------------------------------------------------------------------------------------------------
@@ -221,14 +221,14 @@ def test_phrases_are_the_very_characters_of_the_caption(tmp_path: Path) -> None:
     assert tokenize(prompt, word_tokenizer()).positive_map.shape[0] == 3
 
 
-def test_pictures_of_which_nothing_can_be_asked_are_noted_with_the_reason(tmp_path: Path) -> None:
+def test_images_of_which_nothing_can_be_asked_are_noted_with_the_reason(tmp_path: Path) -> None:
     long = "dog " * 257
     asked = ask(read(tmp_path, f"file_name,caption\na.jpg,nothing here\nb/c.jpg,{long}\n"), word_tokenizer(), known)
     assert asked.prompts == {}
     assert asked.unasked["a.jpg"] == "no phrase to look for was found in its caption 'nothing here'"
     assert "has 257 tokens, but the text encoder reads at most 256" in asked.unasked["b/c.jpg"]
     assert asked.unasked["b/d.png"].startswith("there is no caption for it")
-    with pytest.raises(InputError, match="Nothing can be asked of any of the 3 pictures"):
+    with pytest.raises(InputError, match="Nothing can be asked of any of the 3 images"):
         asked.prompt_set()
 
 

@@ -18,8 +18,8 @@ from glip.data.coco import load_coco
 from glip.errors import InputError, JobFailed
 from glip.labeling.classes import ClassFile
 from glip.labeling.export import ExportSummary, export
+from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import Record, read_records
-from glip.labeling.selection import ExportSettings
 from tests.labeling.runs import BOX_FORMATS, LOW, NAMES, RECORDS, a_record, broken, contents, write, write_run
 
 
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Path:
 def test_the_summary_counts_what_the_files_hold(run: Path) -> None:
     summary = export(run, run, ["coco", "yolo"], ExportSettings(conf=0.5))
     assert summary == ExportSummary(
-        pictures=5,
+        images=5,
         empty=2,
         unreadable=1,
         unlabelled=0,
@@ -74,10 +74,10 @@ def test_a_folder_of_somebody_else_is_not_replaced(run: Path, kind: str) -> None
     assert (run / "out" / kind / "mine.txt").read_text() == "weeks of work"
 
 
-@pytest.mark.parametrize("picture", ["yolo/images/a.jpg", "voc/JPEGImages/a.jpg", "labelstudio/a.jpg"])
-def test_pictures_put_beside_the_labels_survive_the_next_export(run: Path, picture: str) -> None:
-    kind = picture.partition("/")[0]
-    path = write(run, kind) / picture
+@pytest.mark.parametrize("image", ["yolo/images/a.jpg", "voc/JPEGImages/a.jpg", "labelstudio/a.jpg"])
+def test_images_put_beside_the_labels_survive_the_next_export(run: Path, image: str) -> None:
+    kind = image.partition("/")[0]
+    path = write(run, kind) / image
     path.parent.mkdir(exist_ok=True)
     path.write_text("the only copy")
     write(run, kind)
@@ -138,7 +138,7 @@ def test_the_class_file_of_the_run_holds_unless_another_is_given(tmp_path: Path)
     assert load_coco(write(run, "coco", settings=own) / "annotations.coco.json").names == NAMES
 
 
-def test_pictures_with_captions_of_their_own_share_one_list_of_classes(tmp_path: Path) -> None:
+def test_images_with_captions_of_their_own_share_one_list_of_classes(tmp_path: Path) -> None:
     records = [
         msgspec.structs.replace(a_record("a.jpg", [[0, 0, 9, 9]], [0.9], [1]), names=("a cat", "red kite")),
         msgspec.structs.replace(a_record("b.jpg", [[0, 0, 9, 9]], [0.8], [0]), names=("a dog",)),
@@ -174,7 +174,7 @@ def test_exporting_needs_no_torch(run: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures memory with Linux's /proc")
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path

@@ -15,25 +15,25 @@ import pytest
 
 from glip.errors import InputError, JobFailed
 from glip.labeling.job import LabelJob, label
-from glip.labeling.lock import only_run
 from glip.labeling.records import Head, read_all
+from glip.run_folder import only_run
 from tests.labeling.fake import (
     NAMES,
     FakeDetector,
     final_bytes,
-    make_pictures,
+    make_images,
     start_command,
     wait_for,
 )
 
 processes = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals")
-PICTURES = 24
+IMAGES = 24
 SHARD_SIZE = 4
 
 
 @dataclass
 class Scene:
-    """A folder of pictures, and a way to label it in another process."""
+    """A folder of images, and a way to label it in another process."""
 
     folder: Path
 
@@ -76,7 +76,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    make_pictures(tmp_path / "in", PICTURES)
+    make_images(tmp_path / "in", IMAGES)
     return Scene(tmp_path)
 
 
@@ -103,11 +103,11 @@ def test_ctrl_c_finishes_what_is_in_work_and_says_how_to_go_on(scene: Scene) -> 
     assert process.exitcode == 130
     assert "Finishing what is in work. Ctrl-C again stops at once" in scene.log
     done = scene.recorded()
-    assert 6 <= done < PICTURES
-    assert f"Stopped: {done} of {PICTURES} pictures are done. The same command without --overwrite" in scene.log
+    assert 6 <= done < IMAGES
+    assert f"Stopped: {done} of {IMAGES} images are done. The same command without --overwrite" in scene.log
     assert "Traceback" not in scene.log
     said = scene.finish()
-    assert f"{done} of {PICTURES} pictures are labelled already." in said
+    assert f"{done} of {IMAGES} images are labelled already." in said
     assert final_bytes(scene.out) == scene.expected()
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_twice_stops_at_once(scene: Scene) -> None:
     os.kill(process.pid or 0, signal.SIGINT)
     wait_for(lambda: "Finishing what is in work" in scene.log)
     os.kill(process.pid or 0, signal.SIGINT)
-    process.join(1.5)  # sooner than the picture in work would end
+    process.join(1.5)  # sooner than the image in work would end
     assert process.exitcode == 130
     assert "Traceback" not in scene.log
     assert scene.recorded() == 0
@@ -198,7 +198,7 @@ def fail_write_number(number: int, monkeypatch: pytest.MonkeyPatch, error: int) 
 def test_a_disk_that_fills_anywhere_ends_in_one_sentence_and_the_next_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flushes: int, error: int
 ) -> None:
-    make_pictures(tmp_path / "in", 20)
+    make_images(tmp_path / "in", 20)
     job = LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32, shard_size=4, conf=0.05, preview=3)
     with monkeypatch.context() as patch:
         fail_write_number(flushes, patch, error)
@@ -216,7 +216,7 @@ def test_a_disk_that_fills_anywhere_ends_in_one_sentence_and_the_next_run_goes_o
 def test_a_disk_that_is_full_before_the_flush_is_told_the_same_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_pictures(tmp_path / "in", 4)
+    make_images(tmp_path / "in", 4)
     job = LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32)
     really_open: Callable[..., object] = Path.open
 
@@ -254,7 +254,7 @@ def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path, monkeypatch: p
             raise PermissionError(errno.EACCES, "Permission denied")
         return really_open(path, mode, *args, **kwargs)
 
-    make_pictures(tmp_path / "in", 1)
+    make_images(tmp_path / "in", 1)
     monkeypatch.setattr(Path, "open", forbidden)
     with pytest.raises(JobFailed, match=r"Cannot write into .*out: Permission denied\. Choose another folder"):
         label(LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32), load=lambda _: FakeDetector())

@@ -17,13 +17,13 @@ from glip.errors import InputError, JobFailed
 from glip.images import list_images
 from glip.labeling.job import LabelJob, LabelSummary, label
 from glip.labeling.records import Record, read_all, read_records, read_run
-from glip.labeling.tiles import Tiling
-from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_pictures
+from glip.labeling.tiling import Tiling
+from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_images
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> LabelJob:
-    make_pictures(tmp_path / "in", 10)
+    make_images(tmp_path / "in", 10)
     return LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32, shard_size=4)
 
 
@@ -53,12 +53,12 @@ def test_a_folder_becomes_an_annotation_file_records_and_a_note_of_the_question(
         "report.html",
         "run.json",
     ]
-    assert summary.pictures == summary.labelled == 10
+    assert summary.images == summary.labelled == 10
     assert (summary.earlier, summary.failed, summary.interrupted) == (0, 0, False)
     assert sum(summary.boxes.values()) == len(strong)
     assert list(summary.boxes) == list(NAMES)
     assert summary.files == tuple(job.out / name for name in ("annotations.coco.json", "errors.jsonl", "report.html"))
-    assert summary.pictures_per_second > 0
+    assert summary.images_per_second > 0
 
 
 def test_run_json_says_what_was_asked_and_of_whom(job: LabelJob) -> None:
@@ -84,26 +84,24 @@ def test_the_model_says_from_which_score_boxes_are_shown_unless_somebody_does(
     assert read_run(job.out).job["conf"] == least
 
 
-def test_run_json_leads_to_the_pictures_from_anywhere(
+def test_run_json_leads_to_the_images_from_anywhere(
     job: LabelJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run(replace(job, sources=("in", "in/p*.png")))
     monkeypatch.chdir("/")
     listed = list_images(read_run(job.out).job["sources"])
-    assert [picture.name for picture in listed] == [record.file_name for record in read_records(job.out)]
+    assert [image.name for image in listed] == [record.file_name for record in read_records(job.out)]
 
 
-def test_failed_pictures_are_listed_with_their_reason_and_the_others_are_labelled(
-    job: LabelJob, tmp_path: Path
-) -> None:
+def test_failed_images_are_listed_with_their_reason_and_the_others_are_labelled(job: LabelJob, tmp_path: Path) -> None:
     (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8 no")
     (tmp_path / "in" / "empty.jpg").write_bytes(b"")
     summary = run(job)
     errors = [json.loads(line) for line in (job.out / "errors.jsonl").read_text().splitlines()]
     assert [error["file_name"] for error in errors] == ["broken.jpg", "empty.jpg"]
     assert all(error["error"] for error in errors)
-    assert (summary.pictures, summary.failed) == (12, 2)
+    assert (summary.images, summary.failed) == (12, 2)
     assert len(coco(job.out)["images"]) == 10
     assert run(job).failed == 2
 
@@ -140,74 +138,74 @@ def test_a_lower_floor_lowers_what_the_detector_leaves_a_higher_one_does_not_rai
 def test_a_gpu_gets_batches_of_eight_unless_told_otherwise(job: LabelJob, tmp_path: Path) -> None:
     import torch
 
-    make_pictures(tmp_path / "in", 60)
+    make_images(tmp_path / "in", 60)
     detector = FakeDetector(device=torch.device("cuda"))
     run(replace(job, shard_size=None), detector)
     assert max(detector.batches) == 8
-    assert len(list((job.out / "records").glob("*.jsonl"))) == 1  # 60 pictures fit one shard of 64
+    assert len(list((job.out / "records").glob("*.jsonl"))) == 1  # 60 images fit one shard of 64
     alone = FakeDetector()
     run(replace(job, shard_size=None, out=tmp_path / "alone"), alone)
     assert max(alone.batches) == 1
     assert len(list((tmp_path / "alone" / "records").glob("*.jsonl"))) == 4  # shards of 16
 
 
-def test_pictures_are_labelled_and_written_in_natural_order(tmp_path: Path, job: LabelJob) -> None:
-    make_pictures(tmp_path / "in", 3, first=9)
+def test_images_are_labelled_and_written_in_natural_order(tmp_path: Path, job: LabelJob) -> None:
+    make_images(tmp_path / "in", 3, first=9)
     run(replace(job, limit=11))
     assert [image["file_name"] for image in coco(job.out)["images"]] == [f"p{i}.png" for i in range(11)]
 
 
 def test_names_are_relative_to_their_source_with_slashes(tmp_path: Path) -> None:
-    make_pictures(tmp_path / "in" / "a" / "b", 2)
-    make_pictures(tmp_path / "in" / "c", 1)
+    make_images(tmp_path / "in" / "a" / "b", 2)
+    make_images(tmp_path / "in" / "c", 1)
     run(LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32))
     names = [image["file_name"] for image in coco(tmp_path / "out")["images"]]
     assert names == ["a/b/p0.png", "a/b/p1.png", "c/p0.png"]
 
 
-def test_pictures_in_the_output_folder_are_no_sources(tmp_path: Path, job: LabelJob) -> None:
+def test_images_in_the_output_folder_are_no_sources(tmp_path: Path, job: LabelJob) -> None:
     inside = replace(job, out=tmp_path / "in" / "labels", preview=3, conf=0.05)
     assert sum(path.suffix == ".jpg" for path in run(inside).files) == 3
     assert (inside.out / "preview").is_dir()
-    make_pictures(inside.out / "other", 2)
-    assert run(inside).pictures == 10
+    make_images(inside.out / "other", 2)
+    assert run(inside).images == 10
 
 
-def test_who_labels_the_output_folder_itself_gets_its_pictures_but_not_the_previews(tmp_path: Path) -> None:
-    make_pictures(tmp_path / "in", 4)
+def test_who_labels_the_output_folder_itself_gets_its_images_but_not_the_previews(tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 4)
     here = LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "in", imgsz=32, preview=2, conf=0.05)
-    assert run(here).pictures == 4
+    assert run(here).images == 4
     assert len(list((tmp_path / "in" / "preview").iterdir())) == 2
-    assert run(here).pictures == 4
-    assert run(replace(here, out=tmp_path / "elsewhere")).pictures == 4
+    assert run(here).images == 4
+    assert run(replace(here, out=tmp_path / "elsewhere")).images == 4
 
 
 def test_a_folder_called_preview_is_a_source_like_any_other(tmp_path: Path) -> None:
-    make_pictures(tmp_path / "in" / "preview", 3)
-    assert run(LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32)).pictures == 3
+    make_images(tmp_path / "in" / "preview", 3)
+    assert run(LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32)).images == 3
 
 
 def test_an_output_folder_reached_through_a_link_is_recognised(tmp_path: Path, job: LabelJob) -> None:
     (tmp_path / "in" / "labels").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "in" / "labels")
     linked = replace(job, out=tmp_path / "link")
-    make_pictures(linked.out, 2, first=50)
-    assert run(linked).pictures == 10
+    make_images(linked.out, 2, first=50)
+    assert run(linked).images == 10
 
 
 def test_an_output_folder_is_recognised_in_a_source_reached_through_a_link(tmp_path: Path, job: LabelJob) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "in")
     linked = replace(job, sources=(str(tmp_path / "link"),), out=tmp_path / "in" / "labels")
-    make_pictures(linked.out, 2, first=50)
-    assert run(linked).pictures == 10
+    make_images(linked.out, 2, first=50)
+    assert run(linked).images == 10
 
 
-def test_no_pictures_is_said(tmp_path: Path, job: LabelJob) -> None:
+def test_no_images_is_said(tmp_path: Path, job: LabelJob) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         run(replace(job, sources=(str(tmp_path / "nothing"),)))
-    make_pictures(job.out / "preview", 2)
-    with pytest.raises(InputError, match="There are no pictures in"):
+    make_images(job.out / "preview", 2)
+    with pytest.raises(InputError, match="There are no images in"):
         run(replace(job, sources=(str(job.out),)))
 
 
@@ -282,14 +280,14 @@ def test_a_watcher_follows_the_job(job: LabelJob) -> None:
     summary = label(job, load=lambda _: FakeDetector(), watcher=Watching())
     assert seen == [(10, 0), "begin", *(f"p{i}.png" for i in range(6)), "end"]
     assert summary.interrupted
-    assert (summary.labelled, summary.earlier, summary.pictures) == (6, 0, 10)
+    assert (summary.labelled, summary.earlier, summary.images) == (6, 0, 10)
     assert not (job.out / "annotations.coco.json").exists()
     seen.clear()
     label(job, load=lambda _: FakeDetector(), watcher=Watching())
     assert seen == [(4, 6), "begin", "p8.png", "p9.png", "p6.png", "p7.png", "end"]  # whole shards first
 
 
-def test_a_stop_with_the_last_picture_is_no_interruption(job: LabelJob) -> None:
+def test_a_stop_with_the_last_image_is_no_interruption(job: LabelJob) -> None:
     class Late:
         count = 0
 
@@ -312,16 +310,16 @@ def test_a_summary_goes_to_json(job: LabelJob) -> None:
     summary = run(job)
     values = json.loads(json.dumps(summary.to_json()))
     assert values["out"] == str(job.out)
-    assert values["pictures"] == 10
+    assert values["images"] == 10
     assert values["boxes"] == summary.boxes
-    assert values["pictures_per_second"] == summary.pictures_per_second
+    assert values["images_per_second"] == summary.images_per_second
 
 
 def test_without_a_watcher_a_job_is_told_in_the_log(job: LabelJob, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "glip"):
         run(job)
     messages = [record.getMessage() for record in caplog.records]
-    assert "10 pictures to label, 0 labelled before" in messages
+    assert "10 images to label, 0 labelled before" in messages
     assert any(message.startswith("p3.png: ") for message in messages)
 
 
@@ -332,7 +330,7 @@ def test_nothing_that_differs_between_two_runs_enters_the_final_files(job: Label
     assert final_bytes(other.out) == final_bytes(job.out)
 
 
-def test_the_records_hold_every_picture_once(job: LabelJob) -> None:
+def test_the_records_hold_every_image_once(job: LabelJob) -> None:
     run(job)
     shards = sorted(path.name for path in (job.out / "records").glob("*.jsonl"))
     assert shards == ["000001-000000.jsonl", "000001-000001.jsonl", "000001-000002.jsonl"]

@@ -1,4 +1,4 @@
-"""Previews: which pictures are drawn, and what can be seen on them."""
+"""Previews: which images are drawn, and what can be seen on them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def boxes(*rows: tuple[float, float, float, float], names: tuple[str, ...] = ("d
     )
 
 
-def drawn(picture: Image.Image, found: Detections) -> np.ndarray:
-    return np.asarray(Image.open(BytesIO(draw(picture, found))).convert("RGB")).astype(int)
+def drawn(image: Image.Image, found: Detections) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(draw(image, found))).convert("RGB")).astype(int)
 
 
 def test_boxes_and_names_are_drawn_where_they_belong() -> None:
-    picture = Image.new("RGB", (200, 160), (90, 90, 90))
-    seen = np.abs(drawn(picture, boxes((60, 80, 140, 140))) - 90).sum(axis=2)
+    image = Image.new("RGB", (200, 160), (90, 90, 90))
+    seen = np.abs(drawn(image, boxes((60, 80, 140, 140))) - 90).sum(axis=2)
     assert seen[138:143, 90:110].max() > 100  # lower edge
     assert seen[90:130, 70:130].max() < 60  # inside
     assert seen[64:80, 60:110].max() > 100  # the name above the upper left corner
@@ -35,9 +35,9 @@ def test_boxes_and_names_are_drawn_where_they_belong() -> None:
     assert seen[:, 150:].max() < 30
 
 
-def test_boxes_follow_a_picture_that_is_made_smaller() -> None:
-    picture = Image.new("RGB", (4 * LONG_SIDE, 2 * LONG_SIDE), (90, 90, 90))
-    seen = np.abs(drawn(picture, boxes((2 * LONG_SIDE, LONG_SIDE, 4 * LONG_SIDE - 8, 2 * LONG_SIDE - 8))) - 90)
+def test_boxes_follow_an_image_that_is_made_smaller() -> None:
+    image = Image.new("RGB", (4 * LONG_SIDE, 2 * LONG_SIDE), (90, 90, 90))
+    seen = np.abs(drawn(image, boxes((2 * LONG_SIDE, LONG_SIDE, 4 * LONG_SIDE - 8, 2 * LONG_SIDE - 8))) - 90)
     assert seen.shape == (LONG_SIDE // 2, LONG_SIDE, 3)
     assert seen[300:700, LONG_SIDE // 2 - 2 : LONG_SIDE // 2 + 3].max() > 60
     assert seen[:200].max() < 30
@@ -61,7 +61,7 @@ def test_a_name_that_no_font_has_is_still_drawn() -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> dict[str, Path]:
+def images(tmp_path: Path) -> dict[str, Path]:
     paths = {f"a/p{number}.png": tmp_path / f"p{number}.png" for number in range(20)}
     for path in paths.values():
         Image.new("RGB", (60, 50)).save(path)
@@ -77,22 +77,22 @@ def found_in(paths: dict[str, Path], *with_boxes: int) -> Iterator[tuple[str, De
     ("count", "expected"),
     [(1, [1]), (2, [1, 17]), (3, [1, 9, 17]), (5, [1, 5, 9, 13, 17]), (50, [1, 3, 5, 7, 9, 11, 13, 15, 17])],
 )
-def test_previews_are_spread_evenly_over_pictures_that_have_boxes(
-    tmp_path: Path, pictures: dict[str, Path], count: int, expected: list[int]
+def test_previews_are_spread_evenly_over_images_that_have_boxes(
+    tmp_path: Path, images: dict[str, Path], count: int, expected: list[int]
 ) -> None:
     odd = range(1, 18, 2)
-    written = write_previews(tmp_path / "out", lambda: found_in(pictures, *odd), pictures, count)
+    written = write_previews(tmp_path / "out", lambda: found_in(images, *odd), images, count)
     assert [path.name for path in written] == [f"{i:03d}-p{number}.jpg" for i, number in enumerate(expected, start=1)]
     assert all(Image.open(path).size == (60, 50) for path in written)
 
 
-def test_no_boxes_anywhere_make_no_previews(tmp_path: Path, pictures: dict[str, Path]) -> None:
-    assert write_previews(tmp_path / "out", lambda: found_in(pictures), pictures, 4) == []
+def test_no_boxes_anywhere_make_no_previews(tmp_path: Path, images: dict[str, Path]) -> None:
+    assert write_previews(tmp_path / "out", lambda: found_in(images), images, 4) == []
 
 
-def test_earlier_previews_are_replaced(tmp_path: Path, pictures: dict[str, Path]) -> None:
-    write_previews(tmp_path / "out", lambda: found_in(pictures, *range(9)), pictures, 9)
-    write_previews(tmp_path / "out", lambda: found_in(pictures, 3), pictures, 9)
+def test_earlier_previews_are_replaced(tmp_path: Path, images: dict[str, Path]) -> None:
+    write_previews(tmp_path / "out", lambda: found_in(images, *range(9)), images, 9)
+    write_previews(tmp_path / "out", lambda: found_in(images, 3), images, 9)
     assert [path.name for path in (tmp_path / "out" / "preview").iterdir()] == ["001-p3.jpg"]
 
 
@@ -104,7 +104,7 @@ def test_equal_names_in_different_folders_do_not_meet(tmp_path: Path) -> None:
     assert len(set(written)) == 2
 
 
-def test_a_picture_that_cannot_be_read_any_more_is_left_out(tmp_path: Path, pictures: dict[str, Path]) -> None:
-    pictures["a/p2.png"].write_bytes(b"gone")
-    written = write_previews(tmp_path / "out", lambda: found_in(pictures, 1, 2, 3), pictures, 3)
+def test_an_image_that_cannot_be_read_any_more_is_left_out(tmp_path: Path, images: dict[str, Path]) -> None:
+    images["a/p2.png"].write_bytes(b"gone")
+    written = write_previews(tmp_path / "out", lambda: found_in(images, 1, 2, 3), images, 3)
     assert [path.name for path in written] == ["001-p1.jpg", "003-p3.jpg"]

@@ -1,4 +1,4 @@
-"""Records: what is kept of a picture, and how it is read back."""
+"""Records: what is kept of an image, and how it is read back."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def test_records_come_in_natural_order_whatever_the_shards() -> None:
     assert ordered.index("9.jpg") < ordered.index("10.jpg")
 
 
-def test_the_order_is_that_of_the_listing_of_pictures(tmp_path: Path) -> None:
+def test_the_order_is_that_of_the_listing_of_images(tmp_path: Path) -> None:
     names = ["b10.jpg", "b2.jpg", "B3.jpg", "a/10/x1.jpg", "a/9/x1.jpg", "a.jpg", "é.jpg", "10.jpg", "9.jpg", "09.jpg"]
     for name in [*names, "٣.jpg", "A.jpg", "ß.jpg", "_.jpg", "2²b.jpg"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    listed = [picture.name for picture in list_images([tmp_path])]
+    listed = [image.name for image in list_images([tmp_path])]
     assert listed == sorted(listed, key=natural_order)
 
 
@@ -126,7 +126,7 @@ def test_series_outrank_each_other_by_number_not_by_spelling(tmp_path: Path) -> 
         ([], []),
     ],
 )
-def test_only_listed_pictures_are_read(tmp_path: Path, listed: list[str], expected: list[str]) -> None:
+def test_only_listed_images_are_read(tmp_path: Path, listed: list[str], expected: list[str]) -> None:
     put(tmp_path, "000001-000000", Record("p1", ""), Record("p2", ""), Record("p3", ""))
     list_names(tmp_path, *listed)
     assert names_of(tmp_path) == expected
@@ -171,15 +171,15 @@ def test_reading_a_thousand_series_holds_no_file_open_and_little_memory(tmp_path
     assert names_of(tmp_path) == [f"p{i}" for i in range(3 * series)]
 
 
-@pytest.mark.parametrize(("shards", "pictures"), [(40, 64), (2, 1280)])
-def test_reading_holds_a_few_pages_not_the_records(tmp_path: Path, shards: int, pictures: int) -> None:
+@pytest.mark.parametrize(("shards", "images"), [(40, 64), (2, 1280)])
+def test_reading_holds_a_few_pages_not_the_records(tmp_path: Path, shards: int, images: int) -> None:
     boxes = [(1.5, 2.5, 3.5, 4.5)] * 100
     for shard in range(shards):
-        put(tmp_path, f"000001-{shard:06d}", *(Record(f"p{shard}-{i}", "", 9, 9, boxes) for i in range(pictures)))
-    list_names(tmp_path, *(f"p{shard}-{i}" for shard in range(shards) for i in range(pictures)))
+        put(tmp_path, f"000001-{shard:06d}", *(Record(f"p{shard}-{i}", "", 9, 9, boxes) for i in range(images)))
+    list_names(tmp_path, *(f"p{shard}-{i}" for shard in range(shards) for i in range(images)))
     size = sum(path.stat().st_size for path in (tmp_path / "records").glob("*.jsonl"))
     tracemalloc.start()
-    assert sum(1 for _ in read_records(tmp_path)) == shards * pictures
+    assert sum(1 for _ in read_records(tmp_path)) == shards * images
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert size > 4_000_000

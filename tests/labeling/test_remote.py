@@ -1,4 +1,4 @@
-"""Labelling pictures that lie elsewhere: the same job, resumable, with every fault recorded and no secret written."""
+"""Labelling images that lie elsewhere: the same job, resumable, with every fault recorded and no secret written."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from glip.images import remote
 from glip.labeling.asking import CaptionSource
 from glip.labeling.job import LabelJob, LabelSummary, label
 from glip.labeling.records import Record, read_records, read_run
-from glip.labeling.report import find_pictures
+from glip.labeling.report import find_images
 from glip_cli.main import run as command
 from tests.images.stores import Page, Web, forget_clients, s3_server, use_s3, web_server
-from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_pictures
+from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_images
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> dict[str, bytes]:
-    """Six pictures by name; p5 has boxes."""
-    return {name: (tmp_path / "in" / name).read_bytes() for name in make_pictures(tmp_path / "in", 6)}
+def images(tmp_path: Path) -> dict[str, bytes]:
+    """Six images by name; p5 has boxes."""
+    return {name: (tmp_path / "in" / name).read_bytes() for name in make_images(tmp_path / "in", 6)}
 
 
-def serve(web: Web, pictures: dict[str, bytes], **headers: str) -> None:
-    web.pages |= {f"/{name}": Page(content, headers=dict(headers)) for name, content in pictures.items()}
+def serve(web: Web, images: dict[str, bytes], **headers: str) -> None:
+    web.pages |= {f"/{name}": Page(content, headers=dict(headers)) for name, content in images.items()}
 
 
 def a_list(folder: Path, *lines: str) -> str:
@@ -62,11 +62,11 @@ def written(out: Path) -> str:
 
 
 def test_a_bucket_gives_the_same_labels_as_the_folder_it_was_made_of(
-    tmp_path: Path, pictures: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with s3_server() as (url, client):
         client.create_bucket(Bucket="pics")
-        for name, content in pictures.items():
+        for name, content in images.items():
             client.put_object(Bucket="pics", Key=f"in/{name}", Body=content)
         use_s3(monkeypatch, url)
         near, far = tmp_path / "near", tmp_path / "far"
@@ -76,13 +76,13 @@ def test_a_bucket_gives_the_same_labels_as_the_folder_it_was_made_of(
         assert read_run(far).job["sources"] == ["s3://pics/in"]
         assert len(list((far / "preview").glob("*.jpg"))) == 2
         assert (far / "report.html").read_text().count("data:image/jpeg") == 6
-        assert sorted(find_pictures(read_run(far))) == sorted(pictures)
+        assert sorted(find_images(read_run(far))) == sorted(images)
 
-        client.put_object(Bucket="pics", Key="in/p1.png", Body=pictures["p2.png"])
-        client.put_object(Bucket="pics", Key="in/new.png", Body=pictures["p3.png"])
+        client.put_object(Bucket="pics", Key="in/p1.png", Body=images["p2.png"])
+        client.put_object(Bucket="pics", Key="in/new.png", Body=images["p3.png"])
         client.delete_object(Bucket="pics", Key="in/p0.png")
         again = run(far, "s3://pics/in")
-        assert (again.pictures, again.labelled, again.earlier) == (6, 2, 4)
+        assert (again.images, again.labelled, again.earlier) == (6, 2, 4)
         found = records(far)
         assert found["p1.png"].scores == found["p2.png"].scores
         assert found["new.png"].scores == found["p3.png"].scores
@@ -90,13 +90,13 @@ def test_a_bucket_gives_the_same_labels_as_the_folder_it_was_made_of(
 
 
 def test_faults_are_recorded_and_tried_again_and_the_rest_goes_on(
-    web: Web, tmp_path: Path, pictures: dict[str, bytes]
+    web: Web, tmp_path: Path, images: dict[str, bytes]
 ) -> None:
-    serve(web, pictures)
+    serve(web, images)
     web.pages["/p0.png"].status = 403
     web.pages["/p1.png"].cut = 50
     web.pages["/p3.png"].status = 500
-    names = [*pictures, "gone.png"]
+    names = [*images, "gone.png"]
     source = a_list(tmp_path, *(f"{web.url}/{name}" for name in names), "http://127.0.0.1:1/far.png", "in/p2.png")
     summary = run(tmp_path / "out", source)
     errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
@@ -108,44 +108,44 @@ def test_faults_are_recorded_and_tried_again_and_the_rest_goes_on(
         "p3.png": "its server says: 500 Internal Server Error",
     }
     assert (summary.failed, summary.labelled) == (5, 9)
-    serve(web, pictures)
+    serve(web, images)
     again = run(tmp_path / "out", source)
     assert (again.failed, again.labelled, again.earlier) == (2, 5, 4)
 
 
-def test_a_hanging_server_costs_its_pictures_only(
-    web: Web, tmp_path: Path, pictures: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_a_hanging_server_costs_its_images_only(
+    web: Web, tmp_path: Path, images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "TIME_LIMIT", 0.5)
-    serve(web, pictures)
+    serve(web, images)
     web.pages["/p1.png"].delay = 2
-    run(tmp_path / "out", a_list(tmp_path, *(f"{web.url}/{name}" for name in pictures)))
+    run(tmp_path / "out", a_list(tmp_path, *(f"{web.url}/{name}" for name in images)))
     errors = {name: record.error for name, record in records(tmp_path / "out").items() if record.error}
     assert errors == {"p1.png": "its server took too long to answer"}
 
 
 @pytest.mark.parametrize("headers", [{"ETag": '"1"'}, {"Last-Modified": "Wed, 01 Jan 2020 00:00:00 GMT"}])
-def test_a_changed_picture_is_labelled_again_and_no_other(
-    web: Web, tmp_path: Path, pictures: dict[str, bytes], headers: dict[str, str]
+def test_a_changed_image_is_labelled_again_and_no_other(
+    web: Web, tmp_path: Path, images: dict[str, bytes], headers: dict[str, str]
 ) -> None:
-    serve(web, pictures, **headers)
-    source = a_list(tmp_path, *(f"{web.url}/{name}" for name in pictures))
+    serve(web, images, **headers)
+    source = a_list(tmp_path, *(f"{web.url}/{name}" for name in images))
     run(tmp_path / "out", source)
     web.asked.clear()
     assert run(tmp_path / "out", source).labelled == 0
-    assert sorted(web.asked) == sorted(f"HEAD /{name}" for name in pictures)
+    assert sorted(web.asked) == sorted(f"HEAD /{name}" for name in images)
     other = {name: value.replace("1", "2") for name, value in headers.items()}
-    web.pages["/p1.png"] = Page(pictures["p4.png"], headers=other)
+    web.pages["/p1.png"] = Page(images["p4.png"], headers=other)
     again = run(tmp_path / "out", source)
     assert (again.labelled, again.earlier) == (1, 5)
     assert records(tmp_path / "out")["p1.png"].scores == records(tmp_path / "out")["p4.png"].scores
 
 
-def test_pictures_stay_labelled_where_the_server_tells_no_stamp_or_cannot_be_asked(
-    web: Web, tmp_path: Path, pictures: dict[str, bytes]
+def test_images_stay_labelled_where_the_server_tells_no_stamp_or_cannot_be_asked(
+    web: Web, tmp_path: Path, images: dict[str, bytes]
 ) -> None:
-    serve(web, pictures, **{"Content-Length": ""})
-    source = a_list(tmp_path, *(f"{web.url}/{name}" for name in pictures))
+    serve(web, images, **{"Content-Length": ""})
+    source = a_list(tmp_path, *(f"{web.url}/{name}" for name in images))
     run(tmp_path / "out", source)
     before = final_bytes(tmp_path / "out")
     assert {record.stamp for record in records(tmp_path / "out").values()} == {"-"}
@@ -159,12 +159,12 @@ def test_pictures_stay_labelled_where_the_server_tells_no_stamp_or_cannot_be_ask
 
 
 def test_no_secret_of_an_address_is_written_or_logged(
-    web: Web, tmp_path: Path, pictures: dict[str, bytes], caplog: pytest.LogCaptureFixture
+    web: Web, tmp_path: Path, images: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    serve(web, pictures)
+    serve(web, images)
     web.pages["/p0.png"].status = 403
-    signed = [f"{web.url.replace('//', '//me:hunter2@')}/{name}?X-Signature=SECRET" for name in pictures]
+    signed = [f"{web.url.replace('//', '//me:hunter2@')}/{name}?X-Signature=SECRET" for name in images]
     run(tmp_path / "listed", a_list(tmp_path, *signed), report=True, preview=3)
     run(tmp_path / "given", *signed[1:], report=True, preview=3)
     with pytest.raises(InputError) as refused:
@@ -176,11 +176,11 @@ def test_no_secret_of_an_address_is_written_or_logged(
         assert not re.search("SECRET|hunter2|X-Signature", text)
 
 
-def test_pictures_that_do_not_come_for_the_report_are_not_waited_for_one_by_one(
-    web: Web, tmp_path: Path, pictures: dict[str, bytes]
+def test_images_that_do_not_come_for_the_report_are_not_waited_for_one_by_one(
+    web: Web, tmp_path: Path, images: dict[str, bytes]
 ) -> None:
-    serve(web, pictures)
-    source = a_list(tmp_path, *(f"{web.url}/{name}" for name in pictures))
+    serve(web, images)
+    source = a_list(tmp_path, *(f"{web.url}/{name}" for name in images))
     run(tmp_path / "out", source)
     for page in web.pages.values():
         page.head, page.status = 200, 500
@@ -198,7 +198,7 @@ def test_what_a_job_cannot_do_from_afar_is_refused_in_a_sentence(web: Web, tmp_p
             run(tmp_path / "out", source, offline=True)
     assert not web.asked
     job = LabelJob((a_list(tmp_path, line),), captions=CaptionSource("sidecar"), out=tmp_path / "out")
-    with pytest.raises(GlipError, match="--captions sidecar looks for files beside pictures on this disk"):
+    with pytest.raises(GlipError, match="--captions sidecar looks for files beside images on this disk"):
         label(job, load=lambda job: FakeDetector())
 
 

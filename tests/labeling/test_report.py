@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from glip.errors import InputError
+from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import Record
-from glip.labeling.report import find_pictures, write_report
-from glip.labeling.selection import ExportSettings
+from glip.labeling.report import find_images, write_report
 from tests.labeling.runs import a_record, a_run, broken, write_run
 
 EVIL = "<script>document.title='taken'</script>"
@@ -46,8 +46,8 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> dict[str, Path]:
-    """Files for all but one of the pictures."""
+def images(tmp_path: Path) -> dict[str, Path]:
+    """Files for all but one of the images."""
     found = {}
     for place, record in enumerate(records()):
         if record.error is None and record.file_name != "sure.jpg":
@@ -90,34 +90,34 @@ class Page(HTMLParser):
         return "\n".join(self.texts)
 
 
-def test_the_page_counts_what_is_exported(run: Path, pictures: dict[str, Path]) -> None:
-    text = write_report(run, pictures, ExportSettings()).read_text()
-    for name, number in {"pictures": 5, "with-boxes": 3, "without-boxes": 2, "unreadable": 1, "boxes": 4}.items():
+def test_the_page_counts_what_is_exported(run: Path, images: dict[str, Path]) -> None:
+    text = write_report(run, images, ExportSettings()).read_text()
+    for name, number in {"images": 5, "with-boxes": 3, "without-boxes": 2, "unreadable": 1, "boxes": 4}.items():
         assert f'id="count-{name}"><b>{number}</b>' in text
 
 
-def test_classes_are_listed_with_their_counts_and_thresholds(run: Path, pictures: dict[str, Path]) -> None:
-    write_report(run, pictures, ExportSettings(class_conf={"person": 0.25}))
+def test_classes_are_listed_with_their_counts_and_thresholds(run: Path, images: dict[str, Path]) -> None:
+    write_report(run, images, ExportSettings(class_conf={"person": 0.25}))
     rows = re.findall(r'<tr data-label="(\d)">(.*?)</tr>', (run / "report.html").read_text(), re.DOTALL)
     cells = {int(label): re.findall(r"<td>([\d.,]+)</td>", row) for label, row in rows}
     assert cells == {0: ["2", "2", "0.25"], 1: ["2", "2", "0.3"], 2: ["0", "0", "0.3"]}
 
 
-def test_histograms_count_down_to_the_floor(run: Path, pictures: dict[str, Path]) -> None:
-    write_report(run, pictures, ExportSettings(conf=0.9))
+def test_histograms_count_down_to_the_floor(run: Path, images: dict[str, Path]) -> None:
+    write_report(run, images, ExportSettings(conf=0.9))
     bars = re.findall(r"<title>([\d.]+) to [\d.]+: (\d+)</title>", (run / "report.html").read_text())
     assert sorted(bars) == [("0.25", "1"), ("0.30", "1"), ("0.40", "1"), ("0.80", "1"), ("0.95", "1")]
 
 
-def test_the_most_uncertain_pictures_come_first(run: Path, pictures: dict[str, Path]) -> None:
-    page = Page(write_report(run, pictures, ExportSettings()))
-    names = [picture["name"] for picture in page.content["pictures"]]
+def test_the_most_uncertain_images_come_first(run: Path, images: dict[str, Path]) -> None:
+    page = Page(write_report(run, images, ExportSettings()))
+    names = [image["name"] for image in page.content["images"]]
     assert names == ["near.jpg", "just below.jpg", f"{EVIL}.jpg", "sure.jpg", "</script><b>.jpg"]
 
 
-def test_boxes_below_their_threshold_are_there_and_marked(run: Path, pictures: dict[str, Path]) -> None:
-    page = Page(write_report(run, pictures, ExportSettings()))
-    boxes = {picture["name"]: picture["boxes"] for picture in page.content["pictures"]}
+def test_boxes_below_their_threshold_are_there_and_marked(run: Path, images: dict[str, Path]) -> None:
+    page = Page(write_report(run, images, ExportSettings()))
+    boxes = {image["name"]: image["boxes"] for image in page.content["images"]}
     assert boxes["near.jpg"] == [[1, 0.8, 10, 10, 60, 60, True], [0, 0.31, 20, 20, 90, 90, True]]
     assert boxes["just below.jpg"] == [[2, 0.28, 10, 10, 60, 60, False]]
     assert boxes["</script><b>.jpg"] == []
@@ -125,46 +125,46 @@ def test_boxes_below_their_threshold_are_there_and_marked(run: Path, pictures: d
 
 def test_thumbnails_are_small_upright_copies(run: Path, tmp_path: Path) -> None:
     turned = Image.new("RGB", (480, 640), "red")
-    turned.paste("blue", (0, 0, 480, 60))  # at the top of the stored picture: at the right once it is upright
+    turned.paste("blue", (0, 0, 480, 60))  # at the top of the stored image: at the right once it is upright
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
     page = Page(write_report(run, {"near.jpg": tmp_path / "turned.jpg"}, ExportSettings()))
-    kind, _, encoded = page.content["pictures"][0]["image"].partition(",")
+    kind, _, encoded = page.content["images"][0]["image"].partition(",")
     assert kind == "data:image/jpeg;base64"
     small = Image.open(BytesIO(base64.b64decode(encoded)))
     assert small.size == (480, 360)
     assert np.array(small)[180, 475].tolist()[2] > 200
 
 
-def test_a_picture_that_is_gone_leaves_its_boxes(run: Path, tmp_path: Path) -> None:
+def test_an_image_that_is_gone_leaves_its_boxes(run: Path, tmp_path: Path) -> None:
     page = Page(write_report(run, {"near.jpg": tmp_path / "gone.jpg"}, ExportSettings()))
-    assert [(picture["image"], len(picture["boxes"])) for picture in page.content["pictures"][:1]] == [("", 2)]
+    assert [(image["image"], len(image["boxes"])) for image in page.content["images"][:1]] == [("", 2)]
 
 
-def test_a_limit_keeps_the_most_uncertain(run: Path, pictures: dict[str, Path]) -> None:
-    page = Page(write_report(run, pictures, ExportSettings(), limit=2))
-    assert [picture["name"] for picture in page.content["pictures"]] == ["near.jpg", "just below.jpg"]
-    assert "2 of 5 pictures, those first" in page.text
-    assert Page(write_report(run, pictures, ExportSettings(), limit=0)).content["pictures"] == []
+def test_a_limit_keeps_the_most_uncertain(run: Path, images: dict[str, Path]) -> None:
+    page = Page(write_report(run, images, ExportSettings(), limit=2))
+    assert [image["name"] for image in page.content["images"]] == ["near.jpg", "just below.jpg"]
+    assert "2 of 5 images, those first" in page.text
+    assert Page(write_report(run, images, ExportSettings(), limit=0)).content["images"] == []
 
 
-def test_of_equally_uncertain_pictures_the_first_listed_are_kept(tmp_path: Path) -> None:
+def test_of_equally_uncertain_images_the_first_listed_are_kept(tmp_path: Path) -> None:
     alike = [a_record(f"{number}.jpg", [[0, 0, 9, 9]], [0.5], [0]) for number in range(9)]
     page = Page(write_report(write_run(tmp_path, alike), {}, ExportSettings(), limit=3))
-    assert [picture["name"] for picture in page.content["pictures"]] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [image["name"] for image in page.content["images"]] == ["0.jpg", "1.jpg", "2.jpg"]
 
 
-def test_thumbnails_together_stay_within_their_bytes(run: Path, pictures: dict[str, Path]) -> None:
-    page = Page(write_report(run, pictures, ExportSettings(), most_bytes=5000))
-    sizes = [len(base64.b64decode(picture["image"].partition(",")[2])) for picture in page.content["pictures"]]
+def test_thumbnails_together_stay_within_their_bytes(run: Path, images: dict[str, Path]) -> None:
+    page = Page(write_report(run, images, ExportSettings(), most_bytes=5000))
+    sizes = [len(base64.b64decode(image["image"].partition(",")[2])) for image in page.content["images"]]
     assert 0 < len(sizes) < 5
     assert sum(sizes) <= 5000
     assert "more would make this file too large" in page.text
 
 
-def test_names_never_become_markup(run: Path, pictures: dict[str, Path]) -> None:
-    page = Page(write_report(run, pictures, ExportSettings()))
+def test_names_never_become_markup(run: Path, images: dict[str, Path]) -> None:
+    page = Page(write_report(run, images, ExportSettings()))
     assert sum(tag == "script" for tag, _ in page.tags) == 2
     assert not any(tag == "img" for tag, _ in page.tags)
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -180,8 +180,8 @@ def test_marks_of_the_frame_in_names_are_left_alone(tmp_path: Path) -> None:
     assert "{{nothing}}" in page.texts
 
 
-def test_the_page_reaches_for_nothing_outside_itself(run: Path, pictures: dict[str, Path]) -> None:
-    page = Page(write_report(run, pictures, ExportSettings()))
+def test_the_page_reaches_for_nothing_outside_itself(run: Path, images: dict[str, Path]) -> None:
+    page = Page(write_report(run, images, ExportSettings()))
     for tag, attributes in page.tags:
         assert tag not in ("link", "iframe", "object", "base")
         assert not {"src", "href", "srcset"} & attributes.keys()
@@ -191,8 +191,8 @@ def test_the_page_reaches_for_nothing_outside_itself(run: Path, pictures: dict[s
     assert "url(" not in frame
 
 
-def test_the_policy_lets_this_script_run_and_no_other(run: Path, pictures: dict[str, Path]) -> None:
-    page = Page(write_report(run, pictures, ExportSettings()))
+def test_the_policy_lets_this_script_run_and_no_other(run: Path, images: dict[str, Path]) -> None:
+    page = Page(write_report(run, images, ExportSettings()))
     policy = next(str(a["content"]) for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     script = (run / "report.html").read_text().rpartition("<script>")[2].partition("</script>")[0]
     assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
@@ -206,9 +206,9 @@ def test_long_lists_of_errors_end_with_a_count(tmp_path: Path) -> None:
     assert "… and 20 more" in page.text
 
 
-def test_a_run_without_pictures_has_a_report(tmp_path: Path) -> None:
+def test_a_run_without_images_has_a_report(tmp_path: Path) -> None:
     page = Page(write_report(write_run(tmp_path, []), {}, ExportSettings()))
-    assert page.content["pictures"] == []
+    assert page.content["images"] == []
 
 
 def test_the_report_goes_where_it_is_wanted(run: Path, tmp_path: Path) -> None:
@@ -221,17 +221,17 @@ def test_what_the_records_do_not_hold_cannot_be_reported(run: Path) -> None:
         write_report(run, {}, ExportSettings(conf=0.01))
 
 
-def test_pictures_are_found_where_the_run_found_them_or_where_they_were_moved(
-    tmp_path: Path, pictures: dict[str, Path], caplog: pytest.LogCaptureFixture
+def test_images_are_found_where_the_run_found_them_or_where_they_were_moved(
+    tmp_path: Path, images: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = a_run(job={"sources": [str(tmp_path)]})
-    everything = {path.name: path for path in pictures.values()}
-    assert find_pictures(run) == everything
-    assert find_pictures(a_run(job={"sources": ["/nowhere"]}), [str(tmp_path)]) == everything
-    assert find_pictures(a_run(job={"sources": ["/nowhere"]})) == {}
+    everything = {path.name: path for path in images.values()}
+    assert find_images(run) == everything
+    assert find_images(a_run(job={"sources": ["/nowhere"]}), [str(tmp_path)]) == everything
+    assert find_images(a_run(job={"sources": ["/nowhere"]})) == {}
     assert "/nowhere" in caplog.text
     with pytest.raises(InputError, match="/elsewhere"):
-        find_pictures(run, ["/elsewhere"])
+        find_images(run, ["/elsewhere"])
 
 
 def dom_of(path: Path, profile: Path) -> str:
@@ -255,12 +255,12 @@ def dom_of(path: Path, profile: Path) -> str:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
-def test_a_browser_shows_counts_and_pictures_and_runs_nothing_else(
-    run: Path, pictures: dict[str, Path], tmp_path: Path
+def test_a_browser_shows_counts_and_images_and_runs_nothing_else(
+    run: Path, images: dict[str, Path], tmp_path: Path
 ) -> None:
-    dom = dom_of(write_report(run, pictures, ExportSettings()), tmp_path / "profile")
+    dom = dom_of(write_report(run, images, ExportSettings()), tmp_path / "profile")
     assert '<div class="tile" id="count-boxes"><b>4</b>' in dom
-    assert '<span id="matches">5 of 5 pictures</span>' in dom
+    assert '<span id="matches">5 of 5 images</span>' in dom
     assert '<output id="lowest">0.30</output>' in dom
     cards = re.findall(r'<article class="card">(.*?)</article>', dom, re.DOTALL)
     assert [len(re.findall("<rect", card)) for card in cards] == [2, 0, 1, 1, 0]
@@ -271,8 +271,8 @@ def test_a_browser_shows_counts_and_pictures_and_runs_nothing_else(
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
-def test_search_slider_and_classes_choose_pictures(run: Path, pictures: dict[str, Path], tmp_path: Path) -> None:
-    frame = write_report(run, pictures, ExportSettings()).read_text()
+def test_search_slider_and_classes_choose_images(run: Path, images: dict[str, Path], tmp_path: Path) -> None:
+    frame = write_report(run, images, ExportSettings()).read_text()
     frame = re.sub(r"script-src 'sha256-[^']*'", "script-src 'unsafe-inline'", frame)
 
     def matches(actions: str) -> str:
@@ -282,9 +282,9 @@ def test_search_slider_and_classes_choose_pictures(run: Path, pictures: dict[str
         return re.findall('<span id="matches">(.*?)</span>', dom)[0] + f", {dom.count('<rect ')} boxes"
 
     bars = 5  # of the histograms
-    assert matches("at('score').value = 0.05; show()") == f"5 of 5 pictures, {5 + bars} boxes"
-    assert matches("at('score').value = 0.9; show()") == f"5 of 5 pictures, {1 + bars} boxes"
-    assert matches("at('search').value = 'PERSON near'; show()") == f"1 of 5 pictures, {2 + bars} boxes"
+    assert matches("at('score').value = 0.05; show()") == f"5 of 5 images, {5 + bars} boxes"
+    assert matches("at('score').value = 0.9; show()") == f"5 of 5 images, {1 + bars} boxes"
+    assert matches("at('search').value = 'PERSON near'; show()") == f"1 of 5 images, {2 + bars} boxes"
     assert matches("document.querySelector('tr[data-label=\"0\"] button').click()") == (
-        f"2 of 5 pictures with person, {2 + bars} boxes"
+        f"2 of 5 images with person, {2 + bars} boxes"
     )

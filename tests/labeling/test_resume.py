@@ -19,7 +19,7 @@ from glip.errors import GlipError, InputError
 from glip.images import ImageBatch
 from glip.labeling.job import LabelJob, LabelSummary, label
 from glip.labeling.records import Record, read_listing, read_run
-from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_pictures
+from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_images
 
 
 class Killed(BaseException):
@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 @dataclass
 class StopAfter:
-    """Asks for the end of the job after so many pictures."""
+    """Asks for the end of the job after so many images."""
 
     count: int
 
@@ -44,7 +44,7 @@ class StopAfter:
 
 @pytest.fixture
 def job(tmp_path: Path) -> LabelJob:
-    make_pictures(tmp_path / "in", 14)
+    make_images(tmp_path / "in", 14)
     (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG")
     return LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32, shard_size=4)
 
@@ -75,7 +75,7 @@ def test_a_run_that_dies_anywhere_is_finished_by_the_same_command(job: LabelJob,
     with pytest.raises(Killed):
         run(job, FakeDetector(fail=kill_at_batch(batches)))
     summary = run(job)
-    # The broken picture comes first and never reaches the detector; the shard that was in work is lost, no more.
+    # The broken image comes first and never reaches the detector; the shard that was in work is lost, no more.
     assert summary.earlier == (batches + 1) // 4 * 4
     assert summary.earlier + summary.labelled == 15
     assert final_bytes(job.out) == uninterrupted(job)
@@ -91,7 +91,7 @@ def test_work_that_is_done_is_not_done_again(job: LabelJob) -> None:
 
 
 @pytest.mark.parametrize("stops", [(1,), (3, 1, 1), (5, 5), (14,), (4, 4, 4)])
-def test_a_run_stopped_in_good_order_goes_on_from_the_very_picture(job: LabelJob, stops: tuple[int, ...]) -> None:
+def test_a_run_stopped_in_good_order_goes_on_from_the_very_image(job: LabelJob, stops: tuple[int, ...]) -> None:
     for stop in stops:
         summary = run(job, watcher=StopAfter(stop))
         assert summary.interrupted
@@ -111,7 +111,7 @@ def test_a_run_stopped_in_good_order_goes_on_from_the_very_picture(job: LabelJob
 def test_no_history_of_interruptions_shows_in_the_final_files(
     job: LabelJob, events: list[tuple[str, int]], batch: int
 ) -> None:
-    # The scores' last digits depend on the company in a batch: interrupted or not, the same pictures must meet.
+    # The scores' last digits depend on the company in a batch: interrupted or not, the same images must meet.
     job = replace(job, batch=batch, overwrite=True)
     crowded = replace(job, out=job.out.with_name("whole"))
     run(crowded, FakeDetector(crowd_matters=True))
@@ -130,20 +130,20 @@ def test_no_history_of_interruptions_shows_in_the_final_files(
         elif batch == 1 and number:
             run(replace(again, limit=number), detector)
     summary = run(again, FakeDetector(crowd_matters=True))
-    assert summary.pictures == 15
+    assert summary.images == 15
     assert final_bytes(again.out) == final_bytes(crowded.out)
 
 
-def test_a_limit_labels_the_first_pictures_and_the_next_run_goes_on(job: LabelJob) -> None:
+def test_a_limit_labels_the_first_images_and_the_next_run_goes_on(job: LabelJob) -> None:
     first = run(replace(job, limit=6))
-    assert (first.pictures, first.labelled, first.interrupted) == (6, 6, False)
+    assert (first.images, first.labelled, first.interrupted) == (6, 6, False)
     assert list(read_listing(job.out)) == ["broken.png", *(f"p{i}.png" for i in range(5))]
     rest = run(job)
-    assert (rest.pictures, rest.labelled, rest.earlier) == (15, 9, 6)
+    assert (rest.images, rest.labelled, rest.earlier) == (15, 9, 6)
     assert final_bytes(job.out) == uninterrupted(job)
 
 
-def test_a_limit_after_a_whole_run_shows_the_first_pictures_and_forgets_none(job: LabelJob) -> None:
+def test_a_limit_after_a_whole_run_shows_the_first_images_and_forgets_none(job: LabelJob) -> None:
     run(job)
     run(replace(job, limit=3))
     assert final_bytes(job.out) == uninterrupted(replace(job, limit=3))
@@ -151,10 +151,10 @@ def test_a_limit_after_a_whole_run_shows_the_first_pictures_and_forgets_none(job
     assert final_bytes(job.out) == uninterrupted(job)
 
 
-def test_pictures_added_since_are_picked_up_and_the_others_left_alone(job: LabelJob, tmp_path: Path) -> None:
+def test_images_added_since_are_picked_up_and_the_others_left_alone(job: LabelJob, tmp_path: Path) -> None:
     run(job)
-    make_pictures(tmp_path / "in", 6, first=100)
-    make_pictures(tmp_path / "in", 2, first=200, suffix="jpg")
+    make_images(tmp_path / "in", 6, first=100)
+    make_images(tmp_path / "in", 2, first=200, suffix="jpg")
     (tmp_path / "in" / "p200.jpg").rename(tmp_path / "in" / "p3b.jpg")  # in the middle of the others
     detector = FakeDetector()
     summary = run(job, detector)
@@ -163,25 +163,25 @@ def test_pictures_added_since_are_picked_up_and_the_others_left_alone(job: Label
     assert final_bytes(job.out) == uninterrupted(job)
 
 
-def test_pictures_removed_since_leave_the_outputs_and_that_is_said(
+def test_images_removed_since_leave_the_outputs_and_that_is_said(
     job: LabelJob, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(job)
     for name in ("p0.png", "p5.png", "broken.png"):
         (tmp_path / "in" / name).unlink()
     summary = run(job)
-    assert (summary.pictures, summary.labelled, summary.failed) == (12, 0, 0)
-    assert "3 pictures labelled before are not among the sources now" in caplog.text
+    assert (summary.images, summary.labelled, summary.failed) == (12, 0, 0)
+    assert "3 images labelled before are not among the sources now" in caplog.text
     assert final_bytes(job.out) == uninterrupted(job)
 
 
-def test_a_limit_is_not_taken_for_removed_pictures(job: LabelJob, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_is_not_taken_for_removed_images(job: LabelJob, caplog: pytest.LogCaptureFixture) -> None:
     run(job)
     run(replace(job, limit=2))
     assert "not among the sources" not in caplog.text
 
 
-def test_a_removed_picture_that_comes_back_unchanged_is_not_labelled_again(job: LabelJob, tmp_path: Path) -> None:
+def test_a_removed_image_that_comes_back_unchanged_is_not_labelled_again(job: LabelJob, tmp_path: Path) -> None:
     run(job)
     (tmp_path / "in" / "p7.png").rename(tmp_path / "aside.png")
     run(job)
@@ -190,14 +190,14 @@ def test_a_removed_picture_that_comes_back_unchanged_is_not_labelled_again(job: 
     assert final_bytes(job.out) == uninterrupted(job)
 
 
-def test_a_changed_picture_is_labelled_again(job: LabelJob, tmp_path: Path) -> None:
+def test_a_changed_image_is_labelled_again(job: LabelJob, tmp_path: Path) -> None:
     run(job)
     (tmp_path / "in" / "p12.png").replace(tmp_path / "in" / "p2.png")
-    make_pictures(tmp_path / "in", 1)
+    make_images(tmp_path / "in", 1)
     os.utime(tmp_path / "in" / "p0.png", ns=(1, 1))
     (tmp_path / "in" / "broken.png").write_bytes((tmp_path / "in" / "p3.png").read_bytes())
     summary = run(job)
-    assert (summary.pictures, summary.labelled, summary.failed) == (14, 3, 0)
+    assert (summary.images, summary.labelled, summary.failed) == (14, 3, 0)
     assert final_bytes(job.out) == uninterrupted(job)
 
 

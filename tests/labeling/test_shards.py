@@ -27,7 +27,7 @@ def listing(*numbers: int, folder: Path = Path("/nowhere")) -> list[ImageFile]:
 
 
 def names(shard: Shard) -> list[str]:
-    return [picture.name for picture in shard.pictures]
+    return [image.name for image in shard.images]
 
 
 def test_nothing_done_is_cut_into_shards_of_equal_size(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_everything_done_leaves_no_shards(tmp_path: Path) -> None:
     assert plan_shards(tmp_path, listing(1, 2), [True, True], 4) == []
 
 
-def test_untouched_shards_meet_again_as_they_were_and_single_pictures_are_gathered(tmp_path: Path) -> None:
+def test_untouched_shards_meet_again_as_they_were_and_single_images_are_gathered(tmp_path: Path) -> None:
     done = [True] * 4 + [True, False, True, True] + [False] * 4 + [True, False, True, True] + [False]
     shards = plan_shards(tmp_path, listing(*range(17)), done, 4)
     assert [(shard.series, names(shard)) for shard in shards] == [
@@ -65,14 +65,14 @@ def test_new_shards_never_take_the_name_of_an_old_one(tmp_path: Path) -> None:
 
 
 @given(done=st.lists(st.booleans(), max_size=60), size=st.integers(1, 9))
-def test_every_missing_picture_is_planned_once_and_each_series_is_in_order(done: list[bool], size: int) -> None:
-    pictures = listing(*range(len(done)))
-    shards = plan_shards(Path("/nowhere"), pictures, done, size)
-    planned = [picture for shard in shards for picture in shard.pictures]
-    missing = [picture for picture, labelled in zip(pictures, done, strict=True) if not labelled]
-    assert sorted(planned, key=lambda picture: natural_order(picture.name)) == missing
+def test_every_missing_image_is_planned_once_and_each_series_is_in_order(done: list[bool], size: int) -> None:
+    images = listing(*range(len(done)))
+    shards = plan_shards(Path("/nowhere"), images, done, size)
+    planned = [image for shard in shards for image in shard.images]
+    missing = [image for image, labelled in zip(images, done, strict=True) if not labelled]
+    assert sorted(planned, key=lambda image: natural_order(image.name)) == missing
     assert len({shard.file_name for shard in shards}) == len(shards)
-    assert all(1 <= len(shard.pictures) <= size for shard in shards)
+    assert all(1 <= len(shard.images) <= size for shard in shards)
     for series in {shard.series for shard in shards}:
         in_series = [name for shard in shards if shard.series == series for name in names(shard)]
         assert in_series == sorted(in_series, key=natural_order)
@@ -89,35 +89,35 @@ def test_a_shard_of_which_nothing_was_finished_leaves_no_file(tmp_path: Path) ->
 
 
 def test_the_listing_reads_back(tmp_path: Path) -> None:
-    pictures = [ImageFile(Path("/x"), 'a\n"b".jpg'), ImageFile(Path("/y"), "犬.jpg")]
-    write_listing(tmp_path, pictures)
+    images = [ImageFile(Path("/x"), 'a\n"b".jpg'), ImageFile(Path("/y"), "犬.jpg")]
+    write_listing(tmp_path, images)
     assert list(read_listing(tmp_path)) == ['a\n"b".jpg', "犬.jpg"]
 
 
-def put_pictures(folder: Path, count: int) -> list[ImageFile]:
-    pictures = listing(*range(count), folder=folder)
-    for picture in pictures:
-        (folder / picture.name).write_bytes(b"x" * 10)
-    return pictures
+def put_images(folder: Path, count: int) -> list[ImageFile]:
+    images = listing(*range(count), folder=folder)
+    for image in images:
+        (folder / image.name).write_bytes(b"x" * 10)
+    return images
 
 
-def test_a_picture_is_labelled_if_its_newest_record_fits_its_file(tmp_path: Path) -> None:
-    pictures = put_pictures(tmp_path, 6)
-    marks = [stamp(picture.path) for picture in pictures]
-    records = [Record(picture.name, mark) for picture, mark in zip(pictures, marks, strict=True)]
+def test_an_image_is_labelled_if_its_newest_record_fits_its_file(tmp_path: Path) -> None:
+    images = put_images(tmp_path, 6)
+    marks = [stamp(image.path) for image in images]
+    records = [Record(image.name, mark) for image, mark in zip(images, marks, strict=True)]
     write_shard(tmp_path, Shard(1, 0, ()), records[:4])
     write_shard(tmp_path, Shard(2, 0, ()), [Record("p3.jpg", "")])  # failed for a reason that may pass
-    (tmp_path / pictures[1].name).write_bytes(b"x" * 11)  # another size
-    os.utime(tmp_path / pictures[2].name, ns=(1, 1))  # another time
-    assert find_labelled(tmp_path, pictures) == ([True, False, False, False, False, False], 0)
+    (tmp_path / images[1].name).write_bytes(b"x" * 11)  # another size
+    os.utime(tmp_path / images[2].name, ns=(1, 1))  # another time
+    assert find_labelled(tmp_path, images) == ([True, False, False, False, False, False], 0)
 
 
-def test_pictures_that_are_recorded_but_no_longer_listed_are_counted(tmp_path: Path) -> None:
-    pictures = put_pictures(tmp_path, 5)
-    write_shard(tmp_path, Shard(1, 0, ()), [Record(picture.name, stamp(picture.path)) for picture in pictures])
-    assert find_labelled(tmp_path, [pictures[1], pictures[3]]) == ([True, True], 3)
-    (tmp_path / pictures[3].name).unlink()
-    assert find_labelled(tmp_path, [pictures[1], pictures[3]]) == ([True, False], 3)
+def test_images_that_are_recorded_but_no_longer_listed_are_counted(tmp_path: Path) -> None:
+    images = put_images(tmp_path, 5)
+    write_shard(tmp_path, Shard(1, 0, ()), [Record(image.name, stamp(image.path)) for image in images])
+    assert find_labelled(tmp_path, [images[1], images[3]]) == ([True, True], 3)
+    (tmp_path / images[3].name).unlink()
+    assert find_labelled(tmp_path, [images[1], images[3]]) == ([True, False], 3)
 
 
 def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:

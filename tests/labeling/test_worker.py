@@ -1,4 +1,4 @@
-"""LabelWorker: pictures in batches, and what is recorded of those that cannot be labelled."""
+"""LabelWorker: images in batches, and what is recorded of those that cannot be labelled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from glip.labeling.shards import Shard, stamp
 from glip.labeling.worker import LabelSettings, LabelWorker, ShardDone
 from glip.model.postprocess import PUBLISHED
 from glip.prompts import PromptSet
-from tests.labeling.fake import NAMES, FakeDetector, make_pictures, word_tokenizer
+from tests.labeling.fake import NAMES, FakeDetector, make_images, word_tokenizer
 
 
 @pytest.fixture
@@ -36,32 +36,32 @@ def settings(tmp_path: Path) -> LabelSettings:
 def work(
     settings: LabelSettings,
     detector: FakeDetector,
-    pictures: Sequence[ImageFile],
+    images: Sequence[ImageFile],
     *,
     stop_after: int | None = None,
 ) -> tuple[ShardDone, list[Record], list[Record]]:
     """Labels a shard; returns its result, its file's records, and the records as they were told of."""
     told: list[Record] = []
     worker = LabelWorker(detector, settings, told.append, lambda: stop_after is not None and len(told) >= stop_after)
-    done = worker(Shard(1, 0, tuple(pictures)))
+    done = worker(Shard(1, 0, tuple(images)))
     return done, list(read_all(settings.out, Record)), told
 
 
-def test_every_picture_gets_a_record_with_its_size_stamp_and_boxes(tmp_path: Path, settings: LabelSettings) -> None:
-    make_pictures(tmp_path / "in", 7)
-    pictures = list_images([tmp_path / "in"])
-    done, records, told = work(settings, FakeDetector(), pictures)
+def test_every_image_gets_a_record_with_its_size_stamp_and_boxes(tmp_path: Path, settings: LabelSettings) -> None:
+    make_images(tmp_path / "in", 7)
+    images = list_images([tmp_path / "in"])
+    done, records, told = work(settings, FakeDetector(), images)
     assert done == ShardDone(7, 0)
-    assert [record.file_name for record in records] == [picture.name for picture in pictures]
+    assert [record.file_name for record in records] == [image.name for image in images]
     assert sorted(told, key=lambda record: record.file_name) == records
-    for record, picture in zip(records, pictures, strict=True):
-        assert record.stamp == stamp(picture.path)
-        assert (record.width, record.height) == Image.open(str(picture.path)).size
+    for record, image in zip(records, images, strict=True):
+        assert record.stamp == stamp(image.path)
+        assert (record.width, record.height) == Image.open(str(image.path)).size
         assert len(record.boxes) == len(record.scores) == len(record.labels)
     assert sum(len(record.boxes) for record in records) > 3
 
 
-def test_size_is_that_of_the_picture_as_it_is_looked_at(tmp_path: Path, settings: LabelSettings) -> None:
+def test_size_is_that_of_the_image_as_it_is_looked_at(tmp_path: Path, settings: LabelSettings) -> None:
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -70,7 +70,7 @@ def test_size_is_that_of_the_picture_as_it_is_looked_at(tmp_path: Path, settings
     assert (records[0].width, records[0].height) == (30, 40)
 
 
-def test_fast_decoding_finds_boxes_in_the_whole_picture(tmp_path: Path, settings: LabelSettings) -> None:
+def test_fast_decoding_finds_boxes_in_the_whole_image(tmp_path: Path, settings: LabelSettings) -> None:
     path = tmp_path / "large.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -87,35 +87,35 @@ def test_fast_decoding_finds_boxes_in_the_whole_picture(tmp_path: Path, settings
 
 @pytest.mark.parametrize("batch", [2, 3, 4, 100])
 def test_batching_changes_no_record(tmp_path: Path, settings: LabelSettings, batch: int) -> None:
-    make_pictures(tmp_path / "in", 11)
-    pictures = list_images([tmp_path / "in"])
-    _, alone, _ = work(settings, FakeDetector(), pictures)
+    make_images(tmp_path / "in", 11)
+    images = list_images([tmp_path / "in"])
+    _, alone, _ = work(settings, FakeDetector(), images)
     other = replace(settings, out=tmp_path / "other", batch=batch)
     detector = FakeDetector()
-    _, together, _ = work(other, detector, pictures)
+    _, together, _ = work(other, detector, images)
     assert together == alone
     assert max(detector.batches) == min(batch, 7)  # two of the three sizes are padded alike
     assert sum(detector.batches) == 11
 
 
-def test_only_pictures_of_equal_padded_size_share_a_batch(tmp_path: Path, settings: LabelSettings) -> None:
+def test_only_images_of_equal_padded_size_share_a_batch(tmp_path: Path, settings: LabelSettings) -> None:
     shapes = []
 
     def look(batch: ImageBatch) -> None:
         shapes.append({tuple(-(-side // 32) * 32 for side in size) for size in batch.sizes_hw})
         assert next(iter(shapes[-1])) == tuple(batch.pixels.shape[2:])
 
-    make_pictures(tmp_path / "in", 9)
+    make_images(tmp_path / "in", 9)
     work(replace(settings, batch=4), FakeDetector(fail=look), list_images([tmp_path / "in"]))
     assert [len(shape) for shape in shapes] == [1] * len(shapes)
     assert len({next(iter(shape)) for shape in shapes}) == 2
 
 
 def test_a_floor_above_the_published_threshold_applies_to_the_score(tmp_path: Path, settings: LabelSettings) -> None:
-    make_pictures(tmp_path / "in", 10)
-    pictures = list_images([tmp_path / "in"])
-    _, everything, _ = work(settings, FakeDetector(), pictures)
-    _, strong, _ = work(replace(settings, out=tmp_path / "strong", floor=0.6), FakeDetector(), pictures)
+    make_images(tmp_path / "in", 10)
+    images = list_images([tmp_path / "in"])
+    _, everything, _ = work(settings, FakeDetector(), images)
+    _, strong, _ = work(replace(settings, out=tmp_path / "strong", floor=0.6), FakeDetector(), images)
     expected = [[score for score in record.scores if score >= 0.6] for record in everything]
     assert [list(record.scores) for record in strong] == expected
     assert 0 < sum(map(len, expected)) < sum(len(record.scores) for record in everything)
@@ -127,20 +127,20 @@ def test_a_score_equal_to_the_floor_stays(tmp_path: Path, settings: LabelSetting
             scores = np.array([0.7, np.nextafter(np.float32(0.7), np.float32(0))], np.float32)
             return [Detections(np.ones((2, 4), np.float32), scores, np.array([0, 1]), NAMES) for _ in batch.sizes_hw]
 
-    make_pictures(tmp_path / "in", 1)
+    make_images(tmp_path / "in", 1)
     _, records, _ = work(replace(settings, floor=0.7), Exact(), list_images([tmp_path / "in"]))
     assert records[0].scores == [0.7]
 
 
-def test_unreadable_pictures_are_recorded_with_the_reason_and_not_tried_again(
+def test_unreadable_images_are_recorded_with_the_reason_and_not_tried_again(
     tmp_path: Path, settings: LabelSettings
 ) -> None:
-    make_pictures(tmp_path / "in", 3)
+    make_images(tmp_path / "in", 3)
     (tmp_path / "in" / "empty.jpg").write_bytes(b"")
     (tmp_path / "in" / "p1.png").write_bytes((tmp_path / "in" / "p1.png").read_bytes()[:300])
-    (tmp_path / "in" / "text.jpg").write_text("not a picture")
-    pictures = list_images([tmp_path / "in"])
-    done, records, _ = work(replace(settings, batch=2), FakeDetector(), pictures)
+    (tmp_path / "in" / "text.jpg").write_text("not an image")
+    images = list_images([tmp_path / "in"])
+    done, records, _ = work(replace(settings, batch=2), FakeDetector(), images)
     assert done == ShardDone(5, 3)
     failed = {record.file_name: record for record in records if record.error is not None}
     assert sorted(failed) == ["empty.jpg", "p1.png", "text.jpg"]
@@ -151,17 +151,17 @@ def test_unreadable_pictures_are_recorded_with_the_reason_and_not_tried_again(
         assert str(tmp_path) not in str(record.error)
 
 
-def test_a_picture_that_vanishes_is_recorded_and_tried_again(tmp_path: Path, settings: LabelSettings) -> None:
-    make_pictures(tmp_path / "in", 3)
-    pictures = list_images([tmp_path / "in"])
-    (tmp_path / "in" / pictures[1].name).unlink()
-    done, records, _ = work(settings, FakeDetector(), pictures)
+def test_an_image_that_vanishes_is_recorded_and_tried_again(tmp_path: Path, settings: LabelSettings) -> None:
+    make_images(tmp_path / "in", 3)
+    images = list_images([tmp_path / "in"])
+    (tmp_path / "in" / images[1].name).unlink()
+    done, records, _ = work(settings, FakeDetector(), images)
     assert done == ShardDone(3, 1)
     assert records[1].stamp == ""
     assert "vanished" in str(records[1].error)
 
 
-def test_a_picture_that_vanishes_between_two_looks_is_recorded_and_tried_again(
+def test_an_image_that_vanishes_between_two_looks_is_recorded_and_tried_again(
     tmp_path: Path, settings: LabelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_after_removal(path: Path) -> Image.Image:
@@ -169,18 +169,18 @@ def test_a_picture_that_vanishes_between_two_looks_is_recorded_and_tried_again(
         return read_image(path)
 
     monkeypatch.setattr(worker_module, "read_image", read_after_removal)
-    make_pictures(tmp_path / "in", 1)
+    make_images(tmp_path / "in", 1)
     _, records, _ = work(settings, FakeDetector(), list_images([tmp_path / "in"]))
     assert records[0].stamp == ""
     assert records[0].error is not None
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may read everything")
-def test_a_forbidden_picture_is_recorded_and_tried_again(tmp_path: Path, settings: LabelSettings) -> None:
-    make_pictures(tmp_path / "in", 1)
-    pictures = list_images([tmp_path / "in"])
-    (tmp_path / "in" / pictures[0].name).chmod(0)
-    _, records, _ = work(settings, FakeDetector(), pictures)
+def test_a_forbidden_image_is_recorded_and_tried_again(tmp_path: Path, settings: LabelSettings) -> None:
+    make_images(tmp_path / "in", 1)
+    images = list_images([tmp_path / "in"])
+    (tmp_path / "in" / images[0].name).chmod(0)
+    _, records, _ = work(settings, FakeDetector(), images)
     assert records[0].stamp == ""
 
 
@@ -188,9 +188,9 @@ def test_a_forbidden_picture_is_recorded_and_tried_again(tmp_path: Path, setting
 def test_a_fault_of_the_system_is_recorded_and_tried_again(
     tmp_path: Path, settings: LabelSettings, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
-    make_pictures(tmp_path / "in", 2)
-    pictures = list_images([tmp_path / "in"])
-    broken = pictures[0].path
+    make_images(tmp_path / "in", 2)
+    images = list_images([tmp_path / "in"])
+    broken = images[0].path
     really_open = Path.open
 
     def failing_open(path: Path, *args: Any, **kwargs: Any) -> Any:
@@ -199,13 +199,13 @@ def test_a_fault_of_the_system_is_recorded_and_tried_again(
         return really_open(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", failing_open)
-    done, records, _ = work(settings, FakeDetector(), pictures)
+    done, records, _ = work(settings, FakeDetector(), images)
     assert done == ShardDone(2, 1)
     assert records[0].stamp == ""
     assert records[1].stamp != ""
 
 
-def test_a_decoder_that_hangs_costs_its_picture_only(
+def test_a_decoder_that_hangs_costs_its_image_only(
     tmp_path: Path, settings: LabelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -217,7 +217,7 @@ def test_a_decoder_that_hangs_costs_its_picture_only(
 
     monkeypatch.setattr(worker_module, "read_image", hang)
     monkeypatch.setattr(worker_module, "READ_TIME_LIMIT", 1.0)
-    make_pictures(tmp_path / "in", 5)
+    make_images(tmp_path / "in", 5)
     done, records, _ = work(settings, FakeDetector(), list_images([tmp_path / "in"]))
     release.set()
     assert done == ShardDone(5, 1)
@@ -228,28 +228,28 @@ def test_a_decoder_that_hangs_costs_its_picture_only(
 def test_out_of_memory_halves_the_batch_and_says_so_once(
     tmp_path: Path, settings: LabelSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make_pictures(tmp_path / "in", 24)
-    pictures = list_images([tmp_path / "in"])
-    _, expected, _ = work(settings, FakeDetector(), pictures)
+    make_images(tmp_path / "in", 24)
+    images = list_images([tmp_path / "in"])
+    _, expected, _ = work(settings, FakeDetector(), images)
     detector = FakeDetector(fits=2)
     with caplog.at_level(logging.WARNING):
-        done, records, _ = work(replace(settings, out=tmp_path / "small", batch=8), detector, pictures)
+        done, records, _ = work(replace(settings, out=tmp_path / "small", batch=8), detector, images)
     assert done == ShardDone(24, 0)
     assert records == expected
     assert max(detector.batches) == 2
     assert [record.message for record in caplog.records] == [
-        "Out of memory with 8 pictures in a batch: going on with 4.",
-        "Out of memory with 4 pictures in a batch: going on with 2.",
+        "Out of memory with 8 images in a batch: going on with 4.",
+        "Out of memory with 4 images in a batch: going on with 2.",
     ]
 
 
-def test_a_picture_too_large_for_the_memory_by_itself_is_recorded_and_tried_again(
+def test_an_image_too_large_for_the_memory_by_itself_is_recorded_and_tried_again(
     tmp_path: Path, settings: LabelSettings
 ) -> None:
-    make_pictures(tmp_path / "in", 3)
+    make_images(tmp_path / "in", 3)
     done, records, _ = work(replace(settings, batch=4), FakeDetector(fits=0), list_images([tmp_path / "in"]))
     assert done == ShardDone(3, 3)
-    assert {record.error for record in records} == {"the memory of cpu is too small even for this picture alone"}
+    assert {record.error for record in records} == {"the memory of cpu is too small even for this image alone"}
     assert {record.stamp for record in records} == {""}
 
 
@@ -257,7 +257,7 @@ def test_a_mistake_in_the_program_is_raised_and_leaves_no_shard(tmp_path: Path, 
     def fail(batch: ImageBatch) -> None:
         raise ZeroDivisionError("a bug")
 
-    make_pictures(tmp_path / "in", 3)
+    make_images(tmp_path / "in", 3)
     with pytest.raises(ZeroDivisionError):
         work(settings, FakeDetector(fail=fail), list_images([tmp_path / "in"]))
     assert not (settings.out / "records").exists()
@@ -270,15 +270,15 @@ def test_a_mistake_while_reading_is_raised_too(
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(worker_module, "prepare", fail)
-    make_pictures(tmp_path / "in", 1)
+    make_images(tmp_path / "in", 1)
     with pytest.raises(ZeroDivisionError):
         work(settings, FakeDetector(), list_images([tmp_path / "in"]))
 
 
-def test_asked_to_stop_single_pictures_end_at_once_and_what_is_done_is_written(
+def test_asked_to_stop_single_images_end_at_once_and_what_is_done_is_written(
     tmp_path: Path, settings: LabelSettings
 ) -> None:
-    make_pictures(tmp_path / "in", 20)
+    make_images(tmp_path / "in", 20)
     done, records, told = work(settings, FakeDetector(), list_images([tmp_path / "in"]), stop_after=3)
     assert done == ShardDone(3, 0)
     assert records == told
@@ -287,9 +287,9 @@ def test_asked_to_stop_single_pictures_end_at_once_and_what_is_done_is_written(
 
 def test_asked_to_stop_larger_batches_finish_their_shard(tmp_path: Path, settings: LabelSettings) -> None:
     # Their last digits depend on who shares a batch, which the next run could not repeat.
-    make_pictures(tmp_path / "in", 10)
-    pictures = list_images([tmp_path / "in"])
-    done, _, _ = work(replace(settings, batch=2), FakeDetector(), pictures, stop_after=1)
+    make_images(tmp_path / "in", 10)
+    images = list_images([tmp_path / "in"])
+    done, _, _ = work(replace(settings, batch=2), FakeDetector(), images, stop_after=1)
     assert done == ShardDone(10, 0)
 
 
@@ -299,7 +299,7 @@ def test_a_full_disk_ends_the_work_with_one_sentence(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    make_pictures(tmp_path / "in", 2)
+    make_images(tmp_path / "in", 2)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(JobFailed, match=r"000001-000000\.jsonl: No space left on device\."):
         work(settings, FakeDetector(), list_images([tmp_path / "in"]))

@@ -21,8 +21,8 @@ from PIL import Image
 
 from glip.data.coco import load_coco, load_results
 from glip.errors import InputError, JobFailed
+from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import Record, read_records
-from glip.labeling.selection import ExportSettings
 from glip.labeling.writers.yolo import label_name
 from tests.labeling.runs import BOX_FORMATS, LOW, NAMES, READABLE, RECORDS, a_record, contents, write, write_run
 
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """The pictures that the records are about, all black."""
+    """The images that the records are about, all black."""
     for record in READABLE:
         path = tmp_path / "photos" / record.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def cut(record: Record) -> np.ndarray[Any, Any]:
-    """The recorded boxes, cut at the picture's edge."""
+    """The recorded boxes, cut at the image's edge."""
     limit = np.array([record.width, record.height] * 2)
     return np.clip(record.detections(NAMES).boxes.astype(float), 0, limit)
 
@@ -115,7 +115,7 @@ def test_coco_says_where_its_boxes_come_from_and_never_when(run: Path) -> None:
     }
 
 
-def test_results_name_the_same_pictures_and_boxes(run: Path) -> None:
+def test_results_name_the_same_images_and_boxes(run: Path) -> None:
     out = write(run, "coco", "coco-results")
     dataset = load_coco(out / "annotations.coco.json")
     results = load_results(out / "results.coco.json", dataset)
@@ -178,7 +178,7 @@ def test_yolo_files_lie_where_ultralytics_looks_for_them(run: Path) -> None:
     assert data == {"train": "images", "val": "images", "names": dict(enumerate(NAMES))}
 
 
-def test_yolo_has_an_empty_file_for_an_empty_picture(run: Path) -> None:
+def test_yolo_has_an_empty_file_for_an_empty_image(run: Path) -> None:
     assert (write(run, "yolo") / "yolo" / "labels" / "sub" / "empty.txt").read_bytes() == b""
 
 
@@ -214,12 +214,12 @@ def test_yolo_names_never_belong_to_other_labels(run: Path, monkeypatch: pytest.
 )
 def test_the_label_path_follows_the_rule_of_ultralytics(name: str, label: str) -> None:
     assert label_name(name) == label
-    picture = f"/data/images/{label.removesuffix('.txt')}{Path(name).suffix}"
-    assert "/labels/".join(picture.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt" == f"/data/labels/{label}"
+    image = f"/data/images/{label.removesuffix('.txt')}{Path(name).suffix}"
+    assert "/labels/".join(image.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt" == f"/data/labels/{label}"
 
 
 @pytest.mark.parametrize("kind", ["yolo", "voc"])
-def test_two_pictures_that_differ_in_their_suffix_only_are_refused(tmp_path: Path, kind: str) -> None:
+def test_two_images_that_differ_in_their_suffix_only_are_refused(tmp_path: Path, kind: str) -> None:
     run = write_run(tmp_path, [a_record("sub/a.jpg"), a_record("sub/a.png"), a_record("a.jpg")])
     with pytest.raises(InputError, match=r"labelled in 'sub/a\.\w+', one of them 'sub/a\.png'"):
         write(run, kind)
@@ -359,7 +359,7 @@ def test_label_studio_regions_belong_to_the_interface_that_comes_with_them(run: 
     assert {(region.from_name, region.to_name) for region in regions} == {("label", "image")}
 
 
-def test_an_address_before_picture_names_makes_them_part_of_it(run: Path) -> None:
+def test_an_address_before_image_names_makes_them_part_of_it(run: Path) -> None:
     prefix = "/data/local-files/?d=photos/"
     images = {task.data["image"] for task in tasks_of(run, ExportSettings(image_prefix=prefix))}
     assert prefix + "sub/a.jpg" in images
@@ -467,7 +467,7 @@ def test_csv_gives_back_names_and_the_very_numbers(run: Path) -> None:
         assert [[np.float32(row[edge]) for edge in ("x1", "y1", "x2", "y2")] for row in mine] == found.boxes.tolist()
 
 
-def test_a_picture_cannot_run_a_formula_in_a_spreadsheet(run: Path) -> None:
+def test_an_image_cannot_run_a_formula_in_a_spreadsheet(run: Path) -> None:
     names = {row["file_name"] for row in rows_of(run)}
     assert "./=cmd.jpg" in names
     assert not any(name.startswith(("=", "+", "-", "@", "\t", "\r")) for name in names)

@@ -10,11 +10,11 @@ from torch import Tensor
 from glip.model import backbone
 from glip.model.backbone import Backbone, SwinBlock
 from glip.model.config import SwinConfig
-from glip.model.forms import use_plain_forms
+from glip.model.reference_mode import use_plain_forms
 
 
 def literal_attention(block: SwinBlock, x: Tensor) -> Tensor:
-    """Window attention of one picture (H, W, D), cell pair by cell pair, without windows as tensors."""
+    """Window attention of one image (H, W, D), cell pair by cell pair, without windows as tensors."""
     window, shift = block.window_size, block.shift
     height, width, dim = x.shape
     padded = F.pad(block.norm1(x), (0, 0, 0, -width % window, 0, -height % window))
@@ -64,7 +64,7 @@ def test_a_block_equals_attention_written_cell_by_cell(size_hw: tuple[int, int],
 
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("numbers", [1, 2000, 2**22])
-def test_tiles_of_any_size_and_several_pictures_give_the_plain_block(
+def test_tiles_of_any_size_and_several_images_give_the_plain_block(
     numbers: int, shifted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backbone, "NUMBERS_AT_ONCE", numbers)
@@ -93,7 +93,7 @@ def test_padding_is_not_multiplied() -> None:
 
 
 @pytest.mark.parametrize("size_hw", [(32, 32), (33, 70), (64, 31), (1, 1), (7, 200)])
-def test_any_picture_size_gives_maps_of_the_rounded_up_size(size_hw: tuple[int, int]) -> None:
+def test_any_image_size_gives_maps_of_the_rounded_up_size(size_hw: tuple[int, int]) -> None:
     torch.manual_seed(0)
     network = Backbone(SwinConfig(8, (1, 1, 1, 1), (1, 2, 2, 2), window_size=4)).eval()
     maps = network(torch.randn(1, 3, *size_hw))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from glip.model import deform, dyhead
+from glip.model.cpu_linear import Product
 from glip.model.deform import cells_of, deform_conv_plain, deform_convs, groups, reread
 from glip.model.dyhead import DyHeadBlock
-from glip.model.products import Product
 
 
 def literal(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -33,12 +33,12 @@ def literal(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tenso
     return out
 
 
-def bilinear(picture: Tensor, y: float, x: float) -> Tensor:
-    result = torch.zeros(picture.shape[0], dtype=picture.dtype)
+def bilinear(image: Tensor, y: float, x: float) -> Tensor:
+    result = torch.zeros(image.shape[0], dtype=image.dtype)
     for row in (math.floor(y), math.floor(y) + 1):
         for column in (math.floor(x), math.floor(x) + 1):
-            if 0 <= row < picture.shape[1] and 0 <= column < picture.shape[2]:
-                result += picture[:, row, column] * (1 - abs(y - row)) * (1 - abs(x - column))
+            if 0 <= row < image.shape[1] and 0 <= column < image.shape[2]:
+                result += image[:, row, column] * (1 - abs(y - row)) * (1 - abs(x - column))
     return result
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from glip.model import fused, fusion
+from glip.model import fusion
+from glip.model import fusion_tiles as fused
 from glip.model.fusion import ImageTextAttention
 from glip.model.glip import GLIP
 from glip.model.text import TextFeatures
@@ -47,7 +48,7 @@ def test_reassociated_equals_plain(
 def test_tiles_equal_plain(
     attention: ImageTextAttention, monkeypatch: pytest.MonkeyPatch, tokens: int, dtype: torch.dtype, limit: float
 ) -> None:
-    """Prediction walks over the places tile by tile: here three tiles of 256 and a short one, of two pictures."""
+    """Prediction walks over the places tile by tile: here three tiles of 256 and a short one, of two images."""
     monkeypatch.setattr(fused, "NUMBERS_AT_ONCE", 1)
     in_tiles = Mock(wraps=fused.attend_in_tiles)
     monkeypatch.setattr(fusion, "attend_in_tiles", in_tiles)
@@ -137,7 +138,7 @@ def test_one_prompt_serves_a_whole_batch(tiny_glip: GLIP) -> None:
 
 
 def test_prompts_of_several_lengths_share_a_batch(tiny_glip: GLIP) -> None:
-    """A caption per picture: each row is as if its picture and its prompt ran alone."""
+    """A caption per image: each row is as if its image and its prompt ran alone."""
     torch.manual_seed(1)
     pixels = torch.randn(2, 3, 64, 96)
     ids = torch.tensor([[1, 5, 9, 2], [1, 7, 2, 0]])

@@ -12,7 +12,7 @@ IDS = torch.tensor([[1, 5, 9, 2]])
 
 
 @pytest.mark.parametrize("size_hw", [(32, 32), (64, 96), (40, 75), (32, 320)])
-def test_any_picture_size_gives_one_row_of_anchors(tiny_glip: GLIP, size_hw: tuple[int, int]) -> None:
+def test_any_image_size_gives_one_row_of_anchors(tiny_glip: GLIP, size_hw: tuple[int, int]) -> None:
     with torch.inference_mode():
         outputs = tiny_glip(torch.randn(1, 3, *size_hw), IDS)
     places = [(-(-size_hw[0] // s), -(-size_hw[1] // s)) for s in (8, 16, 32, 64, 128)]
@@ -24,19 +24,19 @@ def test_any_picture_size_gives_one_row_of_anchors(tiny_glip: GLIP, size_hw: tup
     assert outputs.anchors.shape == (count, 4)
 
 
-def test_pictures_of_equal_size_do_not_touch_each_other(tiny_glip: GLIP) -> None:
+def test_images_of_equal_size_do_not_touch_each_other(tiny_glip: GLIP) -> None:
     torch.manual_seed(2)
     pixels = torch.randn(3, 3, 64, 96)
     with torch.inference_mode():
         together = tiny_glip(pixels, IDS)
-        alone = [tiny_glip(picture[None], IDS) for picture in pixels]
+        alone = [tiny_glip(image[None], IDS) for image in pixels]
     for index, single in enumerate(alone):
         assert torch.allclose(together.alignment[index], single.alignment[0], atol=1e-5)
         assert torch.allclose(together.deltas[index], single.deltas[0], atol=1e-5)
 
 
-def test_padding_of_a_picture_takes_part_as_published(tiny_glip: GLIP) -> None:
-    """Why only pictures of equal padded size share a batch: more padding is another result."""
+def test_padding_of_an_image_takes_part_as_published(tiny_glip: GLIP) -> None:
+    """Why only images of equal padded size share a batch: more padding is another result."""
     torch.manual_seed(2)
     pixels = torch.randn(1, 3, 64, 64)
     padded = torch.nn.functional.pad(pixels, (0, 64))

@@ -1,12 +1,12 @@
 """Every stage of the model against the original's numbers, on the same pseudo-random weights.
 
 Limits: relative L2 error 2e-4 and largest difference 1e-3 (GLIP-L 2e-3) in every stage; detections one to one with the
-same labels, boxes within 0.01 pixels of the resized picture, scores within 1e-4.
+same labels, boxes within 0.01 pixels of the resized image, scores within 1e-4.
 
 The goldens are float32 numbers themselves. Where a box comes from P6 or P7, whose anchors are up to 1024 pixels wide,
 an error of 1e-5 in a delta, theirs or ours, is 0.01 to 0.05 pixels. Computed in float64, our model differs from the
 goldens by up to 0.05 pixels there (`python -m benchmarks.golden_float64` prints both). ROUNDING says how many
-such boxes a picture may have.
+such boxes an image may have.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FULL = [
 class Rounding:
     """What rounding may do beyond the limits."""
 
-    boxes: int = 2  # how many golden boxes of a picture may be farther than 0.01 pixels from ours, but less than 0.05
+    boxes: int = 2  # how many golden boxes of an image may be farther than 0.01 pixels from ours, but less than 0.05
     stage: str = ""  # a stage that may be farther than 2e-4
     relative: float = 2e-4
 
@@ -102,9 +102,9 @@ def check(case: Case) -> None:
         if found[0] >= (rounding.relative if stage == rounding.stage else 2e-4) or found[1] >= most
     }
     assert not far, f"stages beyond the limits (relative, largest): {far}"
-    for picture, count in enumerate(case.meta["detections"]):
-        assert len(arrays[f"det{picture}_scores"]) == count
-        pairs = partners(case, arrays, picture)
+    for image, count in enumerate(case.meta["detections"]):
+        assert len(arrays[f"det{image}_scores"]) == count
+        pairs = partners(case, arrays, image)
         assert max(pair.score for pair in pairs) < 1e-4
         distances = sorted(pair.pixels for pair in pairs)
         assert sum(distance >= 0.01 for distance in distances) <= rounding.boxes, distances[-15:]

@@ -75,7 +75,7 @@ def test_detections_equal_the_originals(name: str, parity: Path) -> None:
 
 
 def one_level(alignment: Tensor, deltas: Tensor | None = None, centerness: Tensor | None = None) -> RawOutputs:
-    """Outputs of one picture with anchors at (0, 0), (8, 0), … of P3 only."""
+    """Outputs of one image with anchors at (0, 0), (8, 0), … of P3 only."""
     count = alignment.shape[0]
     return RawOutputs(
         alignment[None],
@@ -111,7 +111,7 @@ def test_nothing_found_is_an_empty_result() -> None:
     assert found.scores.shape == found.labels.shape == (0,)
 
 
-def test_boxes_are_clipped_to_the_picture_and_not_to_its_padding() -> None:
+def test_boxes_are_clipped_to_the_image_and_not_to_its_padding() -> None:
     found = select(one_level(torch.tensor([[3.0]])), torch.ones(1, 1), [(20, 31)])[0]
     assert found.boxes[0].tolist() == [0, 0, 30, 19]
 
@@ -152,7 +152,7 @@ def test_the_best_candidates_of_each_level_are_ranked_with_centerness() -> None:
 
 
 def plainly(outputs: RawOutputs, scores: Tensor, size_hw: tuple[int, int], selection: Selection) -> Tensor:
-    """(N, 6) boxes, scores and labels of one picture, candidate by candidate, level by level."""
+    """(N, 6) boxes, scores and labels of one image, candidate by candidate, level by level."""
     candidates: list[tuple[float, int, int]] = []
     first = 0
     for count in outputs.level_sizes:
@@ -178,12 +178,12 @@ def plainly(outputs: RawOutputs, scores: Tensor, size_hw: tuple[int, int], selec
 
 @pytest.mark.parametrize("nms_iou", [0.6, None])
 @pytest.mark.parametrize("pre_nms", [3, 1000])
-def test_a_batch_is_selected_as_picture_by_picture_and_level_by_level(pre_nms: int, nms_iou: float | None) -> None:
+def test_a_batch_is_selected_as_image_by_image_and_level_by_level(pre_nms: int, nms_iou: float | None) -> None:
     torch.manual_seed(3)
     sizes = [(4, 5), (2, 3), (1, 2), (1, 1), (1, 1)]
     level_sizes = tuple(height * width for height, width in sizes)
     count = sum(level_sizes)
-    # The middle picture shows nothing.
+    # The middle image shows nothing.
     alignment = torch.randn(3, count, 4) - torch.tensor([0.0, 30.0, 1.0])[:, None, None]
     outputs = RawOutputs(
         alignment, torch.randn(3, count, 4), torch.randn(3, count), make_anchors(sizes, CPU), level_sizes

@@ -1,4 +1,4 @@
-"""A MongoDB of the tests' own, and a label folder with pictures."""
+"""A MongoDB of the tests' own, and a label folder with images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from glip.labeling.export import export
+from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import Record
-from glip.labeling.selection import ExportSettings
 from tests.labeling.runs import a_record, broken, write_run
 
 SIZE_HW = (120, 160)
@@ -92,13 +92,13 @@ RECORDS = (
 
 
 def make_folder(folder: Path, records: tuple[Record, ...] = RECORDS, **changes: Any) -> Path:
-    """A finished run with its pictures and its COCO file; gives the label folder back."""
-    pictures = folder / "pictures"
+    """A finished run with its images and its COCO file; gives the label folder back."""
+    images = folder / "images"
     for record in records:
-        path = pictures / record.file_name
+        path = images / record.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (record.width or 1, record.height or 1), "white").save(path)
-    run = write_run(folder / "labels", records, job={"sources": [str(pictures)], "conf": 0.3}, **changes)
+    run = write_run(folder / "labels", records, job={"sources": [str(images)], "conf": 0.3}, **changes)
     export(run, run, ["coco"], ExportSettings(conf=0.3))
     return run
 

@@ -105,14 +105,14 @@ async def _select(page: Page, point: tuple[float, float]) -> None:
 
 
 def _on_screen(canvas: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float]:
-    """Where a pixel of the picture is, which the canvas shows as large as it can, in its middle."""
+    """Where a pixel of the image is, which the canvas shows as large as it can, in its middle."""
     left, top, width, height = canvas
     scale = min(width / WIDTH, height / HEIGHT)
     return left + (width - scale * WIDTH) / 2 + x * scale, top + (height - scale * HEIGHT) / 2 + y * scale
 
 
 def _assert_box_is_drawn(path: Path, canvas: tuple[float, float, float, float]) -> None:
-    """The picture is plain; where the left side of its box should be, there is something coloured, beside it not."""
+    """The image is plain; where the left side of its box should be, there is something coloured, beside it not."""
     with Image.open(path) as file:
         shot = file.convert("RGB")
     (x, top), (_, bottom) = _on_screen(canvas, 100, 120), _on_screen(canvas, 100, 240)

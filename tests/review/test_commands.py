@@ -24,8 +24,8 @@ def test_from_push_to_delete(
 ) -> None:
     result = glip("review", "push", labels, "--name", name, "--no-launch")
     assert result.code == 0, result.stderr
-    assert f"{name}: 4 pictures added" in result.stdout
-    assert "1 unreadable pictures left out" in result.stdout
+    assert f"{name}: 4 images added" in result.stdout
+    assert "1 unreadable images left out" in result.stdout
     assert "Pushing" in result.stderr
     assert "Pushing" not in result.stdout
     edit(fiftyone, name)
@@ -35,7 +35,7 @@ def test_from_push_to_delete(
     assert "likely misses" in result.json["views"]
 
     result = glip("review", "status", name)
-    assert "3 of 4 pictures reviewed" in result.stdout
+    assert "3 of 4 images reviewed" in result.stdout
     assert "20.0% of 5 proposals accepted" in result.stdout
 
     result = glip("review", "pull", name, "--out", tmp_path / "out", "--json")
@@ -51,7 +51,7 @@ def test_from_push_to_delete(
     assert len(load_coco(tmp_path / "out" / "corrected.coco.json").annotations) == 5
 
     mine = [row for row in glip("review", "list", "--json").json if row["name"] == name]
-    assert mine == [{"name": name, "pictures": 4, "labels": 5, "average_precision": None, "from": str(labels)}]
+    assert mine == [{"name": name, "images": 4, "labels": 5, "average_precision": None, "from": str(labels)}]
     assert name in glip("review", "list").stdout
 
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
@@ -80,8 +80,8 @@ def test_thresholds_and_truth_reach_the_dataset(glip: Glip, fiftyone: ModuleType
     [
         (("nowhere",), "There is no nowhere"),
         (("annotations.coco.json", "--conf", ".5"), "is a file of fixed boxes"),
-        (("annotations.coco.json", "--pictures", "."), "None of the 4 pictures of annotations.coco.json is in"),
-        (("annotations.coco.json", "--pictures", "nowhere"), "is no folder"),
+        (("annotations.coco.json", "--images", "."), "None of the 4 images of annotations.coco.json is in"),
+        (("annotations.coco.json", "--images", "nowhere"), "is no folder"),
         ((".", "--truth", "nowhere.json"), "Cannot read nowhere.json"),
         ((".", "--class-conf", "cat=.5"), "'cat', which is no class of these labels"),
     ],
@@ -112,7 +112,7 @@ def test_labels_that_cannot_be_read_leave_no_dataset(glip: Glip, fiftyone: Modul
     shard.unlink()
     result = glip(*push)
     assert result.code == 2
-    assert "has no labelled picture yet. `glip label` makes records" in result.stderr
+    assert "has no labelled image yet. `glip label` makes records" in result.stderr
     assert not fiftyone.dataset_exists(name)
 
 

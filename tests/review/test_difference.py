@@ -1,4 +1,4 @@
-"""What people did to a picture, told from proposals, labels and tags alone."""
+"""What people did to an image, told from proposals, labels and tags alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from glip.data.coco import BoxXYWH
+from glip.review.annotations import APPROVE, REJECT, Label, Proposal, Reviewed, iou
 from glip.review.difference import STILL, Difference, compare
-from glip.review.picture import APPROVE, REJECT, Label, Proposal, Reviewed, iou
 
 A = Proposal("a", "person", (10.25, 20.5, 30.0, 40.0), score=0.9, annotation_id=1)
 B = Proposal("b", "dog", (100.0, 100.0, 50.0, 50.0), score=0.8, annotation_id=2, area=7.0, iscrowd=1)
@@ -94,13 +94,13 @@ def test_other_tags_than_ours_say_nothing() -> None:
     assert not found.reviewed
 
 
-def test_an_approved_picture_is_reviewed_as_it_stands() -> None:
+def test_an_approved_image_is_reviewed_as_it_stands() -> None:
     found = difference(label_of(A), label_of(B), tags=APPROVE)
     assert found.reviewed
     assert len(found.kept) == 2
 
 
-def test_a_rejected_picture_keeps_what_was_approved_or_drawn() -> None:
+def test_a_rejected_image_keeps_what_was_approved_or_drawn() -> None:
     drawn = Label("z", "cat", (1.0, 1.0, 2.0, 2.0))
     found = difference(label_of(A, tags=tagged(APPROVE)), label_of(B), drawn, tags=REJECT)
     assert [box.label for box in found.kept] == ["person", "cat"]
@@ -111,7 +111,7 @@ def test_drawn_boxes_come_in_the_order_in_which_they_were_drawn() -> None:
     assert [box.label for box in difference(later, earlier).added] == ["dog", "cat"]
 
 
-def test_a_drawn_box_stays_inside_the_picture_and_its_sides_positive() -> None:
+def test_a_drawn_box_stays_inside_the_image_and_its_sides_positive() -> None:
     outside = Label("1", "dog", (-5.0, 470.0, 20.0, 30.123456))
     backwards = Label("2", "dog", (50.0, 50.0, -10.0, -20.0))
     assert [box.bbox for box in difference(outside, backwards).added] == [

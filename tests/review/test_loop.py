@@ -23,7 +23,7 @@ def loop(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 def test_corrections_teach_the_model_a_word(
     fiftyone: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = loop(tmp_path / "loop", monkeypatch, capsys, "--unseen", 12, "--seeds", 3, "--epochs", 8, "--pictures", 20)
+    shown = loop(tmp_path / "loop", monkeypatch, capsys, "--unseen", 12, "--seeds", 3, "--epochs", 8, "--images", 20)
     before, after = (float(match) for match in re.findall(r"^(?:before|after) +([\d.]+)", shown, re.MULTILINE))
     assert after > before + 5
     (changed,) = re.findall(r"(\d+) boxes corrected", shown)

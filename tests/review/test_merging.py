@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from glip.review.annotations import APPROVE, REJECT, Label, Proposal, Reviewed
 from glip.review.merging import Merged, merge
-from glip.review.picture import APPROVE, REJECT, Label, Proposal, Reviewed
 from tests.review.test_difference import LOW, A, B, label_of, moved_by, tagged
 
 
@@ -65,7 +65,7 @@ def test_tags_and_ids_of_proposals_are_remembered() -> None:
 NEW = tuple(replace(proposal, record=f"new {proposal.record}", annotation_id=None) for proposal in (A, B, LOW))
 
 
-def test_a_picture_labelled_anew_gets_the_new_boxes() -> None:
+def test_an_image_labelled_anew_gets_the_new_boxes() -> None:
     assert told(merged((label_of(A), label_of(B)), (A, B, LOW), NEW)) == [(None, "new a"), (None, "new b")]
 
 

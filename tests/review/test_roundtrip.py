@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, load_coco, save_coco
+from glip.data.discovery import CORRECTED_FILE, find_json
 from glip.errors import InputError
-from glip.evaluation.folders import CORRECTED_FILE, find_json
-from glip.labeling.selection import ExportSettings
+from glip.labeling.filtering import ExportSettings
 from glip.review import documents, merging
 from glip.review import push as push_module
-from glip.review.pull import CHART_FILE, PICTURES_LINK, PullSummary, pull
+from glip.review.pull import CHART_FILE, IMAGES_LINK, PullSummary, pull
 from glip.review.push import PushSummary, push
 from glip.review.source import open_source
 from glip.review.views import save_views
@@ -88,26 +88,26 @@ def test_untouched_labels_come_back_as_they_went_in(
     assert (pulled.reviewed, pulled.acceptance_rate, pulled.unreviewed) == (0, None, 5)
 
 
-def test_what_was_pulled_is_a_data_set_with_its_pictures(
+def test_what_was_pulled_is_a_data_set_with_its_images(
     fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pushed(labels, name)
     pull(name, tmp_path / "out")
-    link = tmp_path / "out" / PICTURES_LINK
-    assert link.is_symlink() and link.resolve() == (tmp_path / "pictures").resolve()
+    link = tmp_path / "out" / IMAGES_LINK
+    assert link.is_symlink() and link.resolve() == (tmp_path / "images").resolve()
     dataset = load_coco(tmp_path / "out" / CORRECTED_FILE)
     source = find_json(tmp_path / "out" / CORRECTED_FILE)
     assert all((source.images[0] / image.file_name).is_file() for image in dataset.images)
-    # Pulled again where somebody has put the pictures themselves: they stay.
+    # Pulled again where somebody has put the images themselves: they stay.
     link.unlink()
     link.mkdir()
     (link / "own.txt").write_text("mine")
     pull(name, tmp_path / "out")
     assert (link / "own.txt").read_text() == "mine" and not caplog.records
-    # Pictures that have gone: said, with the option that helps.
-    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    # Images that have gone: said, with the option that helps.
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
     pull(name, tmp_path / "third")
-    assert not (tmp_path / "third" / PICTURES_LINK).exists()
+    assert not (tmp_path / "third" / IMAGES_LINK).exists()
     assert "say with --images where they are" in caplog.text
 
 
@@ -144,7 +144,7 @@ def test_views_lead_to_what_deserves_a_look(fiftyone: ModuleType, labels: Path, 
         "most uncertain: entropy": ["sub/d.png", "b.png", "sub/c.png"],
         "likely misses": ["b.png"],
         "likely duplicates": ["b.png"],
-        "empty pictures": ["a.png"],
+        "empty images": ["a.png"],
         "class: dog": ["b.png", "sub/c.png", "sub/d.png"],
         "class: person": ["b.png"],
         "class: traffic light": ["sub/c.png"],
@@ -209,7 +209,7 @@ def test_thresholds_go_up_and_down_and_corrections_stay(
     assert contents(tmp_path / "one") == contents(tmp_path / "three")
 
 
-def test_only_reviewed_pictures_if_asked(fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path) -> None:
+def test_only_reviewed_images_if_asked(fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path) -> None:
     pushed(labels, name)
     edit(fiftyone, name)
     pull(name, tmp_path, only_reviewed=True)
@@ -236,7 +236,7 @@ def test_a_run_that_goes_on_is_pushed_again_and_ids_stay(fiftyone: ModuleType, n
     assert len({box.id for box in after}) == len(after) == 5
 
 
-def test_pictures_that_the_run_no_longer_has_go_unless_somebody_worked_on_them(
+def test_images_that_the_run_no_longer_has_go_unless_somebody_worked_on_them(
     fiftyone: ModuleType, labels: Path, name: str
 ) -> None:
     pushed(labels, name)
@@ -284,7 +284,7 @@ def test_an_edit_saved_during_a_push_is_not_lost(
 
 
 def coco_file(folder: Path, **changes: Any) -> Path:
-    """Two pictures, ids that do not count from one, a crowd, and a picture without boxes."""
+    """Two images, ids that do not count from one, a crowd, and an image without boxes."""
     for file_name in ("x.png", "y.png"):
         Image.new("RGB", (160, 120)).save(folder / file_name)
     dataset = CocoDataset(
@@ -314,7 +314,7 @@ def test_a_coco_file_goes_in_and_out_and_what_came_out_goes_in_again(
     assert {box.id: box for box in boxes_in(tmp_path / "out" / CORRECTED_FILE)} == by_id
     again = f"{name} again"
     try:
-        pushed(tmp_path / "out" / CORRECTED_FILE, again, pictures=[str(tmp_path)])
+        pushed(tmp_path / "out" / CORRECTED_FILE, again, images=[str(tmp_path)])
         pull(again, tmp_path / "out2")
     finally:
         fiftyone.delete_dataset(again)
@@ -365,16 +365,16 @@ def test_datasets_of_others_are_left_alone(fiftyone: ModuleType, labels: Path, n
         pushed(labels, name)
 
 
-def test_pictures_that_moved_are_pointed_at(fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path) -> None:
+def test_images_that_moved_are_pointed_at(fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path) -> None:
     pushed(labels, name)
-    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="Say where they are with --pictures"):
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="Say where they are with --images"):
         open_source(labels)
-    assert pushed(labels, name, pictures=[str(tmp_path / "elsewhere")]).updated == 4
+    assert pushed(labels, name, images=[str(tmp_path / "elsewhere")]).updated == 4
     assert sample(fiftyone, name, "b.png").filepath == str(tmp_path / "elsewhere" / "b.png")
 
 
-def test_a_picture_labelled_anew_keeps_what_was_drawn_in_it(
+def test_an_image_labelled_anew_keeps_what_was_drawn_in_it(
     fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path
 ) -> None:
     pushed(labels, name)

@@ -81,10 +81,10 @@ def test_classes_that_nobody_looked_for_are_left_out(
         compare_with_truth(fiftyone, name, others, "truth.json")
 
 
-def test_a_truth_of_other_pictures_is_refused(fiftyone: ModuleType, labels: Path, name: str) -> None:
+def test_a_truth_of_other_images_is_refused(fiftyone: ModuleType, labels: Path, name: str) -> None:
     pushed(labels, name)
     other = CocoDataset((CocoImage(1, "q.png", 9, 9),), (), (CocoCategory(1, "dog"),))
-    with pytest.raises(InputError, match=r"truth\.json knows none of the pictures.*such as 'q\.png' there"):
+    with pytest.raises(InputError, match=r"truth\.json knows none of the images.*such as 'q\.png' there"):
         compare_with_truth(fiftyone, name, other, "truth.json")
 
 

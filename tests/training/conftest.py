@@ -9,8 +9,8 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from glip.model.fpn import DropBlock
 from glip.model.glip import GLIP
+from glip.model.neck import DropBlock
 from tests.tiny import tiny_model
 
 

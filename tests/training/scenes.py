@@ -1,4 +1,4 @@
-"""Anchors of a small picture, boxes on it, and outputs that no model made."""
+"""Anchors of a small image, boxes on it, and outputs that no model made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANCHORS = make_anchors(SIZES_HW, torch.device("cpu"))
 
 
 def random_boxes(count: int, seed: int = 0) -> Tensor:
-    """(count, 4) boxes of 4 pixels to the picture's size, inside it."""
+    """(count, 4) boxes of 4 pixels to the image's size, inside it."""
     generator = torch.Generator().manual_seed(seed)
     limit = torch.tensor([WIDTH, HEIGHT])
     size = 4 + torch.rand(count, 2, generator=generator) * (limit - 5)
@@ -27,7 +27,7 @@ def random_boxes(count: int, seed: int = 0) -> Tensor:
 ODD_BOXES = {
     "outside": torch.tensor([[-900.0, -900.0, -500.0, -500.0], [5000.0, 40.0, 5100.0, 90.0]]),
     "partly outside": torch.tensor([[-50.0, -50.0, 60.0, 70.0], [100.0, 90.0, 900.0, 900.0]]),
-    "far larger than the picture": torch.tensor([[-1e6, -1e6, 1e6, 1e6]]),
+    "far larger than the image": torch.tensor([[-1e6, -1e6, 1e6, 1e6]]),
     "far larger, to one side": torch.tensor([[-10.0, -10.0, 1e6, 1e6]]),
     "without area": torch.tensor([[50.0, 50.0, 50.0, 90.0], [51.5, 51.5, 51.5, 51.5]]),
     "turned inside out": torch.tensor([[90.0, 90.0, 20.0, 20.0], [50.0, 10.0, 49.0, 60.0]]),

@@ -9,20 +9,20 @@ from pathlib import Path
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, save_coco
 from glip.weights.folder import save_model_folder
 from tests.tiny import PIECES, TINY, tiny_model
-from tests.training.pictures import NAMES, SquareStream
+from tests.training.images import NAMES, SquareStream
 
 FILE = "annotations_without_background.json"
 
 
 def write_base(folder: Path) -> Path:
-    """The tiny model as a folder; meant for pictures of 64 pixels."""
+    """The tiny model as a folder; meant for images of 64 pixels."""
     config = replace(TINY, imgsz=64)
     save_model_folder(folder, config, dict(tiny_model().state_dict()), PIECES, origin={"test": True})
     return folder
 
 
 def squares(folder: Path, count: int, seed: int = 0, names: Sequence[str] = NAMES) -> CocoDataset:
-    """Draws `count` pictures and gives their annotations; ids of boxes count from 1."""
+    """Draws `count` images and gives their annotations; ids of boxes count from 1."""
     folder.mkdir(parents=True, exist_ok=True)
     images: list[CocoImage] = []
     boxes: list[CocoAnnotation] = []
@@ -40,7 +40,7 @@ def squares(folder: Path, count: int, seed: int = 0, names: Sequence[str] = NAME
 
 
 def write_set(folder: Path, train: int = 6, val: int = 3, test: int = 3) -> Path:
-    """FOLDER/train, valid and test, each with pictures and annotations; a split of 0 pictures is left out."""
+    """FOLDER/train, valid and test, each with images and annotations; a split of 0 images is left out."""
     for seed, (split, count) in enumerate((("train", train), ("valid", val), ("test", test))):
         if count:
             save_coco(folder / split / FILE, squares(folder / split, count, seed))

@@ -47,7 +47,7 @@ def claims_of(box: Box, anchors: list[Box], level_sizes: Sequence[int]) -> dict[
 
 
 def owners(boxes: Tensor, anchors: Tensor, level_sizes: Sequence[int]) -> list[int]:
-    """The published rule word by word, for a picture."""
+    """The published rule word by word, for an image."""
     owner, best = [UNCLAIMED] * len(anchors), [-1.0] * len(anchors)
     for number, box in enumerate(boxes.tolist()):
         for anchor, overlap in claims_of(box, anchors.tolist(), level_sizes).items():

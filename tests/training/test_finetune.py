@@ -15,20 +15,20 @@ import pytest
 import torch
 from PIL import Image
 
-from glip.detector import Detector, load_detector
+from glip.detectors.glip import Detector, load_detector
 from glip.errors import InputError
-from glip.evaluation.coco import coco_scores
 from glip.evaluation.inference import Looking
+from glip.evaluation.metrics.coco import coco_scores
 from glip.evaluation.predictions import Predictions
 from glip.evaluation.run import EvalRequest, evaluate
 from glip.training import finetune as module
 from glip.training import sweep as sweep_module
-from glip.training.features import Store
+from glip.training.feature_cache import Store
 from glip.training.finetune import FinetuneJob, Shared, finetune, load_base, trainable
+from glip.training.finetune_data import find_sources, open_tuning_set
 from glip.training.recipes import recipe_for
+from glip.training.result import read_result
 from glip.training.sweep import Sweep, jobs_of, plan_sweep, run_sweep
-from glip.training.tuned import read_result
-from glip.training.tuning_data import find_sources, open_tuning_set
 from glip.training.validation import Scorer, borrowed
 from glip.weights.adapter import load_adapter
 from glip.weights.folder import load_model_folder
@@ -76,7 +76,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_prompt_run_leaves_an_adapter_numbers_and_pictures(folders: Path, tmp_path: Path) -> None:
+def test_a_prompt_run_leaves_an_adapter_numbers_and_images(folders: Path, tmp_path: Path) -> None:
     tuned = finetune(job_of(folders, tmp_path / "out", compared=1))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "adapter.safetensors",
@@ -98,8 +98,8 @@ def test_a_prompt_run_leaves_an_adapter_numbers_and_pictures(folders: Path, tmp_
     assert adapter.names == ("red", "green", "blue")
     assert adapter.tensors["prompt_offset"].any()
     for name in ("comparison.jpg", "curve.png"):
-        with Image.open(tmp_path / "out" / name) as picture:
-            assert min(picture.size) > 200
+        with Image.open(tmp_path / "out" / name) as image:
+            assert min(image.size) > 200
 
 
 def test_the_score_is_that_of_the_adapter_on_the_base(folders: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def numbers_of(detector: Detector, job: FinetuneJob) -> float:
     data = open_tuning_set(job.source, job.shots, job.seed)
     ids: list[int] = []
     labels, boxes, scores = [], [], []
-    for path, found_ids in data.test.ids_of_picture.items():
+    for path, found_ids in data.test.ids_of_image.items():
         found = detector.predict(path, list(data.names))[0]
         ids += [found_ids[0]] * len(found)
         labels += [data.test.category_ids[label] for label in found.labels]
@@ -149,11 +149,11 @@ def test_without_the_adapter_the_base_is_what_it_was(folders: Path, tmp_path: Pa
     tuned = load_detector(folders / "base", adapter=tmp_path / "out" / "adapter.safetensors", device="cpu")
     assert plain.sha256 == load_model_folder(folders / "base").identity
     assert tuned.sha256 != plain.sha256
-    picture = next((folders / "Squares" / "test").glob("*.png"))
-    again = load_detector(folders / "base", device="cpu").predict(picture, "red . blue .")[0]
-    found = plain.predict(picture, "red . blue .")[0]
+    image = next((folders / "Squares" / "test").glob("*.png"))
+    again = load_detector(folders / "base", device="cpu").predict(image, "red . blue .")[0]
+    found = plain.predict(image, "red . blue .")[0]
     assert np.array_equal(found.scores, again.scores)
-    assert not np.array_equal(found.scores, tuned.predict(picture, "red . blue .")[0].scores)
+    assert not np.array_equal(found.scores, tuned.predict(image, "red . blue .")[0].scores)
 
 
 def test_a_full_run_leaves_a_model_folder(folders: Path, tmp_path: Path) -> None:
@@ -387,8 +387,8 @@ def test_a_plan_lists_every_parameter_and_writes_nothing(folders: Path, tmp_path
     assert [(row["name"], tuple(row["shape"])) for row in plan["trainable"]["linear"]] == list(linear.items())
     assert len(linear) == LINEAR
     run = plan["runs"][1]
-    assert run["most_steps"] == 1 * 2 * run["pictures"] // 4
-    assert "pictures" not in plan["runs"][0]
+    assert run["most_steps"] == 1 * 2 * run["images"] // 4
+    assert "images" not in plan["runs"][0]
 
 
 def test_changes_reach_the_recipe(folders: Path, tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ def test_seeds_are_the_published_ones_unless_told_otherwise(folders: Path, tmp_p
         ({"seeds": (2**31,)}, "--seeds has 2147483648; a seed is"),
         ({"imgsz": 0}, "--imgsz is 0; it must be a whole number from 32 to 4096"),
         ({"imgsz": 31}, "--imgsz is 31"),
-        ({"scenes": -1}, "--scenes, --pictures and --workers are -1, 0 and 0; accepted are"),
+        ({"scenes": -1}, "--scenes, --images and --workers are -1, 0 and 0; accepted are"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(

@@ -23,7 +23,7 @@ from glip.training.assigner import assign
 from glip.training.losses import Criterion, Losses, Targets, centerness_targets
 from glip.training.modes import enter_train_mode, select_trainable
 from glip.weights.convert import to_native
-from glip.weights.names import Counts, spell
+from glip.weights.tensor_names import Counts, spell
 from tests.golden.cases import Case
 from tests.golden.models import ARCHITECTURES
 from tests.golden.weights import FOLDER, make_state, make_tensor
@@ -54,7 +54,7 @@ def read(parity: Path, name: str) -> Case:
 
 
 def input_ids(case: Case) -> Tensor:
-    """(1, T) token ids: every picture of these cases has the caption of a committed case."""
+    """(1, T) token ids: every image of these cases has the caption of a committed case."""
     known: dict[str, Any] = json.loads((FOLDER / "A_formula_six.json").read_text())
     assert set(case.meta["captions"]) == {known["caption"]}
     return torch.tensor([known["input_ids"]])
@@ -64,8 +64,8 @@ def targets(case: Case) -> list[Targets]:
     tokens = input_ids(case).shape[1]
     arrays = {name: torch.from_numpy(array) for name, array in case.arrays.items()}
     return [
-        Targets(arrays[f"gt_boxes{picture}"], arrays[f"positive_map{picture}"][:, :tokens])
-        for picture in range(len(case.meta["images"]))
+        Targets(arrays[f"gt_boxes{image}"], arrays[f"positive_map{image}"][:, :tokens])
+        for image in range(len(case.meta["images"]))
     ]
 
 
@@ -117,15 +117,15 @@ def test_anchors_answer_for_the_same_boxes_with_the_same_targets(name: str, pari
     height, width = case.meta["padded_hw"]
     sizes_hw = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
     anchors = make_anchors(sizes_hw, torch.device("cpu"))
-    for picture, target in enumerate(targets(case)):
+    for image, target in enumerate(targets(case)):
         owner = assign(target.boxes, anchors, [h * w for h, w in sizes_hw])
         positive = (owner >= 0).nonzero()[:, 0]
-        np.testing.assert_array_equal(positive, case.arrays[f"positive_anchors{picture}"])
-        np.testing.assert_array_equal(owner[positive], case.arrays[f"matched_gt{picture}"])
+        np.testing.assert_array_equal(positive, case.arrays[f"positive_anchors{image}"])
+        np.testing.assert_array_equal(owner[positive], case.arrays[f"matched_gt{image}"])
         deltas = encode(target.boxes[owner[positive]], anchors[positive])
-        np.testing.assert_allclose(deltas, case.arrays[f"reg_targets{picture}"], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(deltas, case.arrays[f"reg_targets{image}"], rtol=1e-6, atol=1e-6)
         centered = centerness_targets(anchors[positive], decode(deltas, anchors[positive]))
-        np.testing.assert_allclose(centered, case.arrays[f"centerness_targets{picture}"], rtol=1e-5)
+        np.testing.assert_allclose(centered, case.arrays[f"centerness_targets{image}"], rtol=1e-5)
 
 
 def test_losses_equal_the_original(learned: Learned) -> None:

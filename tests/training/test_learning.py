@@ -1,4 +1,4 @@
-"""Model and criterion together: a picture can be learned, in every mode, and edges stay finite."""
+"""Model and criterion together: an image can be learned, in every mode, and edges stay finite."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def picture() -> Tensor:
+def image() -> Tensor:
     """(1, 3, 96, 128): two rectangles of different brightness where the boxes are."""
     pixels = torch.zeros(1, 3, 96, 128)
     for (x1, y1, x2, y2), value in zip(BOXES.int().tolist(), (2.0, -2.0), strict=True):
@@ -35,11 +35,11 @@ def picture() -> Tensor:
 
 
 def learn(model: GLIP, steps: int, rate: float) -> list[Losses]:
-    """Shows one picture again and again."""
+    """Shows one image again and again."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
     seen = []
     for _ in range(steps):
-        losses = Criterion()(model(picture(), IDS), [Targets(BOXES, POSITIVE_MAP)])
+        losses = Criterion()(model(image(), IDS), [Targets(BOXES, POSITIVE_MAP)])
         optimizer.zero_grad()
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -48,7 +48,7 @@ def learn(model: GLIP, steps: int, rate: float) -> list[Losses]:
     return seen
 
 
-def test_one_picture_is_learned_by_heart(tiny_glip: GLIP) -> None:
+def test_one_image_is_learned_by_heart(tiny_glip: GLIP) -> None:
     select_trainable(tiny_glip, "all")
     seen = learn(tiny_glip, 60, 2e-3)
     first, last = seen[0], seen[-1]
@@ -73,16 +73,16 @@ def test_any_number_of_boxes_gives_finite_gradients(tiny_glip: GLIP, count: int)
     corner = torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 90
     boxes = torch.cat((corner, corner + 4 + corner.flip(1) / 3), dim=1)
     targets = Targets(boxes, torch.ones(count, IDS.shape[1]))
-    Criterion()(tiny_glip(picture(), IDS), [targets]).total.backward()
+    Criterion()(tiny_glip(image(), IDS), [targets]).total.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in tiny_glip.parameters())
 
 
-def test_a_picture_without_names_gives_finite_gradients(tiny_glip: GLIP) -> None:
+def test_an_image_without_names_gives_finite_gradients(tiny_glip: GLIP) -> None:
     """A batch of a full prompt and one that is padding but for its first and last token."""
     ids, mask = IDS.repeat(2, 1), torch.ones(2, 6, dtype=torch.bool)
     ids[1], mask[1, 2:] = torch.tensor([2, 3, 0, 0, 0, 0]), False
     targets = [Targets(BOXES, POSITIVE_MAP), Targets(torch.zeros(0, 4), torch.zeros(0, 2))]
-    losses = Criterion()(tiny_glip(picture().repeat(2, 1, 1, 1), ids, mask), targets, mask)
+    losses = Criterion()(tiny_glip(image().repeat(2, 1, 1, 1), ids, mask), targets, mask)
     losses.total.backward()
     assert torch.isfinite(losses.total)
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in tiny_glip.parameters())
@@ -96,7 +96,7 @@ def test_text_padded_to_256_tokens_teaches_the_same_as_trimmed(tiny_glip: GLIP) 
     found = []
     for ids, known in ((IDS, None), (padded_ids, mask)):
         tiny_glip.zero_grad()
-        losses = Criterion()(tiny_glip(picture(), ids, known), targets, known)
+        losses = Criterion()(tiny_glip(image(), ids, known), targets, known)
         losses.total.backward()
         gradients = torch.cat([p.grad.flatten() for p in tiny_glip.parameters() if p.grad is not None])
         found.append((losses.total.detach(), gradients))

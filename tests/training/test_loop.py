@@ -16,13 +16,13 @@ from torch import Tensor
 from glip.errors import InputError, JobFailed
 from glip.model.glip import GLIP
 from glip.training.batches import Share, TrainingBatch, read_batches
+from glip.training.checkpointing import METRICS_FILE
+from glip.training.distributed import Processes
 from glip.training.loop import FitSettings, Fitted, fit
 from glip.training.optimizer import Rates
-from glip.training.processes import Processes
-from glip.training.saving import METRICS_FILE
 from glip.training.schedule import Schedule
 from tests.tiny import letters_tokenizer, tiny_model
-from tests.training.pictures import SquareStream
+from tests.training.images import SquareStream
 
 STEPS = 6
 SETTINGS = FitSettings(

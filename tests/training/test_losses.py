@@ -44,12 +44,12 @@ def sigmoid(logit: float) -> float:
 def formulas(outputs: RawOutputs, targets: list[Targets], mask: Tensor) -> tuple[float, float, float]:
     """The published losses number by number: alignment, box, centerness."""
     positives, focal, giou_sum, centered_sum, entropy = 0, 0.0, 0.0, 0.0, 0.0
-    for picture, target in enumerate(targets):
+    for image, target in enumerate(targets):
         owner = assign(target.boxes, ANCHORS, LEVEL_SIZES)
         for anchor, box in enumerate(owner.tolist()):
-            for token in mask[picture].nonzero()[:, 0].tolist():
+            for token in mask[image].nonzero()[:, 0].tolist():
                 wanted = box >= 0 and target.positive_map[box, token] > 0
-                p = sigmoid(outputs.alignment[picture, anchor, token].item())
+                p = sigmoid(outputs.alignment[image, anchor, token].item())
                 right, alpha = (p, 0.25) if wanted else (1 - p, 0.75)
                 focal -= alpha * (1 - right) ** 2 * math.log(right)
             if box < 0:
@@ -59,14 +59,14 @@ def formulas(outputs: RawOutputs, targets: list[Targets], mask: Tensor) -> tuple
             x, y = ((ANCHORS[anchor, :2] + ANCHORS[anchor, 2:]) / 2).tolist()
             across, down = sorted((x - x1, x2 - x)), sorted((y - y1, y2 - y))
             centered = math.sqrt(across[0] / across[1] * down[0] / down[1])
-            u1, v1, u2, v2 = decode(outputs.deltas[picture, anchor], ANCHORS[anchor]).tolist()
+            u1, v1, u2, v2 = decode(outputs.deltas[image, anchor], ANCHORS[anchor]).tolist()
             u2, v2 = max(u1, u2), max(v1, v2)
             shared = max(0.0, min(u2, x2) - max(u1, x1)) * max(0.0, min(v2, y2) - max(v1, y1))
             union = (u2 - u1) * (v2 - v1) + (x2 - x1) * (y2 - y1) - shared
             hull = (max(u2, x2) - min(u1, x1)) * (max(v2, y2) - min(v1, y1))
             giou_sum += centered * (1 - (shared / union - (hull - union) / hull))
             centered_sum += centered
-            p = sigmoid(outputs.centerness[picture, anchor].item())
+            p = sigmoid(outputs.centerness[image, anchor].item())
             entropy -= centered * math.log(p) + (1 - centered) * math.log(1 - p)
     return focal / positives, 2 * giou_sum / centered_sum, entropy / positives
 
@@ -239,7 +239,7 @@ def test_centerness_is_zero_outside_the_box() -> None:
 
 
 def test_a_box_larger_than_deltas_can_say_is_learned_as_far_as_they_reach() -> None:
-    box = ODD_BOXES["far larger than the picture"]
+    box = ODD_BOXES["far larger than the image"]
     owner = assign(box, ANCHORS, LEVEL_SIZES)
     assert (owner >= 0).any()
     outputs = replace(random_outputs(1, TOKENS), deltas=encode(box, ANCHORS)[None])
@@ -249,5 +249,5 @@ def test_a_box_larger_than_deltas_can_say_is_learned_as_far_as_they_reach() -> N
 def test_targets_whose_parts_do_not_fit_are_refused() -> None:
     with pytest.raises(AssertionError, match="2 boxes have 3 rows"):
         Targets(torch.zeros(2, 4), torch.zeros(3, 5))
-    with pytest.raises(AssertionError, match="1 pictures, 2 targets"):
+    with pytest.raises(AssertionError, match="1 images, 2 targets"):
         Criterion()(random_outputs(1, TOKENS), [random_targets(1)] * 2)

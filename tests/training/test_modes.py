@@ -13,7 +13,7 @@ from glip.errors import InputError
 from glip.model.config import GLIP_T
 from glip.model.glip import GLIP, build_glip
 from glip.training.modes import TUNING_MODES, enter_train_mode, select_trainable
-from glip.weights.names import Counts, spell
+from glip.weights.tensor_names import Counts, spell
 from tests.golden.weights import FOLDER
 from tests.tiny import TINY, tiny_model
 

@@ -11,7 +11,7 @@ from torch import nn
 from glip.model.config import GLIP_T
 from glip.training.optimizer import MovingAverage, Rates, group_of, make_optimizer, set_rates
 from glip.training.schedule import Plateau, Schedule
-from glip.weights.names import Counts, spell
+from glip.weights.tensor_names import Counts, spell
 from tests.tiny import tiny_model
 
 

@@ -19,7 +19,7 @@ from glip.weights.folder import load_model_folder
 from glip.weights.tokenizer import letter_vocabulary
 from glip.weights.zoo import ARCHITECTURES
 from tests.conftest import CommandResult
-from tests.data.test_layouts import MAKERS
+from tests.data.test_pretraining_sets import MAKERS
 from tests.tiny import TINY, letters_tokenizer
 
 SHORT = {
@@ -40,7 +40,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     vocabulary = letter_vocabulary()
 
     def start(config: Any, fetching: Any) -> Any:
-        from glip.weights.random import random_state
+        from glip.weights.random_weights import random_state
 
         config = replace(config, text=replace(config.text, vocab_size=len(vocabulary)))
         state = random_state(config)
@@ -65,10 +65,10 @@ def test_nano_learns_from_scenes_and_becomes_a_model_that_labels(
     assert folder.path == tmp_path / "run" / "model"
     with Image.open(tmp_path / "run" / "curve.png") as curve:
         assert curve.width > curve.height > 200
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "pictures" / "red.png")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "images" / "red.png")
     words = ("--model", folder.path, "-p", "red circle", "-o", tmp_path / "labels", "--imgsz", 64, "--no-report")
-    done = glip("label", tmp_path / "pictures", *words)
+    done = glip("label", tmp_path / "images", *words)
     assert done.code == 0, done.stderr
     assert (tmp_path / "labels" / "annotations.coco.json").is_file()
 
@@ -110,7 +110,7 @@ def test_the_length_follows_from_epochs(tmp_path: Path) -> None:
     preset = changed(PRESETS["glip-t-b"], SHORT | {"fit.schedule.steps": 0, "epochs": 3, "views.sizes_short": [32]})
     folder = pretrain(PretrainJob(preset, tmp_path / "run", data_root=tmp_path / "data", workers=0, cpu=True))
     assert folder is not None
-    assert folder.source["origin"]["steps"] == 3  # two pictures, two to a step
+    assert folder.source["origin"]["steps"] == 3  # two images, two to a step
 
 
 def test_sets_with_weights_are_mixed_by_them(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_coco_is_tuned_for_24_epochs_at_five_sizes() -> None:
     assert (plain.rates.base, plain.clip) == (2e-5, 0.0)
 
 
-def test_without_augmentation_pictures_are_seen_as_in_testing() -> None:
+def test_without_augmentation_images_are_seen_as_in_testing() -> None:
     recipe = recipe_for("prompt", 1).without_augmentation()
     assert (recipe.flip, recipe.sizes) == (0.0, (1.0,))
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from glip.training.batches import Share, read_batches
+from glip.training.distributed import Processes
 from glip.training.loop import FitSettings, fit
 from glip.training.optimizer import Rates
-from glip.training.processes import Processes
 from glip.training.schedule import Schedule
 from tests.tiny import letters_tokenizer, tiny_model
-from tests.training.pictures import SquareStream
+from tests.training.images import SquareStream
 
 SETTINGS = FitSettings(
     schedule=Schedule(steps=3, warmup=0), rates=Rates(base=1e-4, text=1e-4), dropout=False, log_every=1, save_every=0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from glip.weights import download
+from glip import fetch as download
 from glip.weights.convert import Conversion, State
-from glip.weights.random import TINY, random_state
+from glip.weights.random_weights import TINY, random_state
 from glip.weights.tokenizer import letter_vocabulary
 from tests.website import Page, Site, site
 

@@ -17,8 +17,8 @@ from glip.errors import InputError, JobFailed
 from glip.weights import checkpoint, zoo
 from glip.weights.checkpoint import convert_checkpoint, inspect_checkpoint, open_model, pull, read_checkpoint, verify
 from glip.weights.convert import Conversion, from_native
-from glip.weights.names import Layout
-from glip.weights.statefile import write_state_file
+from glip.weights.state_file import write_state_file
+from glip.weights.tensor_names import Layout
 from glip.weights.zoo import Checkpoint, UnknownCheckpoint, Vocabulary
 from tests.conftest import CommandResult
 from tests.weights.conftest import CONFIG, VOCABULARY, Site

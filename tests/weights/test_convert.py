@@ -25,7 +25,7 @@ from glip.weights.convert import (
     to_native,
     unwrap,
 )
-from glip.weights.names import Counts, Layout
+from glip.weights.tensor_names import Counts, Layout
 from tests.golden.weights import make_state, make_tensor
 from tests.weights.conftest import CONFIG
 

@@ -1,8 +1,8 @@
-"""Synthetic scenes: pictures made of named things on varied backgrounds, with boxes, captions and names to ask for.
+"""Synthetic scenes: images made of named things on varied backgrounds, with boxes, captions and names to ask for.
 
     pool = load_pool()                                # emoji of the system's font; drawn shapes always
     maker = SceneMaker.of_split(pool, "train", seed=0)
-    scene = maker.scene(index, size_wh=(224, 192))    # picture, objects with boxes, caption with spans
+    scene = maker.scene(index, size_wh=(224, 192))    # image, objects with boxes, caption with spans
     asked = maker.names(index, scene)                 # 5-25 names, right and wrong, with the objects that each fits
 
 Everything follows from (seed, split, index). Needs numpy and Pillow only.
@@ -15,8 +15,8 @@ from glip.data.synthetic.cast import SPLITS, Cast, Look, Split, cast_of
 from glip.data.synthetic.folder import FolderSummary, SceneJob, write_scenes
 from glip.data.synthetic.mini_odinw import MINI_ODINW, MiniSet, write_mini_odinw
 from glip.data.synthetic.naming import Asked, Thing, Vocabulary, fits, sample_names
-from glip.data.synthetic.pool import SpritePool, load_pool
 from glip.data.synthetic.scenes import Scene, SceneMaker, SceneObject
+from glip.data.synthetic.sprite_pool import SpritePool, load_pool
 
 __all__ = [
     "MINI_ODINW",

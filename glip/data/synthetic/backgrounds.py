@@ -34,23 +34,23 @@ def paint(rng: random.Random, size_wh: tuple[int, int], kinds: tuple[str, ...]) 
         size_wh: width and height in pixels.
         kinds: keys of `BACKGROUNDS` to choose from.
     """
-    picture = _layer(rng, size_wh, kinds)
+    image = _layer(rng, size_wh, kinds)
     if rng.random() < 0.2:  # two of them, as a thing on a table in front of a wall
         mask = BACKGROUNDS[rng.choice(("noise", "gradient", "patches"))](rng, size_wh)
-        picture = Image.composite(picture, _layer(rng, size_wh, kinds), mask.point(_STEP))
+        image = Image.composite(image, _layer(rng, size_wh, kinds), mask.point(_STEP))
     if rng.random() < 0.15:
-        picture = picture.filter(ImageFilter.BoxBlur(rng.choice((1, 1, 2))))
-    return picture
+        image = image.filter(ImageFilter.BoxBlur(rng.choice((1, 1, 2))))
+    return image
 
 
-def with_noise(picture: Image.Image, rng: random.Random, strength: float) -> Image.Image:
-    """The picture with the noise of a camera, the same in all its pixels' channels.
+def with_noise(image: Image.Image, rng: random.Random, strength: float) -> Image.Image:
+    """The image with the noise of a camera, the same in all its pixels' channels.
 
     Args:
         strength: standard deviation in grey levels.
     """
-    grain = _grain_cut(rng, picture.size, strength)
-    return ImageChops.add(picture, Image.merge("RGB", (grain,) * 3), offset=-128)
+    grain = _grain_cut(rng, image.size, strength)
+    return ImageChops.add(image, Image.merge("RGB", (grain,) * 3), offset=-128)
 
 
 def _layer(rng: random.Random, size_wh: tuple[int, int], kinds: tuple[str, ...]) -> Image.Image:

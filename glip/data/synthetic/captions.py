@@ -17,7 +17,7 @@ MOST_PHRASES = 5
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 RELATIONS = ("left of", "right of", "above", "below")
 _LINK = re.compile(r" (?=(?:of|with|without|and|in|on|over|at|holding|behind|throwing|screaming|savouring) )")
-OPENINGS = ("", "", "a picture of ", "I see ", "here you see ")
+OPENINGS = ("", "", "an image of ", "I see ", "here you see ")
 
 
 @dataclass(frozen=True)

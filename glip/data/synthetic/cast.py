@@ -24,7 +24,7 @@ class Cast:
 
     Attributes:
         stream: part of the seed, so that no scene of one split is one of another.
-        groups: what is drawn from, each with its weight: names of pictures, or colours with kinds.
+        groups: what is drawn from, each with its weight: names of images, or colours with kinds.
         vocabulary: what may be asked for.
     """
 
@@ -66,12 +66,12 @@ def cast_of(split: Split, trained: tuple[str, ...], held_out: tuple[str, ...], s
 
     Args:
         split: 'train' and 'seen' show the same things in different scenes; half of the shapes of 'unseen pairs'
-            have a colour that 'train' never gives to their kind; 'held out' shows pictures that 'train' never does.
-        trained, held_out: names of pictures, as in `SpritePool`.
-        shapes: share of the objects that are drawn shapes; all of them where there is no picture.
+            have a colour that 'train' never gives to their kind; 'held out' shows images that 'train' never does.
+        trained, held_out: names of images, as in `SpritePool`.
+        shapes: share of the objects that are drawn shapes; all of them where there is no image.
 
     Raises:
-        InputError: an unknown split, a share that is none, or no picture that is held out.
+        InputError: an unknown split, a share that is none, or no image that is held out.
     """
     if split not in SPLITS:
         raise InputError(f"There is no split {split!r}. Accepted: {', '.join(SPLITS)}.")
@@ -79,12 +79,12 @@ def cast_of(split: Split, trained: tuple[str, ...], held_out: tuple[str, ...], s
         raise InputError(f"The share of drawn shapes is {shapes}, but must lie between 0 and 1.")
     if split == "held out":
         if not held_out:
-            raise InputError("The split 'held out' needs pictures, and none of those at hand is held out.")
+            raise InputError("The split 'held out' needs images, and none of those at hand is held out.")
         return Cast(split, ((1.0, held_out),), Vocabulary((*held_out, *trained), SEEN_PAIRS))
     shapes = shapes if trained else 1.0
     if split == "unseen pairs":
         groups = ((1 - shapes, trained), (shapes / 2, SEEN_PAIRS), (shapes / 2, UNSEEN_PAIRS))
-        # Asked for as often as seen pairs, else they are in the prompt only where they are in the picture.
+        # Asked for as often as seen pairs, else they are in the prompt only where they are in the image.
         balanced = SEEN_PAIRS + UNSEEN_PAIRS * (len(SEEN_PAIRS) // len(UNSEEN_PAIRS))
         return Cast(split, groups, Vocabulary(trained, balanced))
     return Cast(split, ((1 - shapes, trained), (shapes, SEEN_PAIRS)), Vocabulary(trained, SEEN_PAIRS))

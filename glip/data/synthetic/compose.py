@@ -1,4 +1,4 @@
-"""Puts things into a picture, and keeps track of what can be seen of each.
+"""Puts things into an image, and keeps track of what can be seen of each.
 
 Knows pixels and places. Knows nothing of splits, captions or prompts.
 """
@@ -27,10 +27,10 @@ BoxLTRB = tuple[int, int, int, int]
 
 @dataclass(eq=False)
 class Placed:
-    """An object in the picture.
+    """An object in the image.
 
     Attributes:
-        left, top: place of `mask` in the picture; may be negative where the border cuts the object.
+        left, top: place of `mask` in the image; may be negative where the border cuts the object.
         mask: (h, w) pixels that can be seen, cut to the object.
         pixels: how many there were before anything hid or cut any.
     """
@@ -53,10 +53,10 @@ class Placed:
 
 
 class Canvas:
-    """A picture that is filled from back to front."""
+    """An image that is filled from back to front."""
 
     def __init__(self, background: Image.Image, grey: bool = False) -> None:
-        self.picture = _grey(background) if grey else background
+        self.image = _grey(background) if grey else background
         self.objects: list[Placed] = []
         self._grey = grey
         self._pixels: Pixels | None = None
@@ -64,9 +64,9 @@ class Canvas:
     def scatter(self, thing: Image.Image, rng: random.Random) -> None:
         """Puts something without a name anywhere; to be used before any object is there."""
         thing = _grey(thing) if self._grey else thing
-        left = rng.randint(-thing.width // 2, self.picture.width - thing.width // 2)
-        top = rng.randint(-thing.height // 2, self.picture.height - thing.height // 2)
-        self.picture.paste(thing, (left, top), thing)
+        left = rng.randint(-thing.width // 2, self.image.width - thing.width // 2)
+        top = rng.randint(-thing.height // 2, self.image.height - thing.height // 2)
+        self.image.paste(thing, (left, top), thing)
 
     def place(
         self, thing: Image.Image, rng: random.Random, *, named: bool = True, least_visible: float = LEAST_VISIBLE
@@ -95,14 +95,14 @@ class Canvas:
         for _ in range(_TRIES):
             left, top = (
                 rng.randint(min(0, -round(overhang * side)), max(0, room - round((1 - overhang) * side)))
-                for side, room in zip(mask.shape[::-1], self.picture.size, strict=True)
+                for side, room in zip(mask.shape[::-1], self.image.size, strict=True)
             )
             part = self._inside(mask.shape, left, top)
             placed = Placed(left, top, _only(mask, part), total)
             if named and not (placed.visible >= least_visible and self._stands_out(pixels, placed, part)):
                 continue
             if self._hide(placed, mask, least_visible):
-                self.picture.paste(thing, (left - int(columns[0]), top - int(rows[0])), thing)
+                self.image.paste(thing, (left - int(columns[0]), top - int(rows[0])), thing)
                 np.copyto(self._behind(placed, part), pixels[part][..., :3], where=mask[part][..., None])
                 if named:
                     self.objects.append(placed)
@@ -110,14 +110,14 @@ class Canvas:
         return False
 
     def _inside(self, shape_hw: tuple[int, ...], left: int, top: int) -> _Part:
-        """The part of a thing that is inside of the picture."""
-        bottom, right = self.picture.height - top, self.picture.width - left
+        """The part of a thing that is inside of the image."""
+        bottom, right = self.image.height - top, self.image.width - left
         return np.s_[max(0, -top) : min(shape_hw[0], bottom), max(0, -left) : min(shape_hw[1], right)]
 
     def _behind(self, placed: Placed, part: _Part) -> Pixels:
-        """(h, w, 3) the pixels of the picture below a part of a thing, to be read and written."""
+        """(h, w, 3) the pixels of the image below a part of a thing, to be read and written."""
         if self._pixels is None:
-            self._pixels = np.array(self.picture)
+            self._pixels = np.array(self.image)
         rows, columns = part
         return self._pixels[
             placed.top + rows.start : placed.top + rows.stop, placed.left + columns.start : placed.left + columns.stop
@@ -150,8 +150,8 @@ class Canvas:
         return True
 
 
-def _grey(picture: Image.Image) -> Image.Image:
-    return picture.convert("LA" if picture.mode == "RGBA" else "L").convert(picture.mode)
+def _grey(image: Image.Image) -> Image.Image:
+    return image.convert("LA" if image.mode == "RGBA" else "L").convert(image.mode)
 
 
 def _only(mask: Mask, part: _Part) -> Mask:

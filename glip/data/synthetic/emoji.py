@@ -1,4 +1,4 @@
-"""Named pictures from an emoji font: which characters, what they are called, how they look.
+"""Named images from an emoji font: which characters, what they are called, how they look.
 
 Knows Unicode and the font. Knows nothing of scenes.
 """
@@ -28,10 +28,10 @@ FONT_FOLDERS = (
 )
 HOW_TO_GET_A_FONT = (
     "No colour emoji font (NotoColorEmoji.ttf) is installed. Install one, on Debian and Ubuntu with "
-    "`apt-get install fonts-noto-color-emoji`, or give ready-made pictures with --sprites DIR."
+    "`apt-get install fonts-noto-color-emoji`, or give ready-made images with --sprites DIR."
 )
-STRIKE = 109  # the one size in the font, in points; its pictures are 136 × 128 pixels
-PICTURE_WH = (136, 128)
+STRIKE = 109  # the one size in the font, in points; its images are 136 × 128 pixels
+IMAGE_WH = (136, 128)
 
 # Emoji of Unicode 14 and before, so that every Python and every font since then gives the same names.
 _RANGES = (
@@ -50,9 +50,9 @@ _RANGES = (
     (0x1FAE0, 0x1FAE7),
     (0x1FAF0, 0x1FAF6),
 )
-# Characters without a picture of their own: media keys, zodiac and religious signs, suits, clock faces, writing on
+# Characters without an image of their own: media keys, zodiac and religious signs, suits, clock faces, writing on
 # coloured squares, signs of rooms and rules, letters and digits as keys.
-_NO_PICTURE = (
+_NO_IMAGE = (
     (0x23CF, 0x23EF),
     (0x23F8, 0x24C2),
     (0x2622, 0x2638),
@@ -93,24 +93,24 @@ _NO_PICTURE = (
     (0x1F7E0, 0x1F7F0),
     (0x1F9B0, 0x1F9B3),
 )
-# A name with one of these words is of no use: it says how a sign is written, tells pictures apart by a direction
+# A name with one of these words is of no use: it says how a sign is written, tells images apart by a direction
 # (scenes mirror and turn them), or could be taken for a drawn shape.
 _UNFIT_WORDS = (
     "arrow", "button", "flag", "heart-shaped", "heavy", "index", "letter", "mark", "pointing", "symbol",
     "left-facing", "leftwards", "right", "right-facing", "right-pointing", "rightwards",
 )  # fmt: skip
 _MOST_WORDS = 4
-_TWIN = 0.105  # root mean square difference of two pictures, of 1, below which they count as the same
+_TWIN = 0.105  # root mean square difference of two images, of 1, below which they count as the same
 _FEATURE_SIDE = 16
 
 
 def find_font() -> Path | None:
-    """The emoji font of this system, or None: the first, by path, that holds pictures which can be drawn."""
+    """The emoji font of this system, or None: the first, by path, that holds images which can be drawn."""
     for folder in FONT_FOLDERS:
         for path in sorted(Path(folder).expanduser().rglob(FONT_PATTERN)):
             try:
                 font = _open(path)
-            except OSError:  # no font, or one without pictures of this size
+            except OSError:  # no font, or one without images of this size
                 continue
             if _draw(font, 0x1F600) is not None:
                 return path
@@ -121,15 +121,15 @@ def load_emoji(font_path: Path) -> dict[str, Image.Image]:
     """Every emoji that is a thing with a name and a look of its own, some thousand, in the order of Unicode.
 
     Returns:
-        Name to picture: RGBA, cut to what is visible.
+        Name to image: RGBA, cut to what is visible.
     """
     font = _open(font_path)
-    pictures: dict[str, Image.Image] = {}
+    images: dict[str, Image.Image] = {}
     for code, name in emoji_names():
-        picture = None if name in pictures else _draw(font, code)
-        if picture is not None:
-            pictures[name] = picture
-    return _without_twins(pictures)
+        image = None if name in images else _draw(font, code)
+        if image is not None:
+            images[name] = image
+    return _without_twins(images)
 
 
 def _open(path: Path) -> ImageFont.FreeTypeFont:
@@ -142,7 +142,7 @@ def emoji_names() -> Iterator[tuple[int, str]]:
     """Code point and name of the emoji that may be used, whether or not a font has them."""
     for first, last in _RANGES:
         for code in range(first, last + 1):
-            if any(start <= code <= end for start, end in _NO_PICTURE):
+            if any(start <= code <= end for start, end in _NO_IMAGE):
                 continue
             name = _clean(unicodedata.name(chr(code), ""), code)
             if name and _is_fit(name):
@@ -163,34 +163,34 @@ def _is_fit(name: str) -> bool:
 
 
 def _draw(font: ImageFont.FreeTypeFont, code: int) -> Image.Image | None:
-    """The picture of one character, RGBA, cut to what is visible; None if the font has none."""
+    """The image of one character, RGBA, cut to what is visible; None if the font has none."""
     if not any(font.getbbox(chr(code), mode="RGBA")[2:]):
         return None
-    picture = Image.new("RGBA", PICTURE_WH)
-    ImageDraw.Draw(picture).text((0, 0), chr(code), font=font, embedded_color=True)
-    visible = picture.getchannel("A").getbbox()
-    return picture.crop(visible) if visible else None
+    image = Image.new("RGBA", IMAGE_WH)
+    ImageDraw.Draw(image).text((0, 0), chr(code), font=font, embedded_color=True)
+    visible = image.getchannel("A").getbbox()
+    return image.crop(visible) if visible else None
 
 
-def _without_twins(pictures: dict[str, Image.Image]) -> dict[str, Image.Image]:
-    """Leaves out every picture that looks like one before it."""
-    features = np.stack([_feature(picture) for picture in pictures.values()])
+def _without_twins(images: dict[str, Image.Image]) -> dict[str, Image.Image]:
+    """Leaves out every image that looks like one before it."""
+    features = np.stack([_feature(image) for image in images.values()])
     squares = (features**2).sum(axis=1)
-    # |a - b|² = |a|² + |b|² - 2ab: one product instead of a difference for each pair of pictures.
+    # |a - b|² = |a|² + |b|² - 2ab: one product instead of a difference for each pair of images.
     apart = (squares[:, None] + squares - 2 * features @ features.T) / features.shape[1]
     kept: list[int] = []
     for place in range(len(features)):
         if not kept or apart[place, kept].min() >= _TWIN**2:
             kept.append(place)
-    names = list(pictures)
-    return {names[place]: pictures[names[place]] for place in kept}
+    names = list(images)
+    return {names[place]: images[names[place]] for place in kept}
 
 
-def _feature(picture: Image.Image) -> NDArray[np.float32]:
-    """(1024) a picture in 16 × 16, colours times opacity and the opacity, each of 1."""
-    scale = _FEATURE_SIDE / max(picture.size)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    small = picture.convert("RGBa").resize((width, height), Image.Resampling.BOX)
+def _feature(image: Image.Image) -> NDArray[np.float32]:
+    """(1024) an image in 16 × 16, colours times opacity and the opacity, each of 1."""
+    scale = _FEATURE_SIDE / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = image.convert("RGBa").resize((width, height), Image.Resampling.BOX)
     canvas = Image.new("RGBa", (_FEATURE_SIDE, _FEATURE_SIDE))
     canvas.paste(small, ((_FEATURE_SIDE - width) // 2, (_FEATURE_SIDE - height) // 2))
     return np.asarray(canvas, np.float32).ravel() / np.float32(255)

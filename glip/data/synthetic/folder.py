@@ -1,8 +1,8 @@
-"""Scenes as a folder that any reader of COCO files takes: pictures, boxes, and captions with the places of phrases.
+"""Scenes as a folder that any reader of COCO files takes: images, boxes, and captions with the places of phrases.
 
-OUT/images/000000.jpg …     pictures
+OUT/images/000000.jpg …     images
 OUT/annotations.json        COCO: a class is 'dog face' or 'red circle'
-OUT/captions.json           the form of MDETR: a caption a picture, boxes with the characters that name them
+OUT/captions.json           the form of MDETR: a caption an image, boxes with the characters that name them
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage,
 from glip.data.grounding import GroundingAnnotation, GroundingDataset, GroundingImage, save_grounding
 from glip.data.synthetic.captions import Caption
 from glip.data.synthetic.cast import Split
-from glip.data.synthetic.pool import load_pool
 from glip.data.synthetic.scenes import SMALLEST_SIDE, SceneMaker, SceneObject
+from glip.data.synthetic.sprite_pool import load_pool
 from glip.errors import InputError, JobFailed
 from glip.files import whole_folder
 
@@ -37,13 +37,13 @@ class SceneJob:
     """What to write.
 
     Attributes:
-        count: pictures.
-        seed: another seed gives other pictures of the same kind.
+        count: images.
+        seed: another seed gives other images of the same kind.
         split: see `cast_of`.
         least_wh, most_wh: between which width and height lie, in pixels.
         shapes: share of the objects that are drawn shapes.
-        names: at most so many names of pictures, the simplest; all of them if None.
-        sprites: a folder of named pictures; those of the emoji font if None.
+        names: at most so many names of images, the simplest; all of them if None.
+        sprites: a folder of named images; those of the emoji font if None.
         workers: processes that work; the result does not depend on it.
     """
 
@@ -58,7 +58,7 @@ class SceneJob:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        for what, value in (("pictures", self.count), ("workers", self.workers), ("names", self.names)):
+        for what, value in (("images", self.count), ("workers", self.workers), ("names", self.names)):
             if value is not None and value < 1:
                 raise InputError(f"The number of {what} is {value}, but must be at least 1.")
         if min(self.least_wh) < SMALLEST_SIDE or self.most_wh < self.least_wh or self.most_wh[1] < self.least_wh[1]:
@@ -77,7 +77,7 @@ class SceneJob:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture that is on disk."""
+    """An image that is on disk."""
 
     file_name: str
     size_wh: tuple[int, int]
@@ -90,7 +90,7 @@ class FolderSummary:
     """What was written."""
 
     folder: str
-    pictures: int
+    images: int
     boxes: int
     classes: int
 
@@ -102,7 +102,7 @@ def write_scenes(job: SceneJob, out: Path, overwrite: bool = False, advance: Adv
         job: what to write.
         out: the folder; must be empty or absent unless `overwrite`.
         overwrite: what `out` holds is replaced once all is there.
-        advance: called after each picture.
+        advance: called after each image.
 
     Raises:
         InputError: `out` holds something, or the job cannot be done as asked.
@@ -116,7 +116,7 @@ def write_scenes(job: SceneJob, out: Path, overwrite: bool = False, advance: Adv
         for item in _drawn(job, maker, folder / "images"):
             drawn.append(item)
             advance()
-        labels = sorted({item.thing.label for picture in drawn for item in picture.objects})
+        labels = sorted({item.thing.label for image in drawn for item in image.objects})
         boxes = as_coco(drawn, labels)
         save_coco(folder / "annotations.json", boxes)
         save_grounding(folder / "captions.json", _as_grounding(drawn), {"description": "synthetic scenes"})
@@ -134,7 +134,7 @@ def refuse_to_overwrite(out: Path, overwrite: bool) -> None:
 
 
 def draw(maker: SceneMaker, folder: Path, least_wh: tuple[int, int], most_wh: tuple[int, int], index: int) -> Drawn:
-    """Makes scene number `index` and puts its picture into `folder`."""
+    """Makes scene number `index` and puts its image into `folder`."""
     size_wh = maker.size_wh(index, least_wh, most_wh)
     scene = maker.scene(index, size_wh)
     file_name = f"{index:06d}.jpg"
@@ -148,8 +148,8 @@ def as_coco(drawn: Sequence[Drawn], labels: Sequence[str]) -> CocoDataset:
     category = {label: number for number, label in enumerate(labels, start=1)}
     named = [
         (number, item)
-        for number, picture in enumerate(drawn, start=1)
-        for item in picture.objects
+        for number, scene in enumerate(drawn, start=1)
+        for item in scene.objects
         if item.thing.label in category
     ]
     return CocoDataset(
@@ -167,9 +167,9 @@ def as_coco(drawn: Sequence[Drawn], labels: Sequence[str]) -> CocoDataset:
 
 def _as_grounding(drawn: Sequence[Drawn]) -> GroundingDataset:
     named = [
-        (number, phrase.span, picture.objects[index].box_xywh)
-        for number, picture in enumerate(drawn, start=1)
-        for phrase in picture.caption.phrases
+        (number, phrase.span, scene.objects[index].box_xywh)
+        for number, scene in enumerate(drawn, start=1)
+        for phrase in scene.caption.phrases
         for index in phrase.objects
     ]
     return GroundingDataset(
@@ -192,7 +192,7 @@ def _as_grounding(drawn: Sequence[Drawn]) -> GroundingDataset:
 
 
 def _drawn(job: SceneJob, maker: SceneMaker, folder: Path) -> Iterator[Drawn]:
-    """Every picture in order, made here or by processes of which each has its own maker."""
+    """Every image in order, made here or by processes of which each has its own maker."""
     if job.workers == 1:
         yield from map(partial(draw, maker, folder, job.least_wh, job.most_wh), range(job.count))
         return

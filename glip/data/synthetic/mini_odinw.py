@@ -18,14 +18,14 @@ from glip.data.synthetic.cast import Cast, Look
 from glip.data.synthetic.emoji import HOW_TO_GET_A_FONT
 from glip.data.synthetic.folder import Advance, FolderSummary, as_coco, draw, refuse_to_overwrite
 from glip.data.synthetic.naming import Vocabulary
-from glip.data.synthetic.pool import SpritePool
 from glip.data.synthetic.scenes import SceneMaker
+from glip.data.synthetic.sprite_pool import SpritePool
 from glip.data.synthetic.words import HELD_OUT_THEMES, SEEN_PAIRS, UNSEEN_PAIRS, Pair
 from glip.errors import InputError
 from glip.files import whole_folder
 
 ANNOTATIONS = "annotations_without_background.json"
-SIDE = 320  # pixels of a picture
+SIDE = 320  # pixels of an image
 _SHARES = {"train": 0.5, "valid": 0.2, "test": 0.3}
 _SHORT = {"train": "train", "valid": "val", "test": "test"}  # what few-shot lists call the splits
 _STRANGERS = 0.25  # share of the objects that are of no class of the set
@@ -33,7 +33,7 @@ _STRANGERS = 0.25  # share of the objects that are of no class of the set
 
 @dataclass(frozen=True)
 class MiniSet:
-    """One set: its classes, and how its pictures differ from those of other sets."""
+    """One set: its classes, and how its images differ from those of other sets."""
 
     name: str
     classes: tuple[str, ...]
@@ -73,7 +73,7 @@ MINI_ODINW = (
 def write_mini_odinw(
     out: Path,
     pool: SpritePool,
-    pictures: int = 80,
+    images: int = 80,
     seed: int = 0,
     overwrite: bool = False,
     sets: Sequence[MiniSet] = MINI_ODINW,
@@ -83,18 +83,18 @@ def write_mini_odinw(
 
     Args:
         out: the folder that holds a folder for each set; must be empty or absent unless `overwrite`.
-        pool: pictures; those of no class appear as well, without a box.
-        pictures: in each set, all splits together.
-        seed: another seed gives other pictures of the same kind.
+        pool: images; those of no class appear as well, without a box.
+        images: in each set, all splits together.
+        seed: another seed gives other images of the same kind.
         overwrite: what `out` holds is replaced once all is there.
         sets: which.
-        advance: called after each picture.
+        advance: called after each image.
 
     Returns:
         A summary of each set.
 
     Raises:
-        InputError: `out` holds something, too few pictures are asked for, or those of some classes are not at hand.
+        InputError: `out` holds something, too few images are asked for, or those of some classes are not at hand.
         JobFailed: the disk does not take it.
     """
     refuse_to_overwrite(out, overwrite)
@@ -102,16 +102,16 @@ def write_mini_odinw(
     if missing:
         source = HOW_TO_GET_A_FONT if not pool.sprites else "Add them to the folder of --sprites."
         raise InputError(
-            f"There is no picture of {', '.join(missing[:5])}{' and others' if missing[5:] else ''}. {source}"
+            f"There is no image of {', '.join(missing[:5])}{' and others' if missing[5:] else ''}. {source}"
         )
-    if pictures < 10:
-        raise InputError(f"A set of {pictures} pictures cannot be split in three. At least 10 are needed.")
+    if images < 10:
+        raise InputError(f"A set of {images} images cannot be split in three. At least 10 are needed.")
     with whole_folder(out) as folder:
-        return [_write_set(folder, out, item, pool, pictures, seed, advance) for item in sets]
+        return [_write_set(folder, out, item, pool, images, seed, advance) for item in sets]
 
 
 def _write_set(
-    folder: Path, out: Path, item: MiniSet, pool: SpritePool, pictures: int, seed: int, advance: Advance
+    folder: Path, out: Path, item: MiniSet, pool: SpritePool, images: int, seed: int, advance: Advance
 ) -> FolderSummary:
     boxes = 0
     for split, share in _SHARES.items():
@@ -119,8 +119,8 @@ def _write_set(
         here.mkdir(parents=True)
         maker = SceneMaker(pool, item.cast(split, pool), seed, item.look)
         drawn = []
-        for picture in map(partial(draw, maker, here, (SIDE, SIDE), (SIDE, SIDE)), range(round(share * pictures))):
-            drawn.append(picture)
+        for image in map(partial(draw, maker, here, (SIDE, SIDE), (SIDE, SIDE)), range(round(share * images))):
+            drawn.append(image)
             advance()
         truth = as_coco(drawn, item.classes)
         boxes += len(truth.annotations)
@@ -129,4 +129,4 @@ def _write_set(
             for draw_seed in SEEDS:
                 name = f"fewshot_{_SHORT[split]}_shot{shots}_seed{draw_seed}.json"
                 save_coco(here / name, draw_few_shot(truth, shots, draw_seed).dataset)
-    return FolderSummary(str(out / item.name), pictures, boxes, len(item.classes))
+    return FolderSummary(str(out / item.name), images, boxes, len(item.classes))

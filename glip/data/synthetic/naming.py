@@ -1,6 +1,6 @@
 """What an object may be called: which names fit it, and which names to ask for in a scene.
 
-Knows words. Knows nothing of pictures.
+Knows words. Knows nothing of images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from glip.data.synthetic.words import COLOURS, KINDS, PLAIN, SIZES, TEXTURES, Pa
 _ASKED = 0.85  # share of the objects that the names of a scene are made for; the others must be left alone
 _MOST_RIGHT = 0.7  # share of the names that fit something
 _HARD = 0.6  # share of the negatives that are nearly right
-_NEIGHBOURS = 6  # so far apart in the order of Unicode pictures are alike: fruit beside fruit
+_NEIGHBOURS = 6  # so far apart in the order of Unicode images are alike: fruit beside fruit
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Thing:
     """What an object is.
 
     Attributes:
-        noun: 'circle', or the name of a picture: 'dog face'.
-        colour, texture: of drawn shapes; '' for pictures.
+        noun: 'circle', or the name of an image: 'dog face'.
+        colour, texture: of drawn shapes; '' for images.
         size: 'small', 'large', or '' where neither may be said.
     """
 
@@ -35,7 +35,7 @@ class Thing:
 
     @property
     def is_shape(self) -> bool:
-        """Whether it is drawn, not a picture."""
+        """Whether it is drawn, not an image."""
         return self.texture != ""
 
     @property
@@ -62,7 +62,7 @@ class Vocabulary:
     """What may be asked for.
 
     Attributes:
-        nouns: names of pictures, similar ones near each other.
+        nouns: names of images, similar ones near each other.
         pairs: of drawn shapes; () if none may be named. One that stands there twice is asked for twice as often.
     """
 
@@ -70,7 +70,7 @@ class Vocabulary:
     pairs: tuple[Pair, ...] = ()
 
     def similar(self, noun: str) -> tuple[str, ...]:
-        """Pictures of the same group: with a word in common, or neighbours."""
+        """Images of the same group: with a word in common, or neighbours."""
         return self._similar.get(noun, self.nouns)
 
     def allows(self, thing: Thing) -> bool:

@@ -1,4 +1,4 @@
-"""Scenes: pictures made of named things, with boxes, a caption and names to ask for, each from its seed and number.
+"""Scenes: images made of named things, with boxes, a caption and names to ask for, each from its seed and number.
 
 Scene k of a seed is the same to the byte, whoever makes it, in whatever order.
 """
@@ -17,8 +17,8 @@ from glip.data.synthetic.cast import Cast, Look, Split, cast_of
 from glip.data.synthetic.clutter import bar, blob
 from glip.data.synthetic.compose import LEAST_VISIBLE, Canvas
 from glip.data.synthetic.naming import Asked, Thing, sample_names
-from glip.data.synthetic.pool import SpritePool
 from glip.data.synthetic.shapes import VARIANTS, coloured, colours_of, shape_sprite
+from glip.data.synthetic.sprite_pool import SpritePool
 from glip.data.synthetic.sprites import Pose
 from glip.data.synthetic.words import PLAIN
 from glip.errors import InputError
@@ -55,7 +55,7 @@ class SceneObject:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture, RGB, with all that there is to say about it."""
+    """An image, RGB, with all that there is to say about it."""
 
     image: Image.Image
     objects: tuple[SceneObject, ...]
@@ -108,7 +108,7 @@ class SceneMaker:
         return sample_names(things, self.cast.vocabulary, self._rng("names", index), count)
 
     def _rng(self, purpose: str, index: int) -> random.Random:
-        return random.Random(f"{self.seed}/{self.cast.stream}/{purpose}/{index}")  # noqa: S311  # pictures, no secret
+        return random.Random(f"{self.seed}/{self.cast.stream}/{purpose}/{index}")  # noqa: S311  # images, no secret
 
     def _compose(self, rng: random.Random, size_wh: tuple[int, int]) -> tuple[Image.Image, tuple[SceneObject, ...]]:
         look, side = self.look, math.sqrt(size_wh[0] * size_wh[1])
@@ -122,8 +122,8 @@ class SceneMaker:
         for _ in range(2 * wanted):
             if len(things) == wanted:
                 break
-            thing, picture = self._next(rng, things, side, wanted)
-            if canvas.place(picture, rng, least_visible=least_visible):
+            thing, image = self._next(rng, things, side, wanted)
+            if canvas.place(image, rng, least_visible=least_visible):
                 things.append(thing)
         for _ in range(rng.randint(1, 3) if rng.random() < 0.25 else 0):
             canvas.place(rng.choice((bar, bar, blob))(rng, side * rng.uniform(0.15, 0.7)), rng, named=False)
@@ -131,10 +131,10 @@ class SceneMaker:
             SceneObject(thing, _xywh(*placed.box_ltrb()), placed.visible)
             for thing, placed in zip(things, canvas.objects, strict=True)
         )
-        return _finish(canvas.picture, rng), objects
+        return _finish(canvas.image, rng), objects
 
     def _next(self, rng: random.Random, before: list[Thing], side: float, wanted: int) -> tuple[Thing, Image.Image]:
-        """Another thing and its picture, RGBA."""
+        """Another thing and its image, RGBA."""
         drawn = rng.choice(before) if before and rng.random() < _REPEATED else self.cast.draw(rng)
         long_side = self._long_side(rng, side, wanted)
         share = long_side / side
@@ -161,8 +161,8 @@ class SceneMaker:
             mirrored=rng.random() < 0.3,
             blur=_blur(rng, long_side),
         )
-        picture = self.pool.sprites[thing.noun].posed(pose)
-        return _lit(picture, rng, 40, spread=13) if rng.random() < 0.5 else picture
+        image = self.pool.sprites[thing.noun].posed(pose)
+        return _lit(image, rng, 40, spread=13) if rng.random() < 0.5 else image
 
 
 def _shape(thing: Thing, rng: random.Random, long_side: float) -> Image.Image:
@@ -181,29 +181,29 @@ def _shape(thing: Thing, rng: random.Random, long_side: float) -> Image.Image:
     return coloured(weights, opacity, colours_of(thing.colour, thing.texture, rng), shading)
 
 
-def _lit(picture: Image.Image, rng: random.Random, most: int, spread: int = 0) -> Image.Image:
+def _lit(image: Image.Image, rng: random.Random, most: int, spread: int = 0) -> Image.Image:
     """Darker or brighter by up to `most` grey levels of 255, channels up to `spread` apart."""
     level = rng.randint(0, most)
     tint = tuple(max(0, level - rng.randint(0, spread)) for _ in range(3))
     if rng.random() < 0.5:
-        return ImageChops.add(picture, Image.new(picture.mode, picture.size, (*tint, 0)[: len(picture.mode)]))
+        return ImageChops.add(image, Image.new(image.mode, image.size, (*tint, 0)[: len(image.mode)]))
     shade = (*(255 - value for value in tint), 255)
-    return ImageChops.multiply(picture, Image.new(picture.mode, picture.size, shade[: len(picture.mode)]))
+    return ImageChops.multiply(image, Image.new(image.mode, image.size, shade[: len(image.mode)]))
 
 
 def _blur(rng: random.Random, long_side: float) -> float:
     return rng.uniform(0.3, min(2.5, 0.4 + 0.015 * long_side)) if rng.random() < 0.2 else 0.0
 
 
-def _finish(picture: Image.Image, rng: random.Random) -> Image.Image:
+def _finish(image: Image.Image, rng: random.Random) -> Image.Image:
     """What a camera adds: brightness, blur, noise."""
     if rng.random() < 0.3:
-        picture = _lit(picture, rng, 30)
+        image = _lit(image, rng, 30)
     if rng.random() < 0.1:
-        picture = picture.filter(ImageFilter.BoxBlur(0.6))
+        image = image.filter(ImageFilter.BoxBlur(0.6))
     if rng.random() < 0.3:
-        picture = with_noise(picture, rng, rng.uniform(2, 9))
-    return picture
+        image = with_noise(image, rng, rng.uniform(2, 9))
+    return image
 
 
 def _xywh(left: int, top: int, right: int, bottom: int) -> BoxXYWH:

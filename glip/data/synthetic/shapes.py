@@ -52,10 +52,10 @@ def shape_sprite(kind: str, texture: str, variant: int = 0) -> Sprite:
     field = _texture(texture, variant, outline)
     box = outline.getbbox()
     assert box is not None
-    picture = Image.merge("LA", (field.crop(box), outline.crop(box)))
-    scale = LARGEST / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return Sprite(picture.resize(size, Image.Resampling.BOX))
+    image = Image.merge("LA", (field.crop(box), outline.crop(box)))
+    scale = LARGEST / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return Sprite(image.resize(size, Image.Resampling.BOX))
 
 
 def colours_of(colour: str, texture: str, rng: random.Random) -> tuple[RGB, RGB]:
@@ -92,11 +92,11 @@ def coloured(
         shading: RGB of any size, stretched and multiplied in.
     """
     weights.putpalette(ramp(*colours))
-    picture = weights.convert("RGB")
+    image = weights.convert("RGB")
     if shading is not None:
-        picture = ImageChops.multiply(picture, shading.resize(picture.size, Image.Resampling.BILINEAR))
-    picture.putalpha(opacity)
-    return picture
+        image = ImageChops.multiply(image, shading.resize(image.size, Image.Resampling.BILINEAR))
+    image.putalpha(opacity)
+    return image
 
 
 def _clipped(red: float, green: float, blue: float) -> RGB:

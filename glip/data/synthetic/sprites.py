@@ -1,6 +1,6 @@
-"""The pictures that scenes are made of, kept at several sizes, and how one is turned, scaled and cut.
+"""The images that scenes are made of, kept at several sizes, and how one is turned, scaled and cut.
 
-Knows single pictures. Knows nothing of scenes.
+Knows single images. Knows nothing of scenes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _LEVELS = (LARGEST, 96, 68, 48, 34, 24)
 
 @dataclass(frozen=True)
 class Pose:
-    """How a picture stands in a scene.
+    """How an image stands in a scene.
 
     Attributes:
         long_side: pixels of its longer side before it is turned.
         angle: degrees, counter-clockwise.
-        stretch: width over height, relative to the picture's own.
+        stretch: width over height, relative to the image's own.
         slant: horizontal shift per vertical pixel.
         mirrored: left and right exchanged, before it is turned.
         blur: radius in pixels; 0 for none.
@@ -37,16 +37,16 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """A picture cut to what is visible: RGBA, or LA where L is a weight between two colours chosen later."""
+    """An image cut to what is visible: RGBA, or LA where L is a weight between two colours chosen later."""
 
-    picture: Image.Image
+    image: Image.Image
     _levels: dict[int, Image.Image] = field(default_factory=dict, init=False, repr=False)
 
     def posed(self, pose: Pose) -> Image.Image:
-        """The picture turned, scaled and blurred, on a canvas just large enough.
+        """The image turned, scaled and blurred, on a canvas just large enough.
 
         Taken twice as fine as the result from a copy of about that size, then averaged: smoother than one bilinear
-        step from the full picture, and faster.
+        step from the full image, and faster.
         """
         source = self._level(pose.long_side)
         fine = 2.0 if pose.long_side <= LARGEST else 2.0 * LARGEST / pose.long_side
@@ -56,17 +56,17 @@ class Sprite:
         turned = turned.reduce(2) if fine == 2.0 else turned.resize((width, height), Image.Resampling.BILINEAR)
         if pose.blur:
             turned = turned.filter(ImageFilter.GaussianBlur(pose.blur))
-        return turned.convert(self.picture.mode)
+        return turned.convert(self.image.mode)
 
     def _level(self, long_side: float) -> Image.Image:
         """The smallest kept copy that is about 1.4 times as large as wanted, colours times opacity."""
         wanted = 1.4 * long_side
         side = next((level for level in reversed(_LEVELS) if level >= wanted), LARGEST)
         if side not in self._levels:
-            scale = side / max(self.picture.size)
-            size = (max(1, round(self.picture.width * scale)), max(1, round(self.picture.height * scale)))
+            scale = side / max(self.image.size)
+            size = (max(1, round(self.image.width * scale)), max(1, round(self.image.height * scale)))
             # Averages of colours count by opacity, else the black of transparent pixels makes dark seams.
-            weighted = self.picture.convert({"RGBA": "RGBa", "LA": "La"}[self.picture.mode])
+            weighted = self.image.convert({"RGBA": "RGBa", "LA": "La"}[self.image.mode])
             self._levels[side] = weighted.resize(size, Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC)
         return self._levels[side]
 

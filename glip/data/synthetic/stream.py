@@ -12,8 +12,8 @@ import numpy as np
 
 from glip.data.examples import Example, Span
 from glip.data.synthetic.cast import Look, Split, cast_of
-from glip.data.synthetic.pool import load_pool
 from glip.data.synthetic.scenes import Scene, SceneMaker
+from glip.data.synthetic.sprite_pool import load_pool
 from glip.prompts import SEPARATOR
 
 
@@ -33,7 +33,7 @@ class SceneStream:
     Attributes:
         seed: another seed gives other scenes.
         split: see `cast_of`.
-        names: pictures are taken from the so many simplest names; None: all.
+        names: images are taken from the so many simplest names; None: all.
         shapes: share of the objects that are drawn shapes.
         objects: fewest and most objects in a scene.
         scale: smallest and largest long side of an object, see `Look`.
@@ -42,7 +42,7 @@ class SceneStream:
         asked: least and most names in a class list.
         sentences: share of the scenes whose text is a sentence about them instead of a class list.
         group: so many scenes in a row have one size, so that a batch needs no padding.
-        sprites: folder of pictures instead of the emoji font.
+        sprites: folder of images instead of the emoji font.
     """
 
     seed: int = 0
@@ -64,7 +64,7 @@ class SceneStream:
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker loads the pictures itself, which is faster than sending them.
+        # A worker loads the images itself, which is faster than sending them.
         return {name: value for name, value in vars(self).items() if name != "maker"}
 
     @cached_property
@@ -79,7 +79,7 @@ class SceneStream:
     def example(self, position: int) -> Example:
         """Scene number `position`."""
         scene = self.maker.scene(position, self.size_wh(position))
-        rng = random.Random(f"{self.seed}/kind/{position}")  # noqa: S311  # pictures, no secret
+        rng = random.Random(f"{self.seed}/kind/{position}")  # noqa: S311  # images, no secret
         return _sentence(scene) if rng.random() < self.sentences else self._class_list(scene, position)
 
     def size_wh(self, position: int) -> tuple[int, int]:

@@ -31,7 +31,7 @@ SEEN_PAIRS: tuple[Pair, ...] = tuple(
     (colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in UNSEEN_PAIRS
 )
 
-# Pictures that pre-training never sees, by theme: the classes of the small sets for few-shot work.
+# Images that pre-training never sees, by theme: the classes of the small sets for few-shot work.
 HELD_OUT_THEMES = {
     "Animals": ("elephant", "tiger", "rabbit", "hedgehog", "kangaroo"),
     "Aquarium": ("octopus", "tropical fish", "crab", "dolphin"),

@@ -1,11 +1,11 @@
-"""The formats: each takes pictures with their chosen boxes, one by one, and writes its files whole or not at all."""
+"""The formats: each takes images with their chosen boxes, one by one, and writes its files whole or not at all."""
 
+from glip.labeling.writers.base import OpenFormat
 from glip.labeling.writers.coco import write_coco, write_results
+from glip.labeling.writers.csv_table import write_csv
 from glip.labeling.writers.cvat import write_cvat
 from glip.labeling.writers.grounding import write_grounding
 from glip.labeling.writers.labelstudio import write_labelstudio
-from glip.labeling.writers.picture import OpenFormat
-from glip.labeling.writers.table import write_csv
 from glip.labeling.writers.voc import write_voc
 from glip.labeling.writers.yolo import write_yolo
 

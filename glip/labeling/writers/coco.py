@@ -19,12 +19,12 @@ from glip.data.coco import (
     results_writer,
 )
 from glip.files import whole_file
-from glip.labeling.writers.picture import AddPicture, Facts, Picture
+from glip.labeling.writers.base import AddImage, Facts, Image
 
 
 @contextmanager
-def write_coco(path: Path, facts: Facts) -> Iterator[AddPicture]:
-    """Every readable picture, those without boxes too; each annotation with its score.
+def write_coco(path: Path, facts: Facts) -> Iterator[AddImage]:
+    """Every readable image, those without boxes too; each annotation with its score.
 
     Numbers are the detector's own float32 in full, so that left + width gives back the right edge exactly.
     """
@@ -33,31 +33,31 @@ def write_coco(path: Path, facts: Facts) -> Iterator[AddPicture]:
     with whole_file(path) as file, coco_writer(file, categories, info) as writer:
         numbers = count(1)
 
-        def add(picture: Picture) -> None:
-            writer.add_image(CocoImage(picture.id, picture.file_name, picture.width, picture.height))
-            for label, bbox, score in _rows(picture):
+        def add(image: Image) -> None:
+            writer.add_image(CocoImage(image.id, image.file_name, image.width, image.height))
+            for label, bbox, score in _rows(image):
                 area = bbox[2] * bbox[3]
                 writer.add_annotation(
-                    CocoAnnotation(next(numbers), picture.id, facts.ids[label], bbox, area=area, score=score)
+                    CocoAnnotation(next(numbers), image.id, facts.ids[label], bbox, area=area, score=score)
                 )
 
         yield add
 
 
 @contextmanager
-def write_results(path: Path, facts: Facts) -> Iterator[AddPicture]:
+def write_results(path: Path, facts: Facts) -> Iterator[AddImage]:
     """The list that COCO's evaluation takes; image ids are those of the COCO file."""
     with whole_file(path) as file, results_writer(file) as add_result:
 
-        def add(picture: Picture) -> None:
-            for label, bbox, score in _rows(picture):
-                add_result(CocoResult(picture.id, facts.ids[label], bbox, score))
+        def add(image: Image) -> None:
+            for label, bbox, score in _rows(image):
+                add_result(CocoResult(image.id, facts.ids[label], bbox, score))
 
         yield add
 
 
-def _rows(picture: Picture) -> Iterator[tuple[int, BoxXYWH, float]]:
+def _rows(image: Image) -> Iterator[tuple[int, BoxXYWH, float]]:
     """Label, [left, top, width, height] and score of each box."""
-    boxes = picture.found.boxes.astype(np.float64)
+    boxes = image.found.boxes.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
-    return zip(picture.found.labels.tolist(), map(tuple, boxes.tolist()), picture.found.scores.tolist(), strict=True)
+    return zip(image.found.labels.tolist(), map(tuple, boxes.tolist()), image.found.scores.tolist(), strict=True)

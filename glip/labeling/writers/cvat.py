@@ -7,22 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glip.files import whole_file
-from glip.labeling.writers.picture import AddPicture, Facts, Picture
+from glip.labeling.writers.base import AddImage, Facts, Image
 from glip.labeling.writers.xml import attribute, text
 
 
 @contextmanager
-def write_cvat(path: Path, facts: Facts) -> Iterator[AddPicture]:
-    """Boxes in pixels, cut at the picture's edge, with `score` as a text attribute.
+def write_cvat(path: Path, facts: Facts) -> Iterator[AddImage]:
+    """Boxes in pixels, cut at the image's edge, with `score` as a text attribute.
 
-    CVAT finds a picture by its name, which must be the same in the task, sub-folders included. A label of the task
+    CVAT finds an image by its name, which must be the same in the task, sub-folders included. A label of the task
     without an attribute called `score` drops that one and keeps the box.
     """
     with whole_file(path) as file:
         file.write(_head(facts.names).encode())
 
-        def add(picture: Picture) -> None:
-            file.write("".join(_image(picture, facts.names)).encode())
+        def add(image: Image) -> None:
+            file.write("".join(_image(image, facts.names)).encode())
 
         yield add
         file.write(b"</annotations>\n")
@@ -41,17 +41,17 @@ def _head(names: tuple[str, ...]) -> str:
     )
 
 
-def _image(picture: Picture, names: tuple[str, ...]) -> Iterator[str]:
+def _image(image: Image, names: tuple[str, ...]) -> Iterator[str]:
     # CVAT counts frames from 0.
     yield (
-        f'  <image id="{picture.id - 1}" name={attribute(picture.file_name)} '
-        f'width="{picture.width}" height="{picture.height}">\n'
+        f'  <image id="{image.id - 1}" name={attribute(image.file_name)} '
+        f'width="{image.width}" height="{image.height}">\n'
     )
-    boxes, places = picture.visible_boxes()
+    boxes, places = image.visible_boxes()
     for place, (x1, y1, x2, y2) in zip(places, boxes.tolist(), strict=True):
         yield (
-            f'    <box label={attribute(names[picture.found.labels[place]])} source="auto" occluded="0" '
+            f'    <box label={attribute(names[image.found.labels[place]])} source="auto" occluded="0" '
             f'xtl="{x1:.3f}" ytl="{y1:.3f}" xbr="{x2:.3f}" ybr="{y2:.3f}" z_order="0">'
-            f'<attribute name="score">{picture.found.scores[place]!s}</attribute></box>\n'
+            f'<attribute name="score">{image.found.scores[place]!s}</attribute></box>\n'
         )
     yield "  </image>\n"

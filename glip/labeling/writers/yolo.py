@@ -1,4 +1,4 @@
-"""YOLO as Ultralytics reads it: data.yaml, and labels/ with one text file a picture."""
+"""YOLO as Ultralytics reads it: data.yaml, and labels/ with one text file an image."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 import yaml
 
 from glip.files import whole_file
-from glip.labeling.writers.picture import AddPicture, Facts, Picture, own_folder, write_beside
+from glip.labeling.writers.base import AddImage, Facts, Image, own_folder, write_beside
 
 
 @contextmanager
-def write_yolo(path: Path, facts: Facts) -> Iterator[AddPicture]:
-    """`class cx cy w h`, relative to the picture's size, cut at its edge; an empty file for an empty picture.
+def write_yolo(path: Path, facts: Facts) -> Iterator[AddImage]:
+    """`class cx cy w h`, relative to the image's size, cut at its edge; an empty file for an empty image.
 
-    The pictures belong into images/ beside labels/, in the same sub-folders. Scores are left out: training refuses a
+    The images belong into images/ beside labels/, in the same sub-folders. Scores are left out: training refuses a
     sixth column. data.yaml names no `path`, which makes it the folder that data.yaml lies in, wherever that is moved.
     """
     with own_folder(path / "labels", facts) as folder:
 
-        def add(picture: Picture) -> None:
-            write_beside(folder, label_name(picture.file_name), _lines(picture), picture)
+        def add(image: Image) -> None:
+            write_beside(folder, label_name(image.file_name), _lines(image), image)
 
         yield add
         # Should this end between the new labels and their names, class numbers mean nothing, not something else.
@@ -33,19 +33,19 @@ def write_yolo(path: Path, facts: Facts) -> Iterator[AddPicture]:
 
 
 def label_name(file_name: str) -> str:
-    """Path below labels/ for a picture, whose own path below images/ is the same up to the suffix.
+    """Path below labels/ for an image, whose own path below images/ is the same up to the suffix.
 
-    Ultralytics finds labels by exchanging the last folder called `images` in a picture's whole path. It has to be
+    Ultralytics finds labels by exchanging the last folder called `images` in an image's whole path. It has to be
     the outermost, so sub-folders of that name are left out of both paths.
     """
     *folders, name = file_name.split("/")
     return "/".join([folder for folder in folders if folder != "images"] + [f"{name.rpartition('.')[0]}.txt"])
 
 
-def _lines(picture: Picture) -> str:
-    boxes, places = picture.visible_boxes()
-    labels = picture.found.labels[places].tolist()
-    width, height = picture.width, picture.height
+def _lines(image: Image) -> str:
+    boxes, places = image.visible_boxes()
+    labels = image.found.labels[places].tolist()
+    width, height = image.width, image.height
     return "".join(
         f"{label} {(x1 + x2) / 2 / width:.8f} {(y1 + y2) / 2 / height:.8f} "
         f"{(x2 - x1) / width:.8f} {(y2 - y1) / height:.8f}\n"

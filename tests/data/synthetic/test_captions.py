@@ -12,7 +12,7 @@ from glip.data.synthetic.words import SEEN_PAIRS
 
 VOCABULARY = Vocabulary(("dog face", "cat face"), SEEN_PAIRS)
 DOG, CAT = Thing("dog face"), Thing("cat face")
-OPENINGS = ("", "a picture of ", "I see ", "here you see ")
+OPENINGS = ("", "an image of ", "I see ", "here you see ")
 
 
 def captions(things: tuple[Thing, ...], boxes: tuple[BoxXYWH, ...], count: int = 100) -> list[Caption]:
@@ -45,7 +45,7 @@ def test_spans_are_the_characters_of_the_names() -> None:
 def test_several_things_of_one_name_are_counted_and_have_no_relation() -> None:
     boxes = ((0.0, 0.0, 5.0, 5.0), (20.0, 0.0, 5.0, 5.0), (40.0, 0.0, 5.0, 5.0))
     for caption in captions((DOG, CAT, DOG), boxes):
-        assert "of" not in caption.text.replace("picture of", "")
+        assert "of" not in caption.text.replace("image of", "")
         for phrase in caption.phrases:
             words = caption.text[slice(*phrase.span)]
             assert (words, phrase.objects) in (("dog faces", (0, 2)), ("cat face", (1,)))

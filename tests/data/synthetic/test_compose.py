@@ -12,9 +12,9 @@ from glip.data.synthetic.compose import Canvas
 
 
 def disc(colour: tuple[int, int, int], side: int, border: int = 6) -> Image.Image:
-    picture = Image.new("RGBA", (side + 2 * border, side + 2 * border))
-    ImageDraw.Draw(picture).ellipse((border, border, border + side - 1, border + side - 1), fill=(*colour, 255))
-    return picture
+    image = Image.new("RGBA", (side + 2 * border, side + 2 * border))
+    ImageDraw.Draw(image).ellipse((border, border, border + side - 1, border + side - 1), fill=(*colour, 255))
+    return image
 
 
 def grey_canvas(size_wh: tuple[int, int] = (200, 150)) -> Canvas:
@@ -25,7 +25,7 @@ def test_a_box_is_tight_around_what_differs_from_the_background() -> None:
     for seed in range(30):
         canvas = grey_canvas()
         assert canvas.place(disc((250, 0, 0), 31), random.Random(seed))
-        different = (np.asarray(canvas.picture) != 128).any(axis=2)
+        different = (np.asarray(canvas.image) != 128).any(axis=2)
         rows, columns = np.flatnonzero(different.any(axis=1)), np.flatnonzero(different.any(axis=0))
         assert canvas.objects[0].box_ltrb() == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 
@@ -75,7 +75,7 @@ def test_a_hidden_part_is_neither_counted_nor_boxed() -> None:
         rng = random.Random(seed)
         canvas.place(Image.new("RGBA", (60, 60), (250, 0, 0, 255)), rng)
         canvas.place(Image.new("RGBA", (60, 60), (0, 0, 250, 255)), rng, named=False)
-        red = (np.asarray(canvas.picture) == (250, 0, 0)).all(axis=2)
+        red = (np.asarray(canvas.image) == (250, 0, 0)).all(axis=2)
         rows, columns = np.flatnonzero(red.any(axis=1)), np.flatnonzero(red.any(axis=0))
         assert len(canvas.objects) == 1
         assert canvas.objects[0].visible == pytest.approx(red.sum() / 3600)
@@ -105,6 +105,6 @@ def test_a_grey_canvas_is_grey_and_compares_greys() -> None:
     canvas.scatter(disc((0, 250, 0), 20), random.Random(0))
     assert not canvas.place(disc((30, 105, 30), 30), random.Random(1))  # the same grey as the red
     assert canvas.place(disc((255, 255, 0), 30), random.Random(1))
-    pixels = np.asarray(canvas.picture)
+    pixels = np.asarray(canvas.image)
     assert (pixels[..., 0] == pixels[..., 1]).all()
     assert (pixels[..., 0] == pixels[..., 2]).all()

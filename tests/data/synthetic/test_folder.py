@@ -29,15 +29,15 @@ def test_what_is_written_is_read_back_as_the_scenes_that_were_made(tmp_path: Pat
     names = {category.id: category.name for category in boxes.categories}
     for index, (image, caption) in enumerate(zip(boxes.images, captions.images, strict=True)):
         scene = maker.scene(index, maker.size_wh(index, (100, 80), (140, 90)))
-        with Image.open(tmp_path / "out/images" / image.file_name) as picture:
-            assert picture.size == (image.width, image.height) == scene.image.size == (caption.width, caption.height)
+        with Image.open(tmp_path / "out/images" / image.file_name) as photo:
+            assert photo.size == (image.width, image.height) == scene.image.size == (caption.width, caption.height)
         found = [(names[box.category_id], box.bbox) for box in boxes.boxes_by_image()[image.id]]
         assert found == [(item.thing.label, item.box_xywh) for item in scene.objects]
         assert caption.caption == scene.caption.text
         grounded = [(box.tokens_positive, box.bbox) for box in captions.boxes_by_caption()[caption.id]]
         spoken = [(phrase.span, number) for phrase in scene.caption.phrases for number in phrase.objects]
         assert grounded == [((span,), scene.objects[number].box_xywh) for span, number in spoken]
-    assert (summary.pictures, summary.boxes, summary.classes) == (5, len(boxes.annotations), len(boxes.categories))
+    assert (summary.images, summary.boxes, summary.classes) == (5, len(boxes.annotations), len(boxes.categories))
     assert boxes.names == tuple(sorted(boxes.names))
 
 
@@ -93,7 +93,7 @@ def test_what_is_not_finished_is_not_there(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"count": 0}, "number of pictures is 0"),
+        ({"count": 0}, "number of images is 0"),
         ({"workers": 0}, "number of workers is 0"),
         ({"names": 0}, "number of names is 0"),
         ({"least_wh": (40, 200)}, "40 × 200 to 480 × 480 pixels cannot be made"),
@@ -105,7 +105,7 @@ def test_a_job_that_cannot_be_done_is_refused(settings: dict[str, int], message:
         SceneJob(**{"count": 1, **settings})  # type: ignore[arg-type]
 
 
-def test_what_is_wrong_with_the_pictures_is_said_before_anything_is_written(tmp_path: Path) -> None:
+def test_what_is_wrong_with_the_images_is_said_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         write_scenes(job(tmp_path / "absent", workers=2), tmp_path / "out")
     assert not (tmp_path / "out").exists()

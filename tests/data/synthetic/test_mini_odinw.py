@@ -53,7 +53,7 @@ def test_a_set_is_laid_out_as_the_benchmark_is(tmp_path: Path, small_pool: Sprit
         assert summary.boxes == boxes
 
 
-def test_pictures_hold_strangers_without_a_box(tmp_path: Path, small_pool: SpritePool) -> None:
+def test_images_hold_strangers_without_a_box(tmp_path: Path, small_pool: SpritePool) -> None:
     assert {name for _, group in BIRDS.cast("train", small_pool).groups for name in group} == {
         *BIRDS.classes,
         *small_pool.trained,
@@ -61,9 +61,9 @@ def test_pictures_hold_strangers_without_a_box(tmp_path: Path, small_pool: Sprit
     assert BIRDS.cast("train", small_pool).groups[0][0] == 0.75
 
 
-def test_splits_differ_and_the_same_seed_gives_the_same_bytes(tmp_path: Path, no_pictures: SpritePool) -> None:
+def test_splits_differ_and_the_same_seed_gives_the_same_bytes(tmp_path: Path, no_images: SpritePool) -> None:
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-        write_mini_odinw(tmp_path / name, no_pictures, 10, seed, sets=(SHAPES,))
+        write_mini_odinw(tmp_path / name, no_images, 10, seed, sets=(SHAPES,))
     one, two, three = (
         [path.read_bytes() for path in sorted((tmp_path / name).rglob("*.jpg"))] for name in ("one", "two", "three")
     )
@@ -72,31 +72,31 @@ def test_splits_differ_and_the_same_seed_gives_the_same_bytes(tmp_path: Path, no
     assert len(set(one)) == 10
 
 
-def test_sets_can_be_grey(tmp_path: Path, no_pictures: SpritePool) -> None:
+def test_sets_can_be_grey(tmp_path: Path, no_images: SpritePool) -> None:
     grey = replace(SHAPES, look=replace(SHAPES.look, grey=True))
-    write_mini_odinw(tmp_path / "out", no_pictures, 10, sets=(grey,))
-    with Image.open(next((tmp_path / "out").rglob("*.jpg"))) as picture:
-        red, green, blue = (band.getextrema() for band in picture.split())
+    write_mini_odinw(tmp_path / "out", no_images, 10, sets=(grey,))
+    with Image.open(next((tmp_path / "out").rglob("*.jpg"))) as image:
+        red, green, blue = (band.getextrema() for band in image.split())
     assert red == green == blue
 
 
-def test_pictures_that_are_missing_are_named_with_the_remedy(
-    tmp_path: Path, small_pool: SpritePool, no_pictures: SpritePool
+def test_images_that_are_missing_are_named_with_the_remedy(
+    tmp_path: Path, small_pool: SpritePool, no_images: SpritePool
 ) -> None:
-    with pytest.raises(InputError, match=r"no picture of elephant, tiger, rabbit.* and others. Add them to the folder"):
+    with pytest.raises(InputError, match=r"no image of elephant, tiger, rabbit.* and others. Add them to the folder"):
         write_mini_odinw(tmp_path / "out", small_pool)
-    with pytest.raises(InputError, match=r"no picture of .*apt-get install fonts-noto-color-emoji"):
-        write_mini_odinw(tmp_path / "out", no_pictures)
+    with pytest.raises(InputError, match=r"no image of .*apt-get install fonts-noto-color-emoji"):
+        write_mini_odinw(tmp_path / "out", no_images)
     assert not (tmp_path / "out").exists()
 
 
-def test_too_few_pictures_and_a_folder_in_use_are_refused(tmp_path: Path, no_pictures: SpritePool) -> None:
-    with pytest.raises(InputError, match="9 pictures cannot be split"):
-        write_mini_odinw(tmp_path / "out", no_pictures, 9, sets=(SHAPES,))
+def test_too_few_images_and_a_folder_in_use_are_refused(tmp_path: Path, no_images: SpritePool) -> None:
+    with pytest.raises(InputError, match="9 images cannot be split"):
+        write_mini_odinw(tmp_path / "out", no_images, 9, sets=(SHAPES,))
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
-        write_mini_odinw(tmp_path, no_pictures, sets=(SHAPES,))
-    write_mini_odinw(tmp_path, no_pictures, 10, sets=(SHAPES,), overwrite=True)
+        write_mini_odinw(tmp_path, no_images, sets=(SHAPES,))
+    write_mini_odinw(tmp_path, no_images, 10, sets=(SHAPES,), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["Shapes"]
 
 

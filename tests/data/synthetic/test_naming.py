@@ -108,7 +108,7 @@ def test_many_wrong_names_are_nearly_right() -> None:
     assert near_dog["small dog face"] > 3
 
 
-def test_similar_pictures_share_a_word_or_stand_near_each_other() -> None:
+def test_similar_images_share_a_word_or_stand_near_each_other() -> None:
     nouns = (*(f"thing {letter}" for letter in "abcdefghijk"), "dog face", *"lmnopqrstu", "cat face")
     similar = Vocabulary(nouns).similar("dog face")
     assert "cat face" in similar

@@ -40,10 +40,8 @@ def test_number_seed_and_split_each_change_the_scene(small_pool: SpritePool) -> 
 
 
 @pytest.mark.parametrize("size_wh", [(64, 64), (160, 160), (333, 97), (480, 360)])
-def test_pictures_have_the_size_asked_for_and_boxes_lie_inside(
-    no_pictures: SpritePool, size_wh: tuple[int, int]
-) -> None:
-    maker = SceneMaker.of_split(no_pictures)
+def test_images_have_the_size_asked_for_and_boxes_lie_inside(no_images: SpritePool, size_wh: tuple[int, int]) -> None:
+    maker = SceneMaker.of_split(no_images)
     for index in range(15):
         scene = maker.scene(index, size_wh)
         assert (scene.image.size, scene.image.mode) == (size_wh, "RGB")
@@ -55,9 +53,9 @@ def test_pictures_have_the_size_asked_for_and_boxes_lie_inside(
             assert 0.5 <= item.visible <= 1
 
 
-def test_a_scene_too_small_to_see_anything_is_refused(no_pictures: SpritePool) -> None:
+def test_a_scene_too_small_to_see_anything_is_refused(no_images: SpritePool) -> None:
     with pytest.raises(InputError, match="200 × 63 pixels is too small"):
-        SceneMaker.of_split(no_pictures).scene(0, (200, 63))
+        SceneMaker.of_split(no_images).scene(0, (200, 63))
 
 
 def test_there_are_scenes_of_one_and_of_many_objects_alone_and_overlapping(small_pool: SpritePool) -> None:
@@ -71,11 +69,11 @@ def test_there_are_scenes_of_one_and_of_many_objects_alone_and_overlapping(small
     assert again > 10
 
 
-def test_small_and_large_say_how_much_of_the_picture_a_thing_takes_and_nothing_lies_between(
-    no_pictures: SpritePool,
+def test_small_and_large_say_how_much_of_the_image_a_thing_takes_and_nothing_lies_between(
+    no_images: SpritePool,
 ) -> None:
     circles = Cast("circles", ((1.0, (("red", "circle"),)),), Vocabulary())
-    maker = SceneMaker(no_pictures, circles, look=Look(objects=(1, 3)))
+    maker = SceneMaker(no_images, circles, look=Look(objects=(1, 3)))
     sizes = set()
     for index in range(120):
         for item in maker.scene(index, (400, 300)).objects:
@@ -88,8 +86,8 @@ def test_small_and_large_say_how_much_of_the_picture_a_thing_takes_and_nothing_l
     assert sizes == {"small", "", "large"}
 
 
-def test_things_of_a_kind_stand_together_more_often_than_by_chance(no_pictures: SpritePool) -> None:
-    scenes = [SceneMaker.of_split(no_pictures).scene(index, (200, 200)) for index in range(60)]
+def test_things_of_a_kind_stand_together_more_often_than_by_chance(no_images: SpritePool) -> None:
+    scenes = [SceneMaker.of_split(no_images).scene(index, (200, 200)) for index in range(60)]
     again = sum(len({item.thing.label for item in scene.objects}) < len(scene.objects) for scene in scenes)
     assert again > 20
 
@@ -135,12 +133,12 @@ def test_the_held_out_split_shows_only_what_is_held_out(small_pool: SpritePool) 
     assert "old shoe" in asked
 
 
-def test_without_pictures_there_are_shapes_in_every_split_but_one(no_pictures: SpritePool) -> None:
+def test_without_images_there_are_shapes_in_every_split_but_one(no_images: SpritePool) -> None:
     for split in SPLITS[:3]:
-        maker = SceneMaker.of_split(no_pictures, split, shapes=0.0)
+        maker = SceneMaker.of_split(no_images, split, shapes=0.0)
         assert all(item.thing.is_shape for item in maker.scene(0, (160, 160)).objects)
-    with pytest.raises(InputError, match="'held out' needs pictures"):
-        SceneMaker.of_split(no_pictures, "held out")
+    with pytest.raises(InputError, match="'held out' needs images"):
+        SceneMaker.of_split(no_images, "held out")
 
 
 def test_the_share_of_shapes_is_as_asked(small_pool: SpritePool) -> None:
@@ -156,8 +154,8 @@ def test_an_unknown_split_is_refused_with_the_known_ones(small_pool: SpritePool)
         SceneMaker.of_split(small_pool, "val")  # type: ignore[arg-type]
 
 
-def test_sizes_of_scenes_lie_in_the_range_and_differ(no_pictures: SpritePool) -> None:
-    maker = SceneMaker.of_split(no_pictures)
+def test_sizes_of_scenes_lie_in_the_range_and_differ(no_images: SpritePool) -> None:
+    maker = SceneMaker.of_split(no_images)
     sizes = [maker.size_wh(index, (160, 100), (480, 120)) for index in range(200)]
     widths, heights = ({size[side] for size in sizes} for side in (0, 1))
     assert min(widths) < 170 < 470 < max(widths) <= 480

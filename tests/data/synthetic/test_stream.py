@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from glip.data.synthetic.naming import fits
-from glip.data.synthetic.pieces import scene_vocabulary
-from glip.data.synthetic.pool import SpritePool
+from glip.data.synthetic.sprite_pool import SpritePool
 from glip.data.synthetic.sprites import Sprite
 from glip.data.synthetic.stream import SceneStream, Sides
+from glip.data.synthetic.vocabulary import scene_vocabulary
 from glip.weights.tokenizer import SPECIAL_TOKENS, build_tokenizer
 
 STREAM = SceneStream(names=0, sides=(Sides(64, 96),), sentences=0.3, group=4, shapes=1.0)
@@ -54,7 +54,7 @@ def test_a_group_has_one_size_of_whole_thirty_twos() -> None:
     assert all(side % 32 == 0 for size in sizes for side in size)
 
 
-def test_ready_made_pictures_are_shown(tmp_path: Path) -> None:
+def test_ready_made_images_are_shown(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (200, 30, 30, 255)).save(tmp_path / "red_door.png")
     stream = SceneStream(shapes=0.0, sides=(Sides(96, 96),), sentences=0.0, sprites=tmp_path)
     assert any("red door" in stream.example(position).caption for position in range(20))

@@ -1,0 +1,95 @@
+"""Pascal VOC: its average precision at an overlap of one half.
+
+A found box answers for the annotated box that it overlaps most; the best one that does so is right, further ones are
+wrong, and finds of difficult boxes are neither. Boxes are left, top, width, height, continuous: VOC's corners are
+pixels, counted from 1 and both inside, so that its 1..10 is here 0 with a width of 10, and no +1 is needed anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glip.data.annotations import Floats, Integers, Truth
+from glip.evaluation.metrics.coco import mean_of_known
+from glip.evaluation.metrics.matching import pair_iou, pairs_of_same_group
+from glip.evaluation.predictions import Predictions
+
+IOU = 0.5
+_LEVELS: Floats = np.arange(0.0, 1.1, 0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class VocScores:
+    """AP at an overlap of 0.5 by class; -1 where a class has no box that counts.
+
+    Attributes:
+        category_ids: (K,)
+        names: (K)
+        boxes: (K,) annotated boxes that are not difficult.
+        area: (K,) area under the curve, the rule since 2010.
+        eleven_points: (K,) mean of the best precision beyond eleven recalls, the rule of 2007.
+    """
+
+    category_ids: Integers
+    names: tuple[str, ...]
+    boxes: Integers
+    area: Floats
+    eleven_points: Floats
+
+    def numbers(self) -> dict[str, float]:
+        """Means over the classes: AP50 by area, and AP50 by eleven points as AP50-11."""
+        return {"AP50": mean_of_known(self.area), "AP50-11": mean_of_known(self.eleven_points)}
+
+
+def voc_scores(truth: Truth, predictions: Predictions) -> VocScores:
+    """Scores boxes as VOC's development kit does.
+
+    Args:
+        truth: `ignore` marks difficult boxes.
+        predictions: found boxes. Of equal scores the image with the lower id goes first, then the file decides.
+    """
+    category, verdict = _judge(truth, predictions)
+    classes = len(truth.category_ids)
+    boxes = np.bincount(truth.category_places(truth.category_id[~truth.ignore]), minlength=classes)
+    area, eleven_points = np.full(classes, -1.0), np.full(classes, -1.0)
+    for place in np.flatnonzero(boxes).tolist():
+        own = verdict[category == place]
+        right, wrong = np.cumsum(own > 0), np.cumsum(own < 0)
+        recall = right / boxes[place]
+        precision = right / np.maximum(right + wrong, 1)
+        area[place] = _area(recall, precision)
+        best = [precision[recall >= level].max(initial=0.0) for level in _LEVELS]
+        eleven_points[place] = float(np.mean(best))
+    return VocScores(truth.category_ids, truth.names, boxes, area, eleven_points)
+
+
+def _judge(truth: Truth, predictions: Predictions) -> tuple[Integers, Integers]:
+    """Class and verdict of every found box, best first: 1 right, -1 wrong, 0 neither."""
+    category = truth.category_places(predictions.category_id)
+    image = truth.image_places(predictions.image_id)
+    order = np.lexsort((image, -predictions.score, category))
+    group = (category * len(truth.image_ids) + image)[order]
+    bbox = predictions.bbox[order]
+    target = np.full(len(order), -1)
+    for found, annotated in pairs_of_same_group(truth, group):
+        iou = pair_iou(bbox[found], truth.bbox[annotated], np.zeros(len(found), bool))
+        # The largest overlap, and of equal ones the first of the file, comes last.
+        by_overlap = np.lexsort((-annotated, iou, found))
+        last = np.flatnonzero(np.diff(found[by_overlap], append=-1))
+        best = by_overlap[last]
+        best = best[iou[best] >= IOU]
+        target[found[best]] = annotated[best]
+    hit = np.flatnonzero(target >= 0)
+    verdict = np.full(len(order), -1)
+    verdict[hit[truth.ignore[target[hit]]]] = 0
+    counted = hit[~truth.ignore[target[hit]]]
+    _, first = np.unique(target[counted], return_index=True)
+    verdict[counted[first]] = 1
+    return category[order], verdict
+
+
+def _area(recall: Floats, precision: Floats) -> float:
+    envelope = np.maximum.accumulate(np.append(precision, 0.0)[::-1])[::-1]
+    return float(np.sum(np.diff(np.append(0.0, recall)) * envelope[:-1]))

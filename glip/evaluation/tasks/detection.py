@@ -1,0 +1,93 @@
+"""From the boxes of a set to its numbers, by the evaluator that the benchmark uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glip.data.annotations import Truth
+from glip.data.splits import OpenSet
+from glip.evaluation.metrics.coco import CocoScores, coco_scores
+from glip.evaluation.metrics.lvis import lvis_scores
+from glip.evaluation.predictions import Predictions
+from glip.evaluation.results import ClassRow, SetResult, class_rows, percent
+
+if TYPE_CHECKING:
+    from glip.evaluation.metrics.voc import VocScores
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A set's numbers, and what images of them are drawn from.
+
+    Attributes:
+        result: the numbers.
+        scores: by class; None where the truth is not public.
+        truth, predictions: that were scored.
+    """
+
+    result: SetResult
+    scores: CocoScores | None
+    truth: Truth
+    predictions: Predictions
+
+
+def score_set(opened: OpenSet, predictions: Predictions, max_det: int, notes: tuple[str, ...] = ()) -> Scored:
+    """Scores one set whose classes are names.
+
+    Args:
+        opened: the set.
+        predictions: checked boxes.
+        max_det: most boxes a class and image; LVIS has its own limits.
+        notes: sentences about the labelling.
+    """
+    scorer = opened.item.scorer
+    scores: CocoScores | None = None
+    numbers: dict[str, float | None] = {}
+    rows: tuple[ClassRow, ...] = ()
+    if scorer == "lvis":
+        fixed = lvis_scores(opened.truth, predictions, fixed=True)
+        standard = lvis_scores(opened.truth, predictions, fixed=False)
+        scores, rows = fixed.scores, class_rows(fixed.scores)
+        order = ("AP", "APr", "APc", "APf", "AP50", "AP75", "APs", "APm", "APl")
+        numbers = {name: percent(fixed.numbers()[name]) for name in order}
+        numbers |= {f"standard {name}": percent(value) for name, value in standard.numbers().items()}
+    elif scorer == "voc":
+        from glip.evaluation.metrics.voc import voc_scores
+
+        scores = coco_scores(opened.truth, predictions, _limits(max_det))
+        voc = voc_scores(opened.truth, predictions)
+        numbers = {name: percent(value) for name, value in voc.numbers().items()}
+        rows = _voc_rows(voc)
+    elif scorer == "coco":
+        scores = coco_scores(opened.truth, predictions, _limits(max_det))
+        numbers, rows = {name: percent(value) for name, value in scores.numbers().items()}, class_rows(scores)
+    return Scored(
+        SetResult(
+            opened.item.name,
+            opened.item.split,
+            scorer,
+            numbers,
+            rows,
+            images=len(opened.truth.image_ids),
+            annotated=len(opened.truth.image_id),
+            found=len(predictions),
+            group=opened.item.group,
+            notes=(*opened.notes, *notes),
+        ),
+        scores,
+        opened.truth,
+        predictions,
+    )
+
+
+def _limits(max_det: int) -> tuple[int, ...]:
+    return tuple(sorted({limit for limit in (1, 10, max_det) if limit <= max_det}))
+
+
+def _voc_rows(scores: VocScores) -> tuple[ClassRow, ...]:
+    columns = (scores.category_ids.tolist(), scores.names, scores.boxes.tolist(), scores.area.tolist())
+    return tuple(
+        ClassRow(id, name, boxes, None, percent(area), None, None)
+        for id, name, boxes, area in zip(*columns, strict=True)
+    )

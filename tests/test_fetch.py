@@ -1,0 +1,251 @@
+"""Fetching one file, against a real server."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from glip import fetch as download
+from glip.errors import JobFailed
+from glip.fetch import Unreachable, fetch
+from tests.weights.conftest import Site
+
+BODY = bytes(range(256)) * 20
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "downloads" / "file.pth"
+
+
+def left_over(target: Path) -> list[str]:
+    return sorted(path.name for path in target.parent.iterdir() if path.suffix != ".lock")
+
+
+def test_a_file_arrives_whole_and_its_hash_is_told(site: Site, target: Path) -> None:
+    assert fetch(site.put("/f", BODY), target, published_hash=DIGEST[:8]) == DIGEST
+    assert target.read_bytes() == BODY
+    assert left_over(target) == ["file.pth"]
+
+
+def test_a_file_that_is_here_is_not_fetched_again(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY)
+    fetch(url, target)
+    assert fetch(url, target) == DIGEST
+    assert len(site.requests) == 1
+
+
+def test_a_damaged_file_that_is_here_is_fetched_anew(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY)
+    fetch(url, target)
+    target.write_bytes(BODY[:-1])
+    assert fetch(url, target, first_hash=DIGEST) == DIGEST
+    assert target.read_bytes() == BODY
+
+
+def test_a_broken_transfer_goes_on_where_it_stopped(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY, breaks=[1000, 2000])
+    assert fetch(url, target) == DIGEST
+    assert [wanted for _, wanted in site.requests] == [None, "bytes=1000-", "bytes=3000-"]
+
+
+def test_a_later_process_goes_on_where_an_earlier_one_stopped(
+    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    url = site.put("/f", BODY, breaks=[1000])
+    with pytest.raises(JobFailed, match="1000 bytes are kept"):
+        fetch(url, target)
+    assert not target.exists()
+    assert fetch(url, target) == DIGEST
+    assert site.requests[-1][1] == "bytes=1000-"
+
+
+def test_bytes_of_a_file_that_has_changed_meanwhile_are_not_mixed(site: Site, target: Path) -> None:
+    url = site.put("/f", bytes(len(BODY)), breaks=[1000])
+    page = site.pages["/f"]
+    seen = []
+
+    def change(_: str, done: int, __: int | None) -> None:
+        seen.append(done)
+        if done == 1000:
+            page.body, page.etag = BODY, '"two"'
+
+    assert fetch(url, target, on_download=change) == DIGEST
+    assert site.requests[1][1] == "bytes=1000-"
+    assert seen == [0, 1000, 0, len(BODY)]
+
+
+def test_a_server_that_knows_no_ranges_sends_all_of_it_again(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY, breaks=[1000], knows_ranges=False)
+    assert fetch(url, target) == DIGEST
+    assert target.read_bytes() == BODY
+
+
+def test_without_a_validator_no_part_is_trusted(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY, breaks=[1000], etag=None)
+    assert fetch(url, target) == DIGEST
+    assert [wanted for _, wanted in site.requests] == [None, None]
+
+
+def test_another_part_than_the_one_asked_for_is_thrown_away(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY, breaks=[1000], headers={"Content-Range": f"bytes 7-{len(BODY) - 1}/{len(BODY)}"})
+    page = site.pages["/f"]
+    page.statuses = []
+
+    def partial_once(_: str, done: int, __: int | None) -> None:
+        if done == 1000:
+            page.statuses.append(206)
+
+    assert fetch(url, target, on_download=partial_once) == DIGEST
+    assert target.read_bytes() == BODY
+
+
+def test_a_length_that_is_too_long_is_noticed(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY, claimed_length=len(BODY) + 5, knows_ranges=False)
+    with pytest.raises(JobFailed, match=rf"sent {len(BODY)} of {len(BODY) + 5} bytes"):
+        fetch(url, target)
+    assert not target.exists()
+    assert len(site.requests) == download.ATTEMPTS
+
+
+def test_a_length_that_is_too_short_is_noticed_by_the_hash(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY, claimed_length=len(BODY) - 5)
+    with pytest.raises(JobFailed, match="not the file that was expected"):
+        fetch(url, target, published_hash=DIGEST[:8])
+    assert left_over(target) == []
+
+
+@pytest.mark.parametrize("which", ["published_hash", "first_hash"])
+def test_wrong_bytes_are_refused_and_nothing_is_kept(site: Site, target: Path, which: str) -> None:
+    url = site.put("/f", BODY)
+    with pytest.raises(JobFailed, match=f"begins with {DIGEST[:16]}.*with 00000000") as caught:
+        fetch(url, target, **{which: "0" * 64})  # type: ignore[arg-type]
+    assert url in str(caught.value)
+    assert left_over(target) == []
+
+
+def test_the_hash_that_the_hub_promises_before_it_redirects_is_checked(site: Site, target: Path) -> None:
+    store = site.put("/store", BODY)
+    good = site.redirect("/good", store, X_Linked_ETag=f'"{DIGEST}"', X_Linked_Size=str(len(BODY)))
+    assert fetch(good, target) == DIGEST
+    target.unlink()
+    bad = site.redirect("/bad", store, X_Linked_ETag=f'"{"0" * 64}"', X_Linked_Size=str(len(BODY)))
+    with pytest.raises(JobFailed, match="the server promises"):
+        fetch(bad, target)
+    assert left_over(target) == []
+
+
+def test_a_size_other_than_the_promised_one_is_refused_at_once(site: Site, target: Path) -> None:
+    url = site.redirect("/f", site.put("/store", BODY), X_Linked_Size="17")
+    with pytest.raises(JobFailed, match=f"should have 17 bytes, but {len(BODY)}"):
+        fetch(url, target)
+    assert left_over(target) == []
+
+
+def test_a_transfer_through_a_redirect_goes_on_where_it_stopped(site: Site, target: Path) -> None:
+    url = site.redirect("/f", site.put("/store", BODY, breaks=[1000]))
+    assert fetch(url, target) == DIGEST
+    assert site.requests[-1] == ("/store", "bytes=1000-")
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/f", "data:,x"])
+def test_a_redirect_away_from_the_web_is_refused(site: Site, target: Path, place: str) -> None:
+    with pytest.raises(JobFailed):
+        fetch(site.redirect("/f", place), target)
+    assert left_over(target) == []
+
+
+def test_a_redirect_that_gives_up_encryption_is_refused() -> None:
+    from email.message import Message
+    from io import BytesIO
+    from urllib.request import Request
+
+    redirects = download._Redirects()
+    request = Request("https://example.org/f")
+    with pytest.raises(JobFailed, match="without encryption"):
+        redirects.redirect_request(request, BytesIO(), 302, "", Message(), "http://example.org/f")
+    assert redirects.redirect_request(request, BytesIO(), 302, "", Message(), "http://127.0.0.1/f")
+    assert redirects.redirect_request(request, BytesIO(), 302, "", Message(), "https://example.com/f")
+
+
+def test_only_web_addresses_are_fetched(target: Path) -> None:
+    with pytest.raises(JobFailed, match="no web address"):
+        fetch("file:///etc/passwd", target)
+
+
+def test_a_missing_file_is_told_at_once(site: Site, target: Path) -> None:
+    with pytest.raises(JobFailed, match="answered 404"):
+        fetch(site.url + "/nothing", target)
+    assert len(site.requests) == 1
+
+
+def test_a_busy_server_is_asked_again(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY, statuses=[500, 503, 429])
+    assert fetch(url, target) == DIGEST
+    assert len(site.requests) == 4
+
+
+def test_a_server_that_stays_busy_is_given_up(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY, statuses=[500] * 100)
+    with pytest.raises(JobFailed, match="answered 500"):
+        fetch(url, target)
+    assert len(site.requests) == download.ATTEMPTS
+
+
+def test_a_closed_port_is_told_at_once(site: Site, target: Path) -> None:
+    closed = "http://127.0.0.1:1/f"
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1 could not be reached"):
+        fetch(closed, target)
+
+
+def test_several_at_once_fetch_a_file_once(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY * 50)
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(fetch(url, target))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [hashlib.sha256(BODY * 50).hexdigest()] * 4
+    assert len(site.requests) == 1
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: download.shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
+    with pytest.raises(JobFailed, match=f"no room for {len(BODY)} bytes"):
+        fetch(site.put("/f", BODY), target)
+    assert left_over(target) == []
+
+
+def test_a_disk_that_fills_up_is_told(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download.os, "fsync", full)  # type: ignore[attr-defined]
+    with pytest.raises(JobFailed, match="No space left on device"):
+        fetch(site.put("/f", BODY), target)
+    assert not target.exists()
+
+
+def test_progress_begins_with_the_size_and_ends_with_all_of_it(site: Site, target: Path) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    url = site.put("/f", BODY)
+    fetch(url, target, on_download=lambda *news: told.append(news))
+    assert told[0] == (url, 0, len(BODY))
+    assert told[-1] == (url, len(BODY), len(BODY))
+
+
+def test_the_log_says_what_is_fetched_from_where_and_how_much(
+    site: Site, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="glip")
+    url = site.put("/f", bytes(2_500_000))
+    fetch(url, target)
+    assert f"Fetching {url} (2.5 MB)." in caplog.text
