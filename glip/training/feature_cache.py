@@ -2,7 +2,9 @@
 
 In a mode where backbone and neck rest, the pyramid maps of an image are always the same; so is the text where its
 encoder rests. Both are looked up by what goes in, pixels and tokens, so nothing can be mixed up: other sizes, mirrors
-or paddings of an image are other images. Knows tensors; nothing of data sets or of how batches are made.
+or paddings of an image are other images. Losses equal
+the plain loop's up to rounding: cached maps come from a pass without gradients, for which some processors have other
+kernels. Knows tensors; nothing of data sets or of how batches are made.
 """
 
 from __future__ import annotations

@@ -67,9 +67,15 @@ def test_the_loss_curve_is_that_of_the_plain_loop(mode: str, tmp_path: Path) -> 
     assert store.found > (store.missed if mode == "prompt" else 0)
 
 
-def test_one_image_alone_gives_the_same_bits(tmp_path: Path) -> None:
+def test_one_image_alone_gives_the_same_losses(tmp_path: Path) -> None:
+    """Cached maps equal the plain ones up to rounding.
+
+    Bits may differ: maps are cached from a pass without gradients, for which some processors (Intel with AMX) have
+    other kernels of the same convolution.
+    """
     plain = losses(tmp_path / "plain", "prompt", batches_of(Few(), 1), 6, None)
-    assert losses(tmp_path / "cached", "prompt", batches_of(Few(), 1), 6, Store()) == plain
+    cached = losses(tmp_path / "cached", "prompt", batches_of(Few(), 1), 6, Store())
+    assert cached == pytest.approx(plain, rel=1e-5)
 
 
 def test_a_frozen_image_is_seen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
