@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.images.stores import Web
 
 # Threads that wait must not keep a core from others: on a busy machine tests would take ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -39,6 +42,35 @@ def real_data() -> Path:
     if folder is None:
         pytest.skip("no real photographs: set GLIP_TEST_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Runs torch on one thread. For tiny models: a second thread costs more than it brings, and sums made by two
+    threads differ from those made by one in the last digit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A local web server without pages; a test adds them."""
+    from tests.images.stores import web_server
+
+    with web_server() as web:
+        yield web
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the pauses between two tries of a remote read to 10 ms."""
+    from glip.images import remote
+
+    monkeypatch.setattr(remote, "WAITS", (0.01, 0.01))
 
 
 @dataclass(frozen=True)

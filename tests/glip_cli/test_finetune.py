@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from glip.labeling.records import read_run
 from glip.weights.folder import load_model_folder
@@ -18,15 +17,7 @@ from tests.training.sets import write_base, write_set
 
 Command = Callable[..., CommandResult]
 QUICK = ("--epochs", 1, "--copies", 1, "--no-augment", "--cpu", "--comparisons", 0, "--seeds", 3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Maps of a few cells: two threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from glip import errors
 from glip.errors import InputError, JobFailed, MissingExtra
 from glip.images import NotFetched, RemoteFile, UnreadableImage, list_images, read_image, remote, shown
 from glip.images.remote import Facts
-from tests.images.stores import Page, Web, forget_clients, google_storage, s3_server, use_s3, web_server
+from tests.images.stores import Page, Web, forget_clients, google_storage, s3_server, use_s3
 
 
 def png(colour: str = "red", size: tuple[int, int] = (8, 6)) -> bytes:
@@ -50,15 +50,7 @@ def bucket(store: tuple[str, Any], monkeypatch: pytest.MonkeyPatch, request: pyt
     forget_clients()
 
 
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with web_server() as web:
-        yield web
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "WAITS", (0.01, 0.01))
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def names_of(*sources: str | Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,10 @@ from glip.labeling.job import LabelJob, LabelSummary, label
 from glip.labeling.records import Record, read_records, read_run
 from glip.labeling.report import find_images
 from glip_cli.main import run as command
-from tests.images.stores import Page, Web, forget_clients, s3_server, use_s3, web_server
+from tests.images.stores import Page, Web, forget_clients, s3_server, use_s3
 from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_images
 
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with web_server() as web:
-        yield web
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "WAITS", (0.01, 0.01))
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.fixture

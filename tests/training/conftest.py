@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 from timm.layers import DropPath
 from torch import nn
 
@@ -26,13 +23,8 @@ def switch_off_chance(model: nn.Module) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small products are not worth a second thread, which on a busy machine makes them ten times as slow; and sums made
-    by two threads differ in the last digit from those of one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def every_test_uses_one_thread(one_thread: None) -> None:
+    """Applies `one_thread` to every test of this folder."""
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,15 +13,6 @@ from glip.training.modes import enter_train_mode, select_trainable
 IDS = torch.tensor([[2, 20, 5, 30, 31, 3]])
 BOXES = torch.tensor([[8.0, 8.0, 47.0, 55.0], [60.0, 20.0, 115.0, 80.0]])
 POSITIVE_MAP = torch.tensor([[0.0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Maps of a few cells: two threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def image() -> Tensor:
