@@ -152,11 +152,11 @@ def test_the_command_trains_and_says_where_the_model_is(tmp_path: Path, glip: Ca
 
 
 def test_a_full_disk_stops_the_run_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from glip.training import saving
+    from glip.training import checkpointing
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saving, "save_file", full)
+    monkeypatch.setattr(checkpointing, "save_file", full)
     with pytest.raises(JobFailed, match="No space left on device"):
         pretrain(PretrainJob(nano(), tmp_path, workers=0, cpu=True))
