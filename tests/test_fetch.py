@@ -11,10 +11,21 @@ import pytest
 from glip import fetch as download
 from glip.errors import JobFailed
 from glip.fetch import Unreachable, fetch
-from tests.weights.conftest import Site
+from tests.website import Site, site
+
+__all__ = ["site"]
 
 BODY = bytes(range(256)) * 20
 DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries at once, with an empty cache of its own and no proxy or mirror of the user's."""
+    monkeypatch.setenv("GLIP_HOME", str(tmp_path / "cache"))
+    for variable in ("HF_HUB_OFFLINE", "GLIP_MIRROR", "HF_ENDPOINT", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(download, "DELAY_S", 0.0)
 
 
 @pytest.fixture

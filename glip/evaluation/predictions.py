@@ -231,7 +231,7 @@ def _check_known(where: str, what: str, ids: Integers, known: Integers) -> None:
     if what == "class" and ids.min() >= 0 and ids.max() <= len(known):
         advice = "If they count classes instead, write the category ids of the annotation file."
     raise InputError(
-        f"{where}: {int(unknown.sum())} of {len(ids)} boxes belong to a {what} that the truth does not know, first "
+        f"{where}: {int(unknown.sum())} of {len(ids)} boxes have a {field} that the truth does not know, first "
         f"box {bad} with {field} {ids[bad]} (the truth has {span}). {advice}"
     )
 

@@ -75,7 +75,7 @@ def _write_truth(fiftyone: ModuleType, dataset: Any, books: Books, truth: CocoDa
         writes.append(UpdateOne({"_id": sample["_id"]}, {"$set": {docs.TRUTH: docs.detections(found)}}))
     if not writes:
         raise InputError(
-            f"--truth {place} knows none of the samples of {dataset.name!r}; a sample is recognised by its "
+            f"--truth {place} knows none of the images of {dataset.name!r}; a sample is recognised by its "
             f"file_name, such as {next(iter(ids), 'a.jpg')!r} there."
         )
     if not dataset.has_field(docs.TRUTH):

@@ -77,11 +77,14 @@ def test_a_weight_is_put_in_order_once_for_all_parts_and_changes_no_number(
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         multiply = Product(weight, bias)
         parts = [multiply(part) for part in x.split(LEAST_ROWS)]
-        assert len(ordered) == 1
-        assert served == [(LEAST_ROWS, 48), (LEAST_ROWS, 48)]  # the last part is too short to be worth it
+        # The last part is too short to be worth it; without bfloat16 arithmetic PyTorch's own product serves autocast.
+        can = not autocast or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        assert len(ordered) == int(can)
+        assert served == [(LEAST_ROWS, 48), (LEAST_ROWS, 48)] * can
         kind = torch.bfloat16 if autocast else torch.float32
         plain = torch.ops.mkldnn._linear_pointwise(x.to(kind), weight.to(kind), bias.to(kind), "none", [], "")
-    assert torch.equal(torch.cat(parts)[: 2 * LEAST_ROWS], plain[: 2 * LEAST_ROWS])
+    if can:
+        assert torch.equal(torch.cat(parts)[: 2 * LEAST_ROWS], plain[: 2 * LEAST_ROWS])
     assert torch.allclose(
         torch.cat(parts).float(), plain.float(), rtol=2**-6 if autocast else 1e-5, atol=1e-1 if autocast else 1e-4
     )
