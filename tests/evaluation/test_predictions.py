@@ -72,7 +72,7 @@ def test_a_coco_file_may_know_more_images_and_classes_than_it_has_boxes_for(tmp_
     ("content", "message"),
     [
         ([BOX, BOX | {"image_id": 5}], "1 of 2 boxes .* box 1 with image_id 5"),
-        ([BOX | {"category_id": 1}], "class that the truth does not know.* category_id 1"),
+        ([BOX | {"category_id": 1}], "category_id that the truth does not know.* category_id 1"),
         ([BOX, BOX | {"bbox": [1, 2, -3, 4]}], "box 1 has a negative size"),
         ([BOX | {"bbox": [1, 2, 3]}], r"neither a list of COCO results.*\$\[0\].bbox"),
         ([BOX | {"score": None}], r"\$\[0\].score"),
