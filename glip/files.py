@@ -1,19 +1,184 @@
-"""Puts files and folders on disk whole or not at all: written aside, flushed, renamed."""
+"""Reads JSON with one-sentence errors, and writes files and folders whole or not at all.
+
+Knows nothing of what a file holds. Whole or not at all means: written aside, flushed, renamed.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from glip.errors import JobFailed
+import msgspec
+
+from glip.errors import InputError, JobFailed
 
 PART_SUFFIX = ".part"
 FOLDER_SUFFIX = ".unfinished"
-_FEW = 100
+# The largest JSON file that is read, in bytes. The largest published annotation files are about half as large.
+MAX_JSON_BYTES = 16 * 1024**3
+_FEW_FILES = 100
+_UTF8_MARK = b"\xef\xbb\xbf"
+_OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_NOT_FINITE = re.compile(rb"-?(NaN|Infinity|nan|inf)")
+_FETCH_AGAIN = "Make or fetch it again."
+
+_Type = TypeVar("_Type")
+
+
+class UnexpectedJson(InputError):
+    """JSON that is valid, but holds something else than what is read there.
+
+    Attributes:
+        reason: the difference and where it is, such as "Expected `int`, got `str` - at `$.images[0].id`".
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def read_json(
+    path: Path, type: type[_Type], what: str, *, hint: str = "", strict: bool = True, max_bytes: int = MAX_JSON_BYTES
+) -> _Type:
+    """Returns the content of a JSON file as `type`.
+
+    Args:
+        path: the file.
+        type: whatever msgspec decodes: a Struct, a dataclass, `list[int]`, `dict[str, Any]`.
+        what: what the file should be, for the message: "an annotation file in COCO's form".
+        hint: what to do if the file is something else, as a sentence.
+        strict: False also takes numbers written as text ("500").
+        max_bytes: a larger file is refused.
+
+    Raises:
+        UnexpectedJson: the file is JSON, but not `what`.
+        InputError: the file cannot be read, is too large or is not JSON.
+    """
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise InputError(f"{path} is {size} bytes large; {what} has at most {max_bytes}. Is it another file?")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
+    return decode_json(content, type, str(path), what, hint=hint, strict=strict)
+
+
+def decode_json(
+    content: bytes | str, type: type[_Type], where: str, what: str, *, hint: str = "", strict: bool = True
+) -> _Type:
+    """Returns JSON text as `type`. A UTF-8 byte order mark in front of it is skipped.
+
+    Args:
+        content: the text.
+        type: as for `read_json`.
+        where: where the text stands, for the message: "labels/a.jsonl, line 3".
+        what: as for `read_json`.
+        hint: as for `read_json`.
+        strict: as for `read_json`.
+
+    Raises:
+        UnexpectedJson: the text is JSON, but not `what`.
+        InputError: the text is not JSON.
+    """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
+    content = content.removeprefix(_UTF8_MARK)
+    try:
+        return msgspec.json.decode(content, type=type, strict=strict)
+    except msgspec.ValidationError as error:
+        # The decoder stops at the first difference, so the rest of the text may still be no JSON at all.
+        problem = _problem_of(content)
+        if problem is not None:
+            raise InputError(f"{where} {problem}") from error
+        ending = f" {hint}" if hint else ""
+        raise UnexpectedJson(f"{where} is not {what}: {error}.{ending}", str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{where} {json_problem(content, error)}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as indented JSON with a line end, whole or not at all.
+
+    Raises:
+        JobFailed: the file cannot be written.
+    """
+    with whole_file(path) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def json_problem(content: bytes, error: Exception) -> str:
+    """Returns why a JSON decoder refused a text, as the end of a sentence that begins with the name of its file.
+
+    Args:
+        content: the whole text.
+        error: raised by the decoder: msgspec.DecodeError, UnicodeDecodeError or RecursionError.
+    """
+    if isinstance(error, RecursionError):
+        return f"nests its lists and objects too deeply to be read. {_FETCH_AGAIN}"
+    message = str(error)
+    if (problem := text_problem(content)) is not None:
+        return problem
+    if "truncated" in message:
+        return f"is cut off: its JSON ends in the middle, after {len(content)} bytes. {_FETCH_AGAIN}"
+    if (position := _BYTE.search(message)) is None:
+        return f"is not valid JSON: {message}. {_FETCH_AGAIN}"
+    byte = int(position[1])
+    if (word := _not_finite_at(content, byte)) is not None:
+        return (
+            f"holds {word[0].decode()} instead of a number ({_place(content, word.start())}); numbers must be finite. "
+            f"Leave out what has none."
+        )
+    if "trailing characters" in message and content.lstrip()[:1] == b"{":
+        return "holds several JSON objects, perhaps one per line. Put them into one list: [ …, … ]."
+    reason = _BYTE.sub("", message).strip()
+    return f"is not valid JSON: {reason} ({_place(content, byte)}). {_FETCH_AGAIN}"
+
+
+def text_problem(content: bytes) -> str | None:
+    """Returns why bytes are not UTF-8 text with something in it, as `json_problem` does; None if they are."""
+    if not content.removeprefix(_UTF8_MARK).strip():
+        return f"is empty. {_FETCH_AGAIN}"
+    encoding = next((name for mark, name in _OTHER_MARKS.items() if content.startswith(mark)), None)
+    if encoding is not None:
+        return f"is written in {encoding}; JSON is read as UTF-8. Save it as UTF-8."
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return (
+            f"is not UTF-8: byte {error.start} is {content[error.start : error.start + 1]!r} "
+            f"(line {_line(content, error.start)}). Save it as UTF-8, or write such letters as \\u escapes."
+        )
+    return None
+
+
+def _problem_of(content: bytes) -> str | None:
+    if (problem := text_problem(content)) is not None:
+        return problem
+    try:
+        msgspec.json.decode(content, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return json_problem(content, error)
+    return None
+
+
+def _not_finite_at(content: bytes, byte: int) -> re.Match[bytes] | None:
+    # The decoder stops at the first letter that fits no number, which comes after a minus sign.
+    return _NOT_FINITE.match(content, max(0, byte - 1)) or _NOT_FINITE.match(content, byte)
+
+
+def _place(content: bytes, byte: int) -> str:
+    return f"line {_line(content, byte)}, byte {byte}"
+
+
+def _line(content: bytes, byte: int) -> int:
+    return content.count(b"\n", 0, byte) + 1
 
 
 @contextmanager
@@ -43,10 +208,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Gives an empty folder to write into that takes the place of `path` once the block is done.
+    """Yields an empty folder to write into; it replaces `path` when the block ends.
 
-    If the block raises, an earlier folder of that name stays as it was. Between the two renames that exchange an
-    earlier folder for the new one neither is there: a kill at that moment leaves no folder, never half a one.
+    If the block raises, an earlier folder of that name stays as it was. A process killed between the two renames that
+    exchange the folders leaves no folder of that name, never half of one.
 
     Raises:
         JobFailed: something cannot be written, for instance because the disk is full.
@@ -70,16 +235,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for leftover in (aside, old):
             shutil.rmtree(leftover, ignore_errors=True)
         if new_parent is not None:
-            with suppress(OSError):  # it holds the folder, if that was finished
+            with suppress(OSError):  # not empty if the folder was finished
                 new_parent.rmdir()
 
 
 def _flush(folder: Path) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
-    if len(files) > _FEW and hasattr(os, "sync"):
-        os.sync()  # one call for up to a million small files, where flushing each takes hours
+    if len(files) > _FEW_FILES and hasattr(os, "sync"):
+        os.sync()  # one call for up to a million small files; flushing each takes hours
         return
-    # Few files are flushed one by one: a call for all would wait for whatever else this machine is writing.
+    # A few files are flushed one by one: one call for all would wait for whatever else this machine is writing.
     for file in files:
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
@@ -87,8 +252,8 @@ def _flush(folder: Path) -> None:
 
 def _not_written(path: Path, error: OSError) -> JobFailed:
     return JobFailed(
-        f"Cannot write {path}: {error.strerror or error}. What was finished before is safe: "
-        f"once that is repaired, the same command goes on from there."
+        f"Cannot write {path}: {error.strerror or error}. Finished work is safe: once this is repaired, "
+        f"the same command resumes."
     )
 
 

@@ -9,7 +9,7 @@ import logging
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
@@ -73,6 +73,36 @@ def clean_name(name: str) -> str:
     Matches the original, odd ends included: 'bow_(weapon)' becomes 'bow ', and three spaces become two.
     """
     return re.sub(r"\(.*\)", "", name, flags=re.DOTALL).replace("_", " ").replace("  ", " ")
+
+
+@lru_cache(maxsize=1 << 16)
+def name_key(name: str) -> str:
+    """Returns the key by which names are compared: two names have the same one if the model reads the same words.
+
+    The key follows the way a name takes to the model: `clean_name` puts it into a caption (brackets dropped,
+    underscores as spaces), and the tokenizer reads lower case, no accents, any run of spaces as one, and punctuation
+    as words of its own. 'Hard_Hat', 'hard hat' and 'hard  hat (yellow)' are one name. So two names of one list may
+    share a key, as the bows of LVIS do: `find_names` looks for the exact spelling first.
+    """
+    key = _words(clean_name(name))
+    return key or _words(name)  # a name in brackets only; a prompt refuses it
+
+
+def find_names(names: Iterable[str], known: Sequence[str]) -> list[int | None]:
+    """Returns for each name its index in `known`: of its exact spelling, else of the first with its key, else None."""
+    exact = {name: index for index, name in reversed(list(enumerate(known)))}
+    by_key = {name_key(name): index for index, name in reversed(list(enumerate(known)))}
+    return [exact.get(name, by_key.get(name_key(name))) for name in names]
+
+
+def _words(text: str) -> str:
+    """Returns the words of a text as BERT's lower-case tokenizer separates them, with one space between."""
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    valid = text.encode("utf-8", "replace").decode()  # half a surrogate pair, as file names can hold, is not Unicode
+    normal = BertNormalizer(lowercase=True).normalize_str(valid)
+    return " ".join(word for word, _ in BertPreTokenizer().pre_tokenize_str(normal))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Files and folders that are whole or absent."""
+"""JSON with errors that name the file and the value; files and folders that are whole or absent."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +12,82 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from glip.errors import JobFailed
-from glip.files import whole_file, whole_folder
+from glip.errors import InputError, JobFailed
+from glip.files import UnexpectedJson, decode_json, read_json, whole_file, whole_folder, write_json
 
 Whole = Callable[[Path], AbstractContextManager[object]]
+
+
+class Point(msgspec.Struct):
+    x: int
+    y: float = 0.0
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"x": 3}\n')
+    assert read_json(tmp_path / "a.json", Point, "a point") == Point(3)
+    assert decode_json('\ufeff{"x": 3}', Point, "here", "a point") == Point(3)
+
+
+def test_numbers_written_as_text_are_read_if_wanted() -> None:
+    assert decode_json('{"x": "3"}', Point, "here", "a point", strict=False) == Point(3)
+    with pytest.raises(UnexpectedJson, match=re.escape("$.x")):
+        decode_json('{"x": "3"}', Point, "here", "a point")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b'{"x":', "5 bytes"),
+        (b'{"x": 1}\n{"x": 2}', "[ …, … ]"),
+        (b'{"x": 1,\n "y": NaN}', "NaN instead of a number (line 2, byte 15)"),
+        (b'{"x": 1, "y": -Infinity}', "-Infinity"),
+        (b'{"x": 1,\n\n y}', "line 3, byte 11"),
+        (b'{"x": "a", "y": NaN}', "NaN"),
+        (b'{"z": "\xff"}', "byte 7"),
+        ('{"x": 1}'.encode("utf-16"), "UTF-16"),
+        (b'{"z": ' + b"[" * 100_000, "deep"),
+    ],
+)
+def test_what_is_no_json_is_told_with_its_place(tmp_path: Path, content: bytes, named: str) -> None:
+    path = tmp_path / "points.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(named)) as caught:
+        read_json(path, Point, "a point")
+    assert not isinstance(caught.value, UnexpectedJson)
+    assert str(path) in str(caught.value)
+
+
+def test_json_of_another_form_is_told_with_the_place_of_the_difference(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"x": 1}, {"x": "one"}]')
+    with pytest.raises(UnexpectedJson, match=re.escape("$[1].x")) as caught:
+        read_json(tmp_path / "a.json", list[Point], "a list of points", hint="Count them.")
+    assert "$[1].x" in caught.value.reason
+    assert all(text in str(caught.value) for text in ("a.json", "a list of points", "Count them."))
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / name))):
+        read_json(tmp_path / name, Point, "a point")
+
+
+def test_a_file_beyond_its_limit_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"x": 3}  ')
+    assert read_json(tmp_path / "a.json", Point, "a point", max_bytes=10) == Point(3)
+    with pytest.raises(InputError, match=r"\b9\b"):
+        read_json(tmp_path / "a.json", Point, "a point", max_bytes=9)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    write_json(tmp_path / "new" / "a.json", {"x": 1, "y": 0.1})
+    assert (tmp_path / "new" / "a.json").read_bytes() == b'{\n  "x": 1,\n  "y": 0.1\n}\n'
+    assert read_json(tmp_path / "new" / "a.json", Point, "a point") == Point(1, 0.1)
 
 
 def names(folder: Path) -> list[str]:
@@ -60,7 +131,7 @@ def test_an_error_leaves_the_earlier_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("whole", [whole_file, whole_folder])
 def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path, whole: Whole) -> None:
-    with pytest.raises(JobFailed, match=r"Cannot write .*out: No space left on device"), whole(tmp_path / "out"):
+    with pytest.raises(JobFailed, match=os.strerror(errno.ENOSPC)), whole(tmp_path / "out"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert names(tmp_path) == []
 

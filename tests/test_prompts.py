@@ -28,6 +28,8 @@ from glip.prompts import (
     Wording,
     _warn_of_unknown,
     clean_name,
+    find_names,
+    name_key,
     split_names,
     tokenize,
 )
@@ -153,6 +155,43 @@ def test_what_is_no_file_is_refused(text: str) -> None:
 
 
 # --- captions of names
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Hard_Hat", "hard hat"),
+        ("hard  hat", " hard\that "),
+        ("cat (grey)", "CAT"),
+        ("Café", "cafe"),
+        ("st.bernard", "St. Bernard"),
+        ("\x00dog", "dog"),
+    ],
+)
+def test_names_that_the_model_reads_alike_share_a_key(one: str, other: str) -> None:
+    assert name_key(one) == name_key(other)
+    assert SMALL.encode(clean_name(one)).ids == SMALL.encode(clean_name(other)).ids
+
+
+@pytest.mark.parametrize(("one", "other"), [("cat", "cats"), ("traffic light", "trafficlight"), ("(x)", "(y)")])
+def test_names_that_the_model_tells_apart_have_different_keys(one: str, other: str) -> None:
+    assert name_key(one) != name_key(other)
+
+
+@given(st.text(max_size=12))
+@settings(deadline=None)
+def test_a_key_gives_the_tokens_of_its_name(name: str) -> None:
+    assert SMALL.encode(name_key(name)).ids == SMALL.encode(clean_name(name) if clean_name(name).split() else name).ids
+
+
+def test_names_are_found_by_their_spelling_first_and_then_by_their_key() -> None:
+    known = ["bow_(weapon)", "bow_(ribbon)", "Hard Hat", "hard hat"]
+    asked = ["bow_(ribbon)", "bow", "hard hat", "HARD_HAT", "dog"]
+    assert find_names(asked, known) == [1, 0, 3, 2, None]
+
+
+def test_half_a_surrogate_pair_has_a_key() -> None:
+    assert name_key("\ud800 cat") == "? cat"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from glip.boxes import class_wise_nms, clip_boxes
+from glip.boxes import class_wise_nms, clip_boxes_tensor
 from glip.model.anchors import decode
 from glip.model.glip import RawOutputs
 
@@ -126,7 +126,7 @@ def _candidates(
     image, anchor, label, ranked = image[best], anchor[best], label[best], ranked[best]
     boxes = decode(outputs.deltas[image, anchor], outputs.anchors[anchor])
     last_hw = torch.tensor(sizes_hw, device=boxes.device) - 1
-    return image, Found(clip_boxes(boxes, last_hw[image]), ranked.sqrt(), label)
+    return image, Found(clip_boxes_tensor(boxes, last_hw[image]), ranked.sqrt(), label)
 
 
 def _best_of_levels(ranked: Tensor, image: Tensor, anchor: Tensor, level_sizes: tuple[int, ...], count: int) -> Tensor:

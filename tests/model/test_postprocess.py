@@ -171,7 +171,7 @@ def plainly(outputs: RawOutputs, scores: Tensor, size_hw: tuple[int, int], selec
         box = box.minimum(torch.tensor([size_hw[1] - 1, size_hw[0] - 1] * 2))
         better = [row[:4] + ends for row in found if row[5] == label]
         most = 1.0 if selection.nms_iou is None else selection.nms_iou
-        if not any(box_iou((box + ends)[None], other[None]) > most for other in better):
+        if not any(float(box_iou((box + ends).numpy(), other.numpy())) > most for other in better):
             found.append(torch.cat((box, torch.tensor([ranked**0.5, float(label)]))))
     return torch.stack(found[: selection.max_detections]) if found else torch.zeros(0, 6)
 
