@@ -55,7 +55,7 @@ def export(
     from glip.labeling.export import export as run
     from glip.labeling.filtering import DEFAULT_CONF, ExportSettings
     from glip.labeling.records import read_run
-    from glip.run_folder import only_run
+    from glip.run_folder import lock_folder
 
     info = read_run(folder)
     settings = ExportSettings(
@@ -72,7 +72,7 @@ def export(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JobFailed(f"Cannot make the folder {target}: {error.strerror}. Choose another with --out.") from error
-    with only_run(target):
+    with lock_folder(target):
         with progress("Exporting", None) as bar:
             summary = run(folder, target, [name.strip() for name in formats.split(",")], settings, bar.advance)
         written = [str(path) for path in summary.files]

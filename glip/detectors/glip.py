@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from glip.detections import Detections
+from glip.detectors.base import OnDownload
+from glip.detectors.spec import DetectorSpec
 from glip.errors import InputError
 from glip.images import ImageBatch, ImageInput, PreparedImage, as_image, collate, padded_hw, prepare
 from glip.model.config import DEFAULT_CONF
@@ -248,16 +250,22 @@ def load_detector(
         InputError: the name, a file, the device or the precision cannot be used, or the adapter is of another model.
         JobFailed: a download failed.
     """
+    spec = DetectorSpec(str(name_or_path), adapter, device, precision, compiled, offline)
+    return open_detector(spec, on_download)
+
+
+def open_detector(spec: DetectorSpec, on_download: OnDownload | None = None) -> Detector:
+    """Opens a GLIP checkpoint, downloading it the first time; see `DetectorSpec.open`."""
     from glip.weights.adapter import check_base, load_adapter
     from glip.weights.checkpoint import open_model
 
     # Before any download or load: these answers cost nothing.
-    place = choose_device(device)
-    check_precision(precision, place)
-    if compiled:
+    place = choose_device(spec.device)
+    check_precision(spec.precision, place)
+    if spec.compiled:
         check_compiler()
-    tuned = None if adapter is None else load_adapter(adapter)
-    folder = open_model(str(name_or_path), offline=offline, on_download=on_download)
+    tuned = None if spec.adapter is None else load_adapter(spec.adapter)
+    folder = open_model(spec.model, offline=spec.offline, on_download=on_download)
     if tuned is not None:
         check_base(tuned, folder.identity, folder.name)
     model = build_glip(folder.config, folder.state_dict())
@@ -265,17 +273,17 @@ def load_detector(
     if tuned is not None:
         tuned.put_on(model)
     # Here and not in Detector, which validation also puts around a model that goes on learning.
-    if precision != "fp32" and place.type == "cpu":
-        model.lower(PRECISIONS[precision])
-    if compiled:
+    if spec.precision != "fp32" and place.type == "cpu":
+        model.lower(PRECISIONS[spec.precision])
+    if spec.compiled:
         compile_backbone(model)
     return Detector(
         model,
         folder.tokenizer(),
         name=folder.name,
         sha256=folder.identity if tuned is None else tuned.identity(folder.identity),
-        device=device,
-        precision=precision,
+        device=spec.device,
+        precision=spec.precision,
         imgsz=folder.config.imgsz,
         conf=folder.config.conf,
     )

@@ -32,7 +32,7 @@ from glip.labeling.shards import find_labelled, plan_shards, remove_leftovers, w
 from glip.labeling.tiling import Tiling
 from glip.labeling.worker import ImageDetector, LabelSettings, LabelWorker
 from glip.model.postprocess import PUBLISHED
-from glip.run_folder import only_run
+from glip.run_folder import lock_folder
 
 RECORDED_DETECTIONS = 300  # more than the 100 published, so that `glip export --max-det` has a choice
 GPU_BATCH = 8
@@ -243,7 +243,7 @@ def label(
         job.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JobFailed(f"Cannot make the folder {job.out}: {error.strerror}. Choose another with --out.") from error
-    with only_run(job.out):
+    with lock_folder(job.out):
         detector = (load or load_model)(job)
         settings = (settle or partial(settings_of, job))(detector, listing)
         return _label(job, listing, detector, settings, engine or LocalEngine(), watcher or _NoWatcher())

@@ -132,9 +132,9 @@ def test_an_output_folder_that_cannot_be_made_ends_with_1(glip: Glip, run: Path,
 
 
 def test_two_exports_into_one_folder_at_once_are_refused(glip: Glip, run: Path) -> None:
-    from glip.run_folder import only_run
+    from glip.run_folder import lock_folder
 
-    with only_run(run):
+    with lock_folder(run):
         result = glip("export", run)
     assert result.code == 2
     assert "Another run is writing into" in result.stderr

@@ -16,7 +16,7 @@ import pytest
 from glip.errors import InputError, JobFailed
 from glip.labeling.job import LabelJob, label
 from glip.labeling.records import Head, read_all
-from glip.run_folder import only_run
+from glip.run_folder import lock_folder
 from tests.labeling.fake import (
     NAMES,
     FakeDetector,
@@ -155,14 +155,14 @@ def test_a_killed_run_leaves_no_lock_behind(scene: Scene) -> None:
     wait_for(lambda: scene.batches() > 0)
     process.kill()
     process.join(180)
-    with only_run(scene.out):
+    with lock_folder(scene.out):
         pass
 
 
 def test_the_folder_is_free_again_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), only_run(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock_folder(tmp_path):
         raise ZeroDivisionError
-    with only_run(tmp_path), pytest.raises(InputError, match="Another run"), only_run(tmp_path):
+    with lock_folder(tmp_path), pytest.raises(InputError, match="Another run"), lock_folder(tmp_path):
         pass
 
 
@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
-    with only_run(tmp_path):
+    with lock_folder(tmp_path):
         pass
     assert "cannot be locked (Operation not supported)" in caplog.text
 
