@@ -1,25 +1,36 @@
-"""Detections: the one result type, in numpy, so that files and people can use it without torch."""
+"""Holds `Detections`, the one result type, in numpy: files and people use it without torch. Also draws it on images."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import supervision
+    from PIL import Image
+
+# Pixels of the longer side of a drawn image. Boxes and text stay readable when larger images are scaled down to it.
+DRAWN_SIDE = 1600
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one image, best score first.
+    """The boxes found in one image, best score first.
 
     Attributes:
         boxes: (N, 4) float32, xyxy in pixels of the original image, continuous: x2 - x1 is the width in COCO's sense.
         scores: (N,) float32 in [0, 1].
         labels: (N,) int64, 0-based index into `names`.
-        names: the phrases that were looked for, exactly as they were given.
+        names: the phrases of the prompt, exactly as they were given.
 
     Raises:
-        ValueError: a shape does not fit, or a label points outside `names`.
+        ValueError: a shape does not fit, or a label is no index into `names`.
     """
 
     boxes: NDArray[np.float32]
@@ -44,9 +55,98 @@ class Detections:
 
     @classmethod
     def empty(cls, names: tuple[str, ...]) -> Detections:
-        """Nothing found."""
+        """Returns the result of an image in which nothing was found."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), names)
 
     def filter(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
-        """The detections chosen by a mask (N,) or by indices, in that order."""
+        """Returns the detections selected by a mask (N,) or by indices, in that order."""
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.names)
+
+    def to_supervision(self) -> supervision.Detections:
+        """Returns the same boxes as supervision's type; class names are in `data["class_name"]`."""
+        sv = _import_supervision()
+        names = np.array([self.names[label] for label in self.labels], dtype=object)
+        return sv.Detections(
+            xyxy=self.boxes, confidence=self.scores, class_id=self.labels, data={"class_name": names.astype(str)}
+        )
+
+    def draw(
+        self,
+        image: Image.Image,
+        *,
+        tags: Sequence[str] | None = None,
+        color: str | None = None,
+        thickness: int | None = None,
+        max_side: int = DRAWN_SIDE,
+    ) -> Image.Image:
+        """Returns a copy of the image with the boxes and a tag above each.
+
+        Args:
+            image: RGB, the image in whose pixels the boxes are given.
+            tags: (N,) text above each box; () for none; None for name and score.
+            color: of all boxes, as '#d62728'; None for one color per class.
+            thickness: of the lines in pixels; None adapts it to the size of the image.
+            max_side: an image with a longer side (pixels) is scaled down to it.
+        """
+        sv = _import_supervision()
+        scale = min(1.0, max_side / max(image.size))
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        scene = image.copy() if scale == 1 else image.resize(size)
+        boxes = self.to_supervision()
+        boxes.xyxy = self.boxes * np.float32(scale)
+        colors = sv.ColorPalette.DEFAULT if color is None else sv.ColorPalette.from_hex([color])
+        long_side = max(scene.size)
+        scene = sv.BoxAnnotator(color=colors, thickness=thickness or max(2, round(long_side / 500))).annotate(
+            scene, boxes
+        )
+        if tags is None:
+            tags = [f"{self.names[label]} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
+        if not tags:
+            return scene
+        # supervision's plain label annotator draws ASCII only.
+        annotator = sv.RichLabelAnnotator(
+            color=colors,
+            text_color=sv.ColorPalette([_text_color(background) for background in colors.colors]),
+            font_path=find_font("".join(tags)),
+            font_size=max(12, round(long_side / 70)),
+            text_padding=3,
+            smart_position=True,
+        )
+        return annotator.annotate(scene, boxes, list(tags))
+
+
+def find_font(text: str) -> str:
+    """Returns the path of the font that has the most characters of `text`.
+
+    Searches the font that matplotlib brings, then the installed ones.
+    """
+    from matplotlib import font_manager, get_data_path
+    from matplotlib.ft2font import FT2Font
+
+    default = str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+    characters = {ord(character) for character in text}
+    best, maximum = default, -1
+    for path in (default, *sorted(font_manager.findSystemFonts())):
+        try:
+            known = len(characters & FT2Font(path).get_charmap().keys())
+        except (RuntimeError, OSError):  # a bitmap font or a broken one
+            continue
+        if known > maximum:
+            best, maximum = path, known
+        if maximum == len(characters):
+            break
+    return best
+
+
+def _text_color(background: supervision.Color) -> supervision.Color:
+    """Returns black or white, whichever is easier to read on this background."""
+    sv = _import_supervision()
+    luminance = 0.299 * background.r + 0.587 * background.g + 0.114 * background.b
+    return sv.Color.BLACK if luminance > 140 else sv.Color.WHITE
+
+
+def _import_supervision() -> supervision:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that OpenCV would draw faster
+        import supervision as sv
+    return sv

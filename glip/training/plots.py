@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from glip.detections import Detections
 from glip.files import whole_file
-from glip.labeling.preview import draw
 
 SHOWN = 0.3  # least score of a box that is drawn
 _HEIGHT = 320  # pixels of an image in the comparison
@@ -96,5 +95,5 @@ def _columns(item: Compared) -> tuple[Detections, Detections, Detections]:
 
 
 def _fitted(image: Image.Image, boxes: Detections) -> Image.Image:
-    drawn = Image.open(BytesIO(draw(image, boxes)))
+    drawn = boxes.draw(image)
     return drawn.resize((max(1, round(drawn.width * _HEIGHT / drawn.height)), _HEIGHT), Image.Resampling.LANCZOS)

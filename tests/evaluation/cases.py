@@ -213,8 +213,12 @@ def large_case(images: int, seed: int = 0) -> Case:
 
 
 def random_lvis_case(seed: int) -> Case:
-    """A random split in which some classes were not looked for, and some not to the end."""
-    case = random_case(seed)
+    """Makes a random split in which some classes were not checked, and some not exhaustively annotated."""
+    return with_random_federated(random_case(seed), seed)
+
+
+def with_random_federated(case: Case, seed: int) -> Case:
+    """Returns the split with LVIS's frequencies and lists of classes, drawn at random, and without crowds."""
     random = np.random.default_rng(seed)
 
     def some_classes() -> dict[int, frozenset[int]]:
