@@ -1,4 +1,4 @@
-"""`glip bench`: images a second on this machine, stage by stage, beside the published order and a peer."""
+"""`glip bench`: images per second on this machine, stage by stage, compared with the original and another detector."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glip.errors import InputError
-from glip_cli.options import DeviceOption, JsonOption
+from glip_cli.options import MODEL, SPEED, DeviceOption, JsonOption, OfflineOption
 from glip_cli.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -17,33 +17,62 @@ if TYPE_CHECKING:
 def bench(
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Checkpoint, see `glip models list`. None: pseudo-random numbers."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="Checkpoint to measure, see `glip models list`.",
+            show_default="random weights",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     architecture: Annotated[
-        str, typer.Option("--architecture", help="Of pseudo-random numbers: glip-t, glip-l, glip-t-a, nano, tiny.")
+        str,
+        typer.Option(
+            "--architecture",
+            help="Architecture of random weights: glip-t, glip-l, glip-t-a, nano or tiny.",
+            rich_help_panel=MODEL,
+        ),
     ] = "glip-t",
     against: Annotated[
         list[str] | None,
         typer.Option(
             "--against",
-            help="plain (the published order), compiled (by torch.compile) or grounding-dino; may be repeated.",
+            help="Also measure plain (the original's order of operations), compiled (torch.compile) or "
+            "grounding-dino. Can be repeated.",
         ),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option("--precision", help="fp32, bf16 or fp16 (not on a CPU); may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            help="fp32, bf16, or fp16 (not on a CPU). Can be repeated.",
+            show_default="fp32",
+            rich_help_panel=SPEED,
+        ),
     ] = None,
     names: Annotated[
         list[int] | None,
-        typer.Option("--names", help="Names in the prompt, above 80 in chunks of 40; may be repeated. 2 and 80."),
+        typer.Option(
+            "--names",
+            help="Number of names in the prompt; more than 80 run in chunks of 40. Can be repeated.",
+            show_default="2 and 80",
+        ),
     ] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Height x width in pixels: 800x1333.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Images at a time.")] = 1,
-    rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each case; the fastest counts.")] = 3,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help="Height x width in pixels, such as 800x1333.", show_default="the model's"),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", "-b", help="Number of images that run together.", rich_help_panel=SPEED)
+    ] = 1,
+    rounds: Annotated[
+        int, typer.Option("--rounds", help="Number of measurements of each case; the fastest one counts.")
+    ] = 3,
     device: DeviceOption = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how fast a model is here. Images are noise: what is in them does not change the time."""
+    """Measure how fast a model is on this machine. The images are noise; their content does not change the time."""
     from glip.bench import BenchJob, cases, machine
     from glip.bench import bench as run
 
@@ -54,31 +83,24 @@ def bench(
         precisions=tuple(dict.fromkeys(precision or ("fp32",))),
         names=tuple(dict.fromkeys(names or (2, 80))),
         size_hw=None if size is None else _size(size),
-        batch_size=batch_size,
+        batch_size=batch,
         rounds=rounds,
         device=device,
         offline=offline,
     )
     total = len(cases(job)) * (rounds + 1)
     with progress("Measuring", total, "runs") as bar:
-        seen = 0
-
-        def advance(done: int) -> None:
-            nonlocal seen
-            bar.advance(done - seen)
-            seen = done
-
-        rows = run(job, advance)
+        rows = run(job, bar.advance_to)
     if as_json:
         print_json({"machine": machine(), "job": vars(job), "rows": rows})
         return
-    _show(rows, batch_size)
+    _show(rows, batch)
 
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise InputError(f"The size {text!r} cannot be read. Write height x width in pixels, such as 800x1333.")
+        raise InputError(f"size is {text!r}; give height x width in pixels, such as 800x1333.")
     return int(height), int(width)
 
 
@@ -121,7 +143,7 @@ def _show(rows: list[Row], batch_size: int) -> None:
             for row in rows
         ),
     )
-    say("ms are of one image; `text` of the fast form is computed once for a prompt, and not in ms.")
+    say("ms: per image. The fast form computes `text` once per prompt; ms does not include it.")
 
 
 def _ms(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What to look for, from the words of the command line: names, a known benchmark's names, or a class file."""
+"""Reads what to find from the words of a command line: names, the names of a benchmark, or a class file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[str, ...], ClassFile | None]:
-    """The phrases to look for, and what they mean if they are more than names.
+    """Returns the phrases to find, and the classes they stand for if they are more than names.
 
     Args:
         prompt: 'person . dog .', '@names.txt', or '@coco' and other benchmarks, whose category ids are kept.
@@ -28,9 +28,9 @@ def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[s
     from glip.prompts import split_names
 
     if prompt is None and classes is None:
-        raise InputError("Say what to find, with --prompt 'person . dog .' or with --classes FILE.")
+        raise InputError("There is nothing to find. Give --prompt 'person . dog .' or --classes FILE.")
     if prompt is not None and classes is not None:
-        raise InputError("Both --prompt and --classes say what to find; leave one of them out.")
+        raise InputError("--prompt and --classes exclude each other. Leave one of them out.")
     if classes is not None:
         read = load_class_file(classes)
         return read.phrases, read
@@ -43,35 +43,33 @@ def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[s
 
 
 def spans_and_phrases(caption: str | None, classes: Path | None, ranges: str) -> tuple[Spans, tuple[str, ...]]:
-    """The places of the phrases in a caption, and what they are called: their own characters.
+    """Returns the character ranges of the phrases in a caption, and the phrases themselves.
 
     Args:
-        caption: what stands after --prompt.
+        caption: the value of --prompt.
         classes: must be None.
-        ranges: for each phrase its character ranges, as JSON.
+        ranges: the character ranges of each phrase, as JSON.
 
     Raises:
-        InputError: there is no caption, a class file as well, or a range cannot be used.
+        InputError: the caption is missing, a class file is given, or a range cannot be used.
     """
     from glip.labeling.captions import parse_spans
     from glip.prompts import Prompt
 
     if caption is None or classes is not None:
-        raise InputError(
-            "--tokens-positive gives places in a caption; write the caption after --prompt, and no --classes."
-        )
+        raise InputError("--tokens-positive needs a caption in --prompt, and excludes --classes.")
     prompt = Prompt.from_caption(caption, parse_spans(ranges))
     return prompt.spans, prompt.phrases
 
 
 def classes_of_adapter(path: Path) -> tuple[tuple[str, ...], ClassFile | None, str | None, Spans]:
-    """What an adapter was tuned to find: its names, what they mean, and its caption with their places.
+    """Returns the names an adapter was tuned on, their classes, its caption, and their character ranges in it.
 
     Args:
         path: of the adapter.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the adapter cannot be read.
     """
     from glip.labeling.classes import ClassFile
     from glip.weights.adapter import load_adapter

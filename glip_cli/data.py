@@ -1,4 +1,4 @@
-"""`glip data`: makes data to learn from."""
+"""`glip data`: makes training data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from glip.errors import InputError
-from glip_cli.options import JsonOption
+from glip_cli.options import JsonOption, SeedOption
 from glip_cli.output import print_json, print_table, progress
 
-app = typer.Typer(help="Make data to learn from.", no_args_is_help=True)
+app = typer.Typer(help="Make training data.", no_args_is_help=True)
 
 SCENES = 1000
 IMAGES_OF_A_SET = 80
@@ -21,41 +21,60 @@ IMAGES_OF_A_SET = 80
 
 @app.callback()
 def data() -> None:
-    """Make data to learn from."""
+    """Make training data."""
 
 
 @app.command("synthetic")
 def synthetic(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write, exactly this one.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder.")],
     count: Annotated[
         int | None,
-        typer.Option("--count", "-n", help="Images; of each set with --mini-odinw. [default: 1000, or 80 a set]"),
+        typer.Option(
+            "--count", "-n", help="Number of images; with --mini-odinw, per set.", show_default="1000, or 80 per set"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed gives other images of the same kind.")] = 0,
+    seed: SeedOption = 0,
     size: Annotated[
-        str | None, typer.Option("--size", help="Pixels: 320, 640x480, or a range of sides. [default: 160-480]")
+        str | None,
+        typer.Option(
+            "--size", help="Size in pixels: 320, 640x480, or a range of sides such as 160-480.", show_default="160-480"
+        ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
             "--split",
-            help="train; seen: the same things, other scenes; 'unseen pairs' of colour and shape; 'held out' things. "
-            "[default: train]",
+            help="train; seen (the same objects in other scenes); 'unseen pairs' (new pairs of colour and shape); "
+            "'held out' (objects that train does not contain).",
+            show_default="train",
         ),
     ] = None,
-    shapes: Annotated[float | None, typer.Option("--shapes", help="Share of drawn shapes. [default: 0.4]")] = None,
-    names: Annotated[int | None, typer.Option("--names", help="Only the so many simplest names of images.")] = None,
+    shapes: Annotated[
+        float | None,
+        typer.Option("--shapes", help="Share of drawn shapes among the objects, 0 to 1.", show_default="0.4"),
+    ] = None,
+    names: Annotated[
+        int | None,
+        typer.Option("--names", help="Use only the N simplest object names.", show_default="all"),
+    ] = None,
     sprites: Annotated[
-        Path | None, typer.Option("--sprites", help="Folder of PNGs to compose: red_apple.png is a 'red apple'.")
+        Path | None,
+        typer.Option(
+            "--sprites",
+            help="Folder of PNG files to compose; red_apple.png is named 'red apple'.",
+            show_default="emoji and drawn shapes",
+        ),
     ] = None,
     mini_odinw: Annotated[
-        bool, typer.Option("--mini-odinw", help="Thirteen small sets of held out things, in ODinW's layout.")
+        bool, typer.Option("--mini-odinw", help="Make thirteen small sets of held-out objects, laid out like ODinW.")
     ] = False,
-    workers: Annotated[int, typer.Option("--workers", help="Processes. The result does not depend on it.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace all that OUT holds.")] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Number of processes. The result does not depend on it.")
+    ] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the content of OUT.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compose scenes of named images (emoji, drawn shapes), with boxes and captions, as a COCO folder."""
+    """Compose scenes of named objects (emoji and drawn shapes) with boxes and captions, as a COCO folder."""
     if mini_odinw:
         given = {"--size": size, "--split": split, "--shapes": shapes}
         _refuse_with_mini_odinw([option for option, value in given.items() if value is not None], workers)
@@ -68,13 +87,13 @@ def synthetic(
 
     from glip.data.synthetic import SceneJob, write_scenes
 
-    least_wh, most_wh = parse_size(size or "160-480")
+    minimum_wh, maximum_wh = parse_size(size or "160-480")
     job = SceneJob(
         count=SCENES if count is None else count,
         seed=seed,
-        split=split or "train",  # type: ignore[arg-type]  # the split is checked where it is used
-        least_wh=least_wh,
-        most_wh=most_wh,
+        split=split or "train",  # type: ignore[arg-type]  # SceneJob checks it
+        least_wh=minimum_wh,
+        most_wh=maximum_wh,
         shapes=0.4 if shapes is None else shapes,
         names=names,
         sprites=sprites,
@@ -104,9 +123,7 @@ def _write_mini_odinw(
 def _refuse_with_mini_odinw(options: list[str], workers: int) -> None:
     options += ["--workers"] if workers != 1 else []
     if options:
-        raise InputError(
-            f"{' and '.join(options)} cannot be used with --mini-odinw, whose sets have their own. Leave out."
-        )
+        raise InputError(f"{' and '.join(options)} cannot be used with --mini-odinw. Leave out one or the other.")
 
 
 def _show(summaries: list[dict[str, object]]) -> None:
@@ -115,14 +132,16 @@ def _show(summaries: list[dict[str, object]]) -> None:
 
 
 def parse_size(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Smallest and largest (width, height): '320', '640x480', '160-480', '160x120-640x480'.
+    """Returns the minimum and maximum (width, height) of '320', '640x480', '160-480' or '160x120-640x480'.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the text has another form.
     """
     match = re.fullmatch(r"(\d+)(?:x(\d+))?(?:-(\d+)(?:x(\d+))?)?", text.replace(" ", "").lower())
     if match is None:
-        raise InputError(f"The size {text!r} is not understood. Accepted: 320, 640x480, 160-480, 160x120-640x480.")
-    width, height, most_width, most_height = match.groups()
-    least = (int(width), int(height or width))
-    return least, (int(most_width), int(most_height or most_width)) if most_width else least
+        raise InputError(f"size is {text!r}; accepted are 320, 640x480, 160-480 or 160x120-640x480, for example.")
+    width, height, maximum_width, maximum_height = match.groups()
+    minimum = (int(width), int(height or width))
+    if not maximum_width:
+        return minimum, minimum
+    return minimum, (int(maximum_width), int(maximum_height or maximum_width))

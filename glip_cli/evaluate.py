@@ -1,4 +1,4 @@
-"""`glip eval`: a model, or somebody's results, on a benchmark."""
+"""`glip eval`: scores a model, or results of another program, on a benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,25 @@ import typer
 from glip.errors import InputError
 from glip_cli.label import INTERRUPTED, Terminal
 from glip_cli.models import download_shown
-from glip_cli.options import DeviceOption, JsonOption, ModelOption, PrecisionOption
+from glip_cli.options import (
+    DATA,
+    MODEL,
+    OUTPUT,
+    AdapterOption,
+    BatchOption,
+    DataImagesOption,
+    DataRootOption,
+    DeviceOption,
+    ImgszOption,
+    JsonOption,
+    LimitOption,
+    MaxDetOption,
+    ModelOption,
+    OfflineOption,
+    OverwriteRunOption,
+    PrecisionOption,
+    RunFolderOption,
+)
 from glip_cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -28,68 +46,79 @@ def evaluate(
         typer.Option(
             "--dataset",
             "-d",
-            help="coco, lvis-minival, odinw13, … (--list shows all), odinw/Aquarium, or a COCO folder or file.",
+            help="coco, lvis-minival, odinw13, … (see --list), odinw/Aquarium, or a COCO folder or file.",
+            rich_help_panel=DATA,
         ),
     ] = None,
-    data_root: Annotated[Path, typer.Option("--data-root", help="Folder that the benchmarks' files lie below.")] = Path(
-        "data"
-    ),
+    data_root: DataRootOption = Path("data"),
     split: Annotated[
-        str | None, typer.Option("--split", help="val, test, …", show_default="the benchmark's usual one")
+        str | None,
+        typer.Option("--split", help="val, test, …", show_default="the benchmark's usual split", rich_help_panel=DATA),
     ] = None,
     prompts: Annotated[
-        str, typer.Option("--prompts", help="ODinW's classes: plain, original (caption prompts) or paper (manual).")
+        str,
+        typer.Option(
+            "--prompts",
+            help="Wording of ODinW's classes: plain, original (caption prompts) or paper (manual prompts).",
+            rich_help_panel=DATA,
+        ),
     ] = "plain",
     predictions: Annotated[
         Path | None,
         typer.Option(
             "--predictions",
-            help="Score these results without a model: COCO results, a COCO file with scores; a folder of SET.json.",
+            help="Score these results instead of running a model: COCO results, a COCO file with scores, or a folder "
+            "with one SET.json per set.",
+            rich_help_panel=DATA,
         ),
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the images, if a COCO file does not lie beside them.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, exactly this one.")] = Path("eval"),
+    images: DataImagesOption = None,
+    out: RunFolderOption = Path("eval"),
     model: ModelOption = "glip-t",
-    adapter: Annotated[
-        Path | None,
-        typer.Option("--adapter", help="What `glip finetune` has learned beside --model, on this very set."),
-    ] = None,
+    adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Most images that run together.", show_default="8 on a GPU, else 1")
-    ] = None,
-    imgsz: Annotated[
-        int | None,
-        typer.Option("--imgsz", help="Short side in pixels that images are resized to. [default: the model's, 800]"),
-    ] = None,
+    batch: BatchOption = None,
+    imgsz: ImgszOption = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="At twelve scales, and mirrored: 24 times the work, a little more AP.")
+        bool,
+        typer.Option(
+            "--tta",
+            help="Test-time augmentation: twelve scales, each also mirrored. 24 times the work, slightly more AP.",
+            rich_help_panel=MODEL,
+        ),
     ] = False,
-    max_det: Annotated[int, typer.Option("--max-det", help="Most boxes of an image that count.")] = 100,
-    limit: Annotated[
-        int | None, typer.Option("--limit", help="Only the first so many images of each set, for a trial.")
-    ] = None,
-    gallery: Annotated[int, typer.Option("--gallery", help="Draw so many of the worst images of each set.")] = 12,
+    max_det: MaxDetOption = 100,
+    limit: LimitOption = None,
+    gallery: Annotated[
+        int,
+        typer.Option("--gallery", help="Draw the N worst images of each set.", rich_help_panel=OUTPUT),
+    ] = 12,
     coco_ap: Annotated[
         float | None,
-        typer.Option("--coco-ap", help="COCO-O: the model's AP on COCO val in percent.", show_default="published"),
+        typer.Option(
+            "--coco-ap",
+            help="For COCO-O: the model's AP on COCO val, in percent.",
+            show_default="the published one",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     collect: Annotated[
         list[str] | None,
         typer.Option(
             "--collect",
-            help="SEED=DIR, for the seeds 3, 30 and 300: put three few-shot runs of ODinW into one submission.",
+            help="Write one submission of three few-shot runs of ODinW: SEED=DIR for each of the seeds 3, 30 and 300.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Label anew; forget what --out holds.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
-    show_list: Annotated[bool, typer.Option("--list", help="Show the benchmarks and their files, and end.")] = False,
+    overwrite: OverwriteRunOption = False,
+    offline: OfflineOption = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List the benchmarks and their files.", rich_help_panel=DATA)
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a model on a benchmark, beside the published scores. The same command again goes on where it stopped."""
+    """Score a model on a benchmark, next to the published scores. Repeat the command to resume an interrupted run."""
     if show_list:
         _list(as_json)
         return
@@ -97,7 +126,7 @@ def evaluate(
         _collect(collect, out, as_json)
         return
     if dataset is None:
-        raise InputError("Say what to measure on, with --dataset coco or another; `glip eval --list` shows them all.")
+        raise InputError("--dataset is missing; give coco, for example. `glip eval --list` shows all benchmarks.")
 
     from glip.evaluation.inference import Looking
     from glip.evaluation.run import EvalRequest
@@ -110,7 +139,7 @@ def evaluate(
         data_root=data_root,
         look=look,
         split=split,
-        prompts=prompts,  # type: ignore[arg-type]  # find_benchmark says which words it accepts
+        prompts=prompts,  # type: ignore[arg-type]  # find_benchmark checks it
         predictions=predictions,
         images=images,
         limit=limit,
@@ -135,7 +164,7 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
     if as_json:
         print_json({"unit": "percent", **result.to_json()})
     if result.interrupted:
-        say("Stopped. The same command without --overwrite goes on.")
+        say("Stopped. Repeat the command without --overwrite to resume.")
         raise typer.Exit(INTERRUPTED)
     if as_json:
         return
@@ -148,13 +177,13 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
     for item in result.sets:
         for note in item.notes:
             typer.echo(f"note: {note}")
-    # Of several sets the files are too many for a screen: each set has a folder.
+    # Several sets have too many files for a screen; each set has a folder, which is named instead.
     own = {item.name for item in result.sets} if several else frozenset()
     for file in result.files:
         if file.parent.name not in own:
             typer.echo(file)
     if several:
-        typer.echo(f"{result.files[0].parent}/SET: results, curves, confusion matrix and the worst misses of each set")
+        typer.echo(f"{result.files[0].parent}/SET: results, curves, confusion matrix and the worst images of each set")
 
 
 def _list(as_json: bool) -> None:
@@ -180,7 +209,7 @@ def _collect(runs: Sequence[str], out: Path, as_json: bool) -> None:
     for run in runs:
         seed, equals, folder = run.partition("=")
         if not equals or not seed.strip().isdecimal() or int(seed) in folders:
-            raise InputError(f"--collect {run!r} is not SEED=DIR, such as --collect 3=runs/seed3, each seed once.")
+            raise InputError(f"--collect is {run!r}; give SEED=DIR, such as 3=runs/seed3, once per seed.")
         folders[int(seed)] = results_of(Path(folder).expanduser())
     path = out / FEW_SHOT_FILE
     write_few_shot_submission(path, folders)

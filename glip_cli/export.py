@@ -1,4 +1,4 @@
-"""`glip export`: the labels of an earlier run, with other thresholds and in other formats, without the model."""
+"""`glip export`: writes the labels of a run with other thresholds or in other formats, without the model."""
 
 from __future__ import annotations
 
@@ -9,48 +9,56 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glip.errors import InputError, JobFailed
-from glip_cli.options import JsonOption
+from glip_cli.options import ClassConfOption, JsonOption, MaxDetOption, MovedImagesOption
 from glip_cli.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from glip.labeling.export import ExportSummary
 
+MAX_CLASSES_SHOWN = 40
+
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `glip label --out` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `glip label`.")],
     formats: Annotated[
         str,
         typer.Option(
             "--format",
             "-f",
-            help="With commas: coco, coco-results, yolo, voc, labelstudio, cvat, csv; grounding for captions.",
+            help="Formats, separated by commas: coco, coco-results, yolo, voc, labelstudio, cvat, csv; grounding for "
+            "runs with captions.",
         ),
     ] = "coco",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the files.", show_default="DIR")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write the files to.", show_default="DIR")
+    ] = None,
     conf: Annotated[
-        float | None, typer.Option("--conf", help="Lowest score of a box. [default: that of the run]")
+        float | None, typer.Option("--conf", help="Minimum score of a box.", show_default="that of the run")
     ] = None,
-    class_conf: Annotated[
-        list[str] | None, typer.Option("--class-conf", help="The same for single classes: person=.5,dog=.3")
-    ] = None,
+    class_conf: ClassConfOption = None,
     nms: Annotated[
-        str, typer.Option("--nms", help="A box is dropped by a better one of its class, by any (agnostic), or by none.")
+        str,
+        typer.Option(
+            "--nms",
+            help="Remove boxes that overlap a better box of the same class (class), of any class (agnostic), or none "
+            "(none).",
+        ),
     ] = "class",
-    iou: Annotated[float, typer.Option("--iou", help="Overlap above which the weaker box is dropped.")] = 0.6,
-    max_det: Annotated[int, typer.Option("--max-det", help="Most boxes of an image, best first.")] = 100,
+    iou: Annotated[
+        float, typer.Option("--iou", help="Remove the weaker of two boxes if their IoU is above this.")
+    ] = 0.6,
+    max_det: MaxDetOption = 100,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Class file: aliases, thresholds, ids, negatives.")
     ] = None,
     image_prefix: Annotated[
-        str, typer.Option("--image-prefix", help="Address that Label Studio finds the images below.")
+        str, typer.Option("--image-prefix", help="URL prefix under which Label Studio finds the images.")
     ] = "",
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
-    images: Annotated[
-        list[str] | None, typer.Option("--images", help="Where the images are now, for --report, if moved.")
-    ] = None,
+    images: MovedImagesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the labels of an earlier run with other thresholds or in other formats. Takes seconds and no model."""
+    """Write the labels of a run with other thresholds or in other formats. Takes seconds and runs no model."""
     from glip.labeling.classes import load_class_file
     from glip.labeling.export import export as run
     from glip.labeling.filtering import DEFAULT_CONF, ExportSettings
@@ -61,7 +69,7 @@ def export(
     settings = ExportSettings(
         conf=info.job.get("conf", DEFAULT_CONF) if conf is None else conf,
         class_conf=parse_class_conf(class_conf or ()),
-        nms=nms,  # type: ignore[arg-type]  # ExportSettings says which words it accepts
+        nms=nms,  # type: ignore[arg-type]  # ExportSettings checks it
         iou=iou,
         max_det=max_det,
         classes=None if classes is None else load_class_file(classes),
@@ -71,7 +79,7 @@ def export(
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise JobFailed(f"Cannot make the folder {target}: {error.strerror}. Choose another with --out.") from error
+        raise JobFailed(f"Cannot create the folder {target}: {error.strerror}. Choose another --out.") from error
     with lock_folder(target):
         with progress("Exporting", None) as bar:
             summary = run(folder, target, [name.strip() for name in formats.split(",")], settings, bar.advance)
@@ -84,10 +92,10 @@ def export(
 
 
 def parse_class_conf(options: Sequence[str]) -> dict[str, float]:
-    """`['person=.5,dog=.3', 'hard hat, red=.4']` as thresholds by class; a name may hold commas itself.
+    """Returns the threshold of each class in ['person=.5,dog=.3', 'hard hat, red=.4']; a name may contain commas.
 
     Raises:
-        InputError: something else stands there.
+        InputError: an option has another form.
     """
     thresholds: dict[str, float] = {}
     for option in options:
@@ -99,8 +107,8 @@ def parse_class_conf(options: Sequence[str]) -> dict[str, float]:
                 continue
             thresholds[before.strip()] = _score(value, option)
             name = ""
-        if name.strip(" ,"):
-            raise InputError(f"--class-conf {option!r} ends with {name.strip(' ,')!r}, which has no `=score` after it.")
+        if rest := name.strip(" ,"):
+            raise InputError(f"--class-conf is {option!r}; {rest!r} has no score. Write {rest}=0.5, for example.")
     return thresholds
 
 
@@ -109,7 +117,7 @@ def _score(value: str, option: str) -> float:
         return float(value)
     except ValueError:
         raise InputError(
-            f"--class-conf {option!r}: {value!r} is no score; write name=0.5, with commas between."
+            f"--class-conf is {option!r}; {value!r} is not a number. Write name=0.5, separated by commas."
         ) from None
 
 
@@ -119,11 +127,11 @@ def _show(summary: ExportSummary, written: Sequence[str], as_json: bool) -> None
         print_json(content)
         return
     if summary.unlabelled:
-        say(f"{summary.unlabelled} images are not labelled yet and left out; `glip label` goes on with them.")
+        say(f"{summary.unlabelled} images are not labelled yet and are left out; `glip label` resumes the run.")
     typer.echo(
-        f"{summary.images} images ({summary.empty} without boxes, {summary.unreadable} unreadable ones left out), "
+        f"{summary.images} images ({summary.empty} without boxes; {summary.unreadable} unreadable images left out), "
         f"{summary.boxes} boxes"
     )
-    print_table(("class", "boxes"), sorted(summary.per_class.items(), key=lambda row: -row[1])[:40])
+    print_table(("class", "boxes"), sorted(summary.per_class.items(), key=lambda row: -row[1])[:MAX_CLASSES_SHOWN])
     for path in written:
         typer.echo(path)

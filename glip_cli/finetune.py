@@ -1,4 +1,4 @@
-"""`glip finetune`: tune a model on few examples or whole sets."""
+"""`glip finetune`: tunes a model on a few examples or on whole data sets."""
 
 from __future__ import annotations
 
@@ -8,14 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glip.errors import InputError
-from glip_cli.options import JsonOption, ModelOption, PrecisionOption
+from glip_cli.options import (
+    DATA,
+    OUTPUT,
+    SPEED,
+    DataImagesOption,
+    DataRootOption,
+    DeviceOption,
+    ImgszOption,
+    JsonOption,
+    ModelOption,
+    OfflineOption,
+    PrecisionOption,
+    RunFolderOption,
+    WorkersOption,
+)
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from glip.training.finetune import FinetuneJob
     from glip.training.sweep import Sweep
 
-MOST_PARAMETERS_SHOWN = 20
+MAX_PARAMETERS_SHOWN = 20
+TRAINING = "Training"
 
 
 def finetune(
@@ -23,67 +38,141 @@ def finetune(
         str,
         typer.Argument(
             metavar="[DATA]",
-            help="A set of ODinW (odinw/Raccoons), odinw13, odinw35, mini-odinw, coco; a COCO folder or file; what "
-            "`glip review pull` wrote.",
+            help="A set of ODinW (odinw/Raccoons), odinw13, odinw35, mini-odinw, coco, a COCO folder or file, or the "
+            "output folder of `glip review pull`.",
         ),
     ] = "odinw13",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; what is there goes on.")] = Path(
-        "tuned"
-    ),
+    out: RunFolderOption = Path("tuned"),
     model: ModelOption = "glip-t",
     shots: Annotated[
-        str, typer.Option("--shots", help="Images a class: 0 (score only), 1, 3, 5, 10, all; 0,1,3.")
+        str,
+        typer.Option(
+            "--shots",
+            help="Number of examples per class: 0 (only score), 1, 3, 5, 10 or all. Several with commas.",
+            rich_help_panel=TRAINING,
+        ),
     ] = "1",
     mode: Annotated[
-        str, typer.Option("--mode", help="What learns: prompt, linear, language, full; several with commas.")
+        str,
+        typer.Option(
+            "--mode",
+            help="Parameters to tune: prompt, linear, language or full. Several with commas.",
+            rich_help_panel=TRAINING,
+        ),
     ] = "prompt",
     seeds: Annotated[
         str | None,
-        typer.Option("--seeds", help="Draws of the examples. [default: 3,30,300 as published; 3 for whole sets]"),
+        typer.Option(
+            "--seeds",
+            help="Random seeds of the few-shot draws. Several with commas.",
+            show_default="3,30,300 as published; 3 for whole sets",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
-    data_root: Annotated[
-        Path, typer.Option("--data-root", help="Folder of the known sets: DATA-ROOT/odinw/…, DATA-ROOT/coco/….")
-    ] = Path("data"),
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the images of a COCO file, if not beside it.")
-    ] = None,
+    data_root: DataRootOption = Path("data"),
+    images: DataImagesOption = None,
     prompts: Annotated[
         str | None,
-        typer.Option("--prompts", help="ODinW's wording: plain, original or paper. [default: original]"),
+        typer.Option(
+            "--prompts",
+            help="Wording of ODinW's classes: plain, original or paper.",
+            show_default="original",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="coco, coco-mmdet, coco-mmdet-a. [default: ODinW's of mode and shots]"),
+        typer.Option(
+            "--recipe",
+            help="coco, coco-mmdet or coco-mmdet-a.",
+            show_default="ODinW's for the mode and the shots",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Most epochs. [default: the recipe's, 200]")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Images a step. [default: the recipe's, 4]")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate. [default: the recipe's]")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            help="Maximum number of epochs.",
+            show_default="the recipe's, 200",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", help="Number of images per step.", show_default="the recipe's, 4", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", help="Learning rate.", show_default="the recipe's", rich_help_panel=TRAINING),
+    ] = None,
     copies: Annotated[
-        int | None, typer.Option("--copies", help="Times an image comes in an epoch. [default: the recipe's]")
+        int | None,
+        typer.Option(
+            "--copies",
+            help="Number of times that an image is used per epoch.",
+            show_default="the recipe's",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     augment: Annotated[
-        bool, typer.Option("--augment/--no-augment", help="Resize and mirror the comparisons, as published.")
+        bool,
+        typer.Option(
+            "--augment/--no-augment", help="Resize and mirror the images at random.", rich_help_panel=TRAINING
+        ),
     ] = True,
-    imgsz: Annotated[
-        int | None, typer.Option("--imgsz", help="Short side in pixels. [default: the model's, 800]")
-    ] = None,
+    imgsz: ImgszOption = None,
     scenes: Annotated[
-        int, typer.Option("--scenes", help="Score so many synthetic scenes too: what was forgotten.")
+        int,
+        typer.Option(
+            "--scenes",
+            help="Number of synthetic scenes that are scored before and after, to measure forgetting.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = 0,
-    comparisons: Annotated[int, typer.Option("--comparisons", help="Draw so many comparisons before and after.")] = 4,
+    comparisons: Annotated[
+        int,
+        typer.Option(
+            "--comparisons",
+            help="Number of test images that are drawn with their boxes before and after tuning.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 4,
     precision: PrecisionOption = "fp32",
-    workers: Annotated[int, typer.Option("--workers", help="Processes that make batches.")] = 0,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even where there is a GPU.")] = False,
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Compute once what the mode freezes.")] = True,
-    memory: Annotated[float, typer.Option("--memory", help="Gigabytes of memory for that; the rest goes to disk.")] = 4,
-    disk: Annotated[float, typer.Option("--disk", help="Gigabytes of disk for that, in OUT.")] = 32,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    workers: WorkersOption = 0,
+    device: DeviceOption = "auto",
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache/--no-cache", help="Cache the features of the frozen parts of the model.", rich_help_panel=SPEED
+        ),
+    ] = True,
+    memory: Annotated[
+        float,
+        typer.Option(
+            "--memory", help="Maximum size of the cache in memory, in GB; more goes to disk.", rich_help_panel=SPEED
+        ),
+    ] = 4,
+    disk: Annotated[
+        float,
+        typer.Option(
+            "--disk", help="Maximum size of the cache on disk (in the output folder), in GB.", rich_help_panel=SPEED
+        ),
+    ] = 32,
+    offline: OfflineOption = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the runs and every parameter that would learn; write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show the runs and all parameters that would be tuned; write nothing.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tune on few examples or whole sets; the best epoch is kept and scored. The same command again goes on."""
+    """Tune a model on a few examples or whole data sets. The best epoch is kept and scored."""
     from glip.training.finetune_data import find_sources
     from glip.training.sweep import Sweep, plan_sweep, run_sweep
 
@@ -102,7 +191,7 @@ def finetune(
         imgsz=imgsz,
         precision=_precision(precision),
         workers=workers,
-        cpu=cpu,
+        cpu=device == "cpu",
         cache=cache,
         scenes=scenes,
         compared=comparisons,
@@ -116,34 +205,34 @@ def finetune(
     if dry_run:
         _show_plan(plan_sweep(sweep), as_json)
         return
-    shown = _Shown()
+    bars = _RunBars()
     try:
-        result = run_sweep(sweep, advance=shown.advance)
+        result = run_sweep(sweep, advance=bars.advance)
     finally:
-        shown.close()
+        bars.close()
     _show(sweep, result, as_json)
 
 
-class _Shown:
-    """A bar for the run that is going on."""
+class _RunBars:
+    """Shows a progress bar for the current run of a sweep."""
 
     def __init__(self) -> None:
         self._run: Path | None = None
         self._bar: Progress | None = None
         self._context: Any = None
-        self._done = 0
 
     def advance(self, job: FinetuneJob, done: int, steps: int) -> None:
+        """Shows that `done` of `steps` steps of a run are done."""
         if job.out != self._run:
             self.close()
             shots = "all" if job.shots == "all" else f"{job.shots}-shot"
             self._context = progress(f"{job.source.name} {job.mode} {shots} seed {job.seed}", steps, unit="steps")
-            self._bar, self._run, self._done = self._context.__enter__(), job.out, 0
+            self._bar, self._run = self._context.__enter__(), job.out
         assert self._bar is not None
-        self._bar.advance(done - self._done)
-        self._done = done
+        self._bar.advance_to(done)
 
     def close(self) -> None:
+        """Ends the current bar."""
         if self._context is not None:
             self._context.__exit__(None, None, None)
             self._context = None
@@ -162,14 +251,14 @@ def _show(sweep: Sweep, result: Any, as_json: bool) -> None:
     for run in result.runs:
         for file in run.files:
             if file == "adapter.safetensors":
-                say(f"`glip label … --model {sweep.model} --adapter {_place(sweep, run)}/{file}` uses it.")
+                say(f"To use it: `glip label … --model {sweep.model} --adapter {_folder(sweep, run)}/{file}`.")
                 return
             if file == "model":
-                say(f"`glip label … --model {_place(sweep, run)}/{file}` uses it.")
+                say(f"To use it: `glip label … --model {_folder(sweep, run)}/{file}`.")
                 return
 
 
-def _place(sweep: Sweep, run: Any) -> Path:
+def _folder(sweep: Sweep, run: Any) -> Path:
     shots = "all" if run.shots == "all" else f"{run.shots}-shot"
     return sweep.out / run.set / run.mode / shots / f"seed-{run.seed}"
 
@@ -184,11 +273,11 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
         say(note)
     for mode, parameters in plan["trainable"].items():
         values = sum(_product(row["shape"]) for row in parameters)
-        typer.echo(f"{mode}: {len(parameters)} tensors learn, {values} values")
-        for row in parameters[:MOST_PARAMETERS_SHOWN]:
+        typer.echo(f"{mode}: {values} parameters in {len(parameters)} tensors are tuned")
+        for row in parameters[:MAX_PARAMETERS_SHOWN]:
             typer.echo(f"  {row['name']} {'×'.join(map(str, row['shape']))}")
-        if len(parameters) > MOST_PARAMETERS_SHOWN:
-            typer.echo(f"  … and {len(parameters) - MOST_PARAMETERS_SHOWN} more; --json lists all")
+        if len(parameters) > MAX_PARAMETERS_SHOWN:
+            typer.echo(f"  … and {len(parameters) - MAX_PARAMETERS_SHOWN} more; --json lists all")
 
 
 def _product(shape: list[int]) -> int:
@@ -210,23 +299,23 @@ def _number(word: str, option: str) -> int:
     try:
         return int(word)
     except ValueError:
-        also = " or 'all'" if option == "--shots" else ""
-        raise InputError(f"{option} has {word!r}; whole numbers{also}, with commas between, are accepted.") from None
+        also = ", or 'all'" if option == "--shots" else ""
+        raise InputError(f"{option} has {word!r}; accepted are whole numbers, separated by commas{also}.") from None
 
 
 def _bytes(gigabytes: float, option: str) -> int:
     if not 0 <= gigabytes < 1e6:
-        raise InputError(f"{option} is {gigabytes:g}; accepted are gigabytes from 0, which keeps nothing there.")
+        raise InputError(f"{option} is {gigabytes:g}; it must be 0 or more, in GB. 0 switches it off.")
     return int(gigabytes * 2**30)
 
 
 def _prompts(word: str | None) -> str | None:
     if word not in (None, "plain", "original", "paper"):
-        raise InputError(f"--prompts is {word!r}; accepted are plain, original, paper.")
+        raise InputError(f"--prompts is {word!r}; accepted are plain, original and paper.")
     return word
 
 
 def _precision(word: str) -> Any:
     if word not in ("fp32", "bf16", "fp16"):
-        raise InputError(f"--precision is {word!r}; accepted are fp32, bf16, fp16.")
+        raise InputError(f"--precision is {word!r}; accepted are fp32, bf16 and fp16.")
     return word

@@ -1,4 +1,4 @@
-"""`glip label`: images and a prompt become an annotation file."""
+"""`glip label`: labels images with what a prompt names, and writes annotation files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,22 @@ import typer
 from glip.errors import InputError
 from glip_cli.classes import classes_of_adapter, names_and_classes, spans_and_phrases
 from glip_cli.models import download_shown
-from glip_cli.options import DeviceOption, JsonOption, ModelOption, PrecisionOption
+from glip_cli.options import (
+    FIND,
+    OUTPUT,
+    SPEED,
+    AdapterOption,
+    BatchOption,
+    DeviceOption,
+    ImgszOption,
+    JsonOption,
+    LimitOption,
+    ModelOption,
+    OfflineOption,
+    OverwriteRunOption,
+    PrecisionOption,
+    RunFolderOption,
+)
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -27,97 +42,160 @@ if TYPE_CHECKING:
     from glip.labeling.worker import ImageDetector
 
 INTERRUPTED = 130
-MOST_CLASSES_SHOWN = 40
+TILES = "Tiles"
+MAX_CLASSES_SHOWN = 40
 
 
 def label(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE…", help="Folders, images, patterns, .txt lists; s3://, gs://, https://."),
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Folders, image files, patterns, .txt lists; s3://, gs:// and https:// addresses.",
+        ),
     ],
     prompt: Annotated[
         str | None,
         typer.Option(
-            "--prompt", "-p", help="What to find: 'person . hard hat .', @FILE with a name a line, or @coco, @lvis, …"
+            "--prompt",
+            "-p",
+            help="Names to find: 'person . hard hat .', @FILE with one name per line, or @coco, @lvis, …",
+            rich_help_panel=FIND,
         ),
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option("--classes", "-c", help="Class file (YAML): several prompts a class, thresholds, ids, negatives."),
+        typer.Option(
+            "--classes",
+            "-c",
+            help="Class file (YAML): several prompts per class, thresholds, ids, negatives.",
+            rich_help_panel=FIND,
+        ),
     ] = None,
     tokens_positive: Annotated[
         str | None,
         typer.Option(
             "--tokens-positive",
-            help="Take --prompt as one caption, with the character ranges of each phrase: [[[0,7]],[[12,17],[20,25]]]",
+            help="Read --prompt as one caption; gives the character ranges of each phrase in it: "
+            "[[[0,7]],[[12,17],[20,25]]].",
+            rich_help_panel=FIND,
         ),
     ] = None,
     captions: Annotated[
         str | None,
-        typer.Option("--captions", help="Ground each image's own caption: a .csv or .jsonl file, or 'sidecar'."),
+        typer.Option(
+            "--captions",
+            help="Ground the phrases of each image's own caption: a .csv or .jsonl file, or 'sidecar'.",
+            rich_help_panel=FIND,
+        ),
     ] = None,
     phrases: Annotated[
-        list[str] | None, typer.Option("--phrase", help="With --captions: look for this phrase only; may be repeated.")
+        list[str] | None,
+        typer.Option("--phrase", help="With --captions: find only this phrase. Can be repeated.", rich_help_panel=FIND),
     ] = None,
     chunker: Annotated[
-        str, typer.Option("--chunker", help="With --captions, finds noun phrases: auto, spacy or textblob.")
+        str,
+        typer.Option(
+            "--chunker",
+            help="With --captions: finds the noun phrases; auto, spacy or textblob.",
+            rich_help_panel=FIND,
+        ),
     ] = "auto",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, exactly this one.")] = Path(
-        "labels"
-    ),
+    out: RunFolderOption = Path("labels"),
     model: ModelOption = "glip-t",
-    adapter: Annotated[
-        Path | None,
-        typer.Option("--adapter", help="What `glip finetune` has learned beside --model; asks for its own classes."),
-    ] = None,
+    adapter: AdapterOption = None,
     conf: Annotated[
         float | None,
-        typer.Option("--conf", help="Least score in the annotation file. [default: the model's, mostly 0.3]"),
+        typer.Option(
+            "--conf",
+            help="Minimum score of boxes written to the annotation file.",
+            show_default="the model's, usually 0.3",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    floor: Annotated[float, typer.Option("--floor", help="Least score that is recorded for `glip export`.")] = 0.05,
+    floor: Annotated[
+        float,
+        typer.Option(
+            "--floor", help="Minimum score of recorded boxes, which `glip export` reads.", rich_help_panel=OUTPUT
+        ),
+    ] = 0.05,
     record: Annotated[
-        str, typer.Option("--record", help="What to record: detections, or candidates before suppression (large).")
+        str,
+        typer.Option(
+            "--record",
+            help="Boxes to record: detections, or candidates (before suppression; large files).",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "detections",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     compiled: Annotated[
         bool,
         typer.Option(
-            "--compile", help="Compile the backbone first: a minute or more, see `glip bench --against compiled`."
+            "--compile",
+            help="Compile the backbone first. Takes a minute or more; see `glip bench --against compiled`.",
+            rich_help_panel=SPEED,
         ),
     ] = False,
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Most images that run together.", show_default="8 on a GPU, else 1")
-    ] = None,
-    imgsz: Annotated[
-        int | None,
-        typer.Option("--imgsz", help="Short side in pixels that images are resized to. [default: the model's, 800]"),
-    ] = None,
+    batch: BatchOption = None,
+    imgsz: ImgszOption = None,
     tile: Annotated[
-        int | None, typer.Option("--tile", help="Look at tiles of so many pixels as well, for small objects.")
+        int | None,
+        typer.Option(
+            "--tile",
+            help="Also run on tiles of this size, in pixels. Finds small objects.",
+            rich_help_panel=TILES,
+        ),
     ] = None,
-    overlap: Annotated[float, typer.Option("--overlap", help="Least overlap of tiles, as a part of their side.")] = 0.2,
+    overlap: Annotated[
+        float,
+        typer.Option(
+            "--overlap", help="Minimum overlap of two tiles, as a share of their side.", rich_help_panel=TILES
+        ),
+    ] = 0.2,
     tile_merge: Annotated[
-        str, typer.Option("--tile-merge", help="Merge what several tiles see by nms, or wbf (weighted box fusion).")
+        str,
+        typer.Option(
+            "--tile-merge",
+            help="Merge boxes of several tiles by nms, or by wbf (weighted box fusion).",
+            rich_help_panel=TILES,
+        ),
     ] = "nms",
     fast_decode: Annotated[
         bool,
         typer.Option(
-            "--fast-decode", help="Decode large JPEG files at a part of their size: faster, boxes differ a bit."
+            "--fast-decode",
+            help="Decode large JPEG files at a reduced size. Faster; boxes differ slightly.",
+            rich_help_panel=SPEED,
         ),
     ] = False,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many images.")] = None,
-    preview: Annotated[int, typer.Option("--preview", help="Draw so many images with their boxes.")] = 0,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, to look through.")] = True,
+    limit: LimitOption = None,
+    preview: Annotated[
+        int,
+        typer.Option("--preview", help="Draw the boxes of the first N images.", rich_help_panel=OUTPUT),
+    ] = 0,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report",
+            help="Write report.html with counts, score histograms and a gallery.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show captions, tokens, images and the time it may take; write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show captions, tokens, number of images and estimated time; write nothing.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; forget what --out holds.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    overwrite: OverwriteRunOption = False,
+    offline: OfflineOption = False,
     shard_size: Annotated[int | None, typer.Option("--shard-size", hidden=True)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Label images. The same command again goes on where it stopped, and picks up new images."""
+    """Label images. Repeat the command to resume an interrupted run, or to label new images."""
     from glip.labeling.asking import CaptionSource
     from glip.labeling.job import LabelJob, load_model
     from glip.labeling.job import label as run
@@ -129,7 +207,7 @@ def label(
             return load_model(job, on_download)
 
     if captions is not None and (prompt or classes):
-        raise InputError("--captions asks each image for its own phrases; leave out --prompt and --classes.")
+        raise InputError("--captions excludes --prompt and --classes. Leave them out.")
     spans: Spans = ()
     names: tuple[str, ...]
     caption = prompt
@@ -154,7 +232,7 @@ def label(
         batch=batch,
         imgsz=imgsz,
         limit=limit,
-        record=record,  # type: ignore[arg-type]  # LabelJob says which words it accepts
+        record=record,  # type: ignore[arg-type]  # LabelJob checks it
         overwrite=overwrite,
         preview=preview,
         shard_size=shard_size,
@@ -176,18 +254,24 @@ def label(
 
 
 class Terminal:
-    """Shows a job's progress on stderr, and ends it in good order at the first Ctrl-C."""
+    """Shows the progress of a job on stderr, and stops the job after the current batch at the first Ctrl-C."""
 
     def __init__(self) -> None:
-        self._asked = Event()
+        self._interrupted = Event()
         self._bar: Progress | None = None
 
     @contextmanager
     def labelling(self, todo: int, earlier: int) -> Iterator[None]:
+        """Shows a progress bar while images are labelled.
+
+        Args:
+            todo: number of images to label.
+            earlier: number of images that earlier runs labelled.
+        """
         if earlier:
-            say(f"{earlier} of {earlier + todo} images are labelled already.")
+            say(f"{earlier} of {earlier + todo} images are already labelled.")
         before = signal.getsignal(signal.SIGINT)
-        # Only instead of Python's own handler: whoever has the signal ignored (nohup) means it.
+        # Only Python's own handler is replaced: a process that ignores the signal (nohup) goes on ignoring it.
         if before is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._on_interrupt)
         try:
@@ -197,18 +281,20 @@ class Terminal:
             signal.signal(signal.SIGINT, before)
 
     def labelled(self, record: Record) -> None:
+        """Counts one image as done."""
         assert self._bar is not None
         self._bar.advance()
         if record.error is not None:
             self._bar.fail()
 
     def stop(self) -> bool:
-        return self._asked.is_set()
+        """Returns whether Ctrl-C was pressed."""
+        return self._interrupted.is_set()
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._asked.set()
+        self._interrupted.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        say("Finishing what is in work. Ctrl-C again stops at once, and costs these images only.")
+        say("Finishing the current batch. Press Ctrl-C again to stop now; only that batch is lost.")
 
 
 def _show_plan(plan: LabelPlan, as_json: bool) -> None:
@@ -221,14 +307,14 @@ def _show_plan(plan: LabelPlan, as_json: bool) -> None:
         typer.echo(f"  {prompt.caption}")
     if plan.captions:
         shown = f", the first {len(plan.prompts)} shown" if plan.captions > len(plan.prompts) else ""
-        typer.echo(f"{plan.captions} images have a caption{shown}; {plan.unasked} have none that can be asked")
+        typer.echo(f"{plan.captions} images have a caption{shown}; {plan.unasked} have no usable caption")
     views = f", {plan.views:.1f} views each" if plan.views > 1 else ""
     typer.echo(f"{plan.images} images{views}")
     if plan.seconds is None or plan.seconds_per_image is None:
-        typer.echo("time: unknown, none of the images that were tried could be read")
+        typer.echo("time: unknown; none of the tested images could be read")
     else:
-        rate = f"{plan.seconds_per_image:.2f} seconds an image, tried just now"
-        typer.echo(f"time: about {timedelta(seconds=round(plan.seconds))} here ({rate})")
+        rate = f"{plan.seconds_per_image:.2f} seconds per image, measured now"
+        typer.echo(f"time: about {timedelta(seconds=round(plan.seconds))} on this machine ({rate})")
 
 
 def _show(summary: LabelSummary, as_json: bool) -> None:
@@ -238,23 +324,23 @@ def _show(summary: LabelSummary, as_json: bool) -> None:
         _print(summary)
     if summary.interrupted:
         done = summary.earlier + summary.labelled
-        say(f"Stopped: {done} of {summary.images} images are done. The same command without --overwrite goes on.")
+        say(f"Stopped: {done} of {summary.images} images are done. Repeat the command without --overwrite to resume.")
         raise typer.Exit(INTERRUPTED)
     if summary.failed:
-        why = summary.out / "errors.jsonl"
-        say(f"{summary.failed} of {summary.images} images could not be labelled; {why} says why.")
+        reasons = summary.out / "errors.jsonl"
+        say(f"{summary.failed} of {summary.images} images could not be labelled; see {reasons}.")
         raise typer.Exit(1)
 
 
 def _print(summary: LabelSummary) -> None:
     typer.echo(
-        f"{summary.images} images: {summary.labelled} labelled now ({summary.images_per_second:.2f} a second), "
-        f"{summary.earlier} before, {summary.failed} failed"
+        f"{summary.images} images: {summary.labelled} labelled now ({summary.images_per_second:.2f} per second), "
+        f"{summary.earlier} earlier, {summary.failed} failed"
     )
     ranked = sorted(summary.boxes.items(), key=lambda item: -item[1])
-    print_table(("class", "boxes"), ranked[:MOST_CLASSES_SHOWN])
-    if len(ranked) > MOST_CLASSES_SHOWN:
-        rest = ranked[MOST_CLASSES_SHOWN:]
+    print_table(("class", "boxes"), ranked[:MAX_CLASSES_SHOWN])
+    if len(ranked) > MAX_CLASSES_SHOWN:
+        rest = ranked[MAX_CLASSES_SHOWN:]
         typer.echo(f"… and {sum(count for _, count in rest)} boxes of {len(rest)} more classes")
     for file in summary.to_json()["files"]:
         typer.echo(file)

@@ -18,6 +18,7 @@ from glip_cli.evaluate import evaluate
 from glip_cli.export import export
 from glip_cli.finetune import finetune
 from glip_cli.label import label
+from glip_cli.options import with_options, with_todays_spellings
 from glip_cli.output import say
 from glip_cli.pretrain import pretrain
 
@@ -51,7 +52,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what is done in more detail.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show more details of the work.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -62,19 +63,35 @@ def options(
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits with the code of ARCHITECTURE's table: 0, 1, 2 or 130.
+    """Runs one command and exits.
+
+    The exit code is 0 if the work is done, 1 if it failed or finished with recorded failures, 2 for bad usage or input
+    or a missing optional package, and 130 if it was interrupted and can be resumed.
 
     Args:
-        arguments: the words after `glip`; those of the process if None.
+        arguments: the words after `glip`; None for those of this process.
     """
-    # An image's maps are tens of megabytes each, and the system clears their pages anew for every tensor: in large
-    # pages an image takes a fifth less time on a CPU. PyTorch reads this before its first tensor; Linux only.
+    # The maps of an image are tens of megabytes each, and the system clears their pages again for every tensor. In
+    # large pages an image takes a fifth less time on a CPU. PyTorch reads this before its first tensor; Linux only.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    words = with_todays_spellings(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=None if arguments is None else list(arguments))
+        app(args=words)
     except GlipError as error:
-        say(f"error: {error}")
+        say(f"error: {with_options(str(error), _options_by_field(words))}")
         raise SystemExit(error.exit_code) from None
+
+
+def _options_by_field(words: Sequence[str]) -> dict[str, str]:
+    """Returns the options of the command that `words` call, by the name of their parameter."""
+    command = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return {
+        str(parameter.name): max(parameter.opts, key=len)
+        for parameter in command.params
+        if parameter.opts[0].startswith("-")
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`glip models`: which checkpoints there are, fetching them, and taking them from one layout to another."""
+"""`glip models`: lists, downloads, converts, inspects and verifies checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glip_cli.options import JsonOption
+from glip_cli.options import JsonOption, OfflineOption, OverwriteOption, SeedOption
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -20,30 +20,33 @@ if TYPE_CHECKING:
 
 _SCENES = "synthetic scenes; ships with glip"
 
-app = typer.Typer(help="List, fetch, convert, inspect and verify checkpoints.", no_args_is_help=True)
+app = typer.Typer(help="List, download, convert, inspect and verify checkpoints.", no_args_is_help=True)
 
 
 class Target(StrEnum):
-    """The layouts that `convert` writes."""
+    """The layouts that `convert` can write."""
 
     native = "native"
     microsoft = "microsoft"
     mmdet = "mmdet"
 
 
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="What to write: a folder, or a .pth/.safetensors file.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch nothing; use what is on this machine.")]
-HalfOption = Annotated[bool, typer.Option("--half", help="Store a model folder in float16: half the size.")]
-EmaOption = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a training checkpoint.")]
+HalfOption = Annotated[
+    bool, typer.Option("--half", help="Store the weights of a model folder in float16, at half the size.")
+]
+EmaOption = Annotated[bool, typer.Option("--ema", help="Use the averaged weights (EMA) of a training checkpoint.")]
 TokenizerOption = Annotated[
-    Path | None, typer.Option("--tokenizer", help="A vocab.txt, a tokenizer.json, or a folder with one of them.")
+    Path | None,
+    typer.Option(
+        "--tokenizer",
+        help="A vocab.txt, a tokenizer.json, or a folder with one of them.",
+    ),
 ]
 
 
 @app.command("list")
 def list_models(as_json: JsonOption = False) -> None:
-    """Show the published checkpoints with their data and published numbers."""
+    """List the published checkpoints with their training data and published scores."""
     from dataclasses import asdict
 
     from glip.weights.cache import model_path
@@ -81,16 +84,17 @@ def list_models(as_json: JsonOption = False) -> None:
         ),
     )
     say(
-        "Published numbers: box AP on COCO val2017, fixed AP and APr (rare classes) on LVIS minival; zero-shot, but "
-        "for rows tuned on COCO.\nThe files are hosted by OpenMMLab and on the Hugging Face hub; their licences apply."
+        "Published scores: box AP on COCO val2017; fixed AP and APr (rare classes) on LVIS minival. Zero-shot, except "
+        "for checkpoints tuned on COCO.\nOpenMMLab and the Hugging Face hub host the files; their licences apply."
     )
 
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A name of `glip models list`.")], offline: OfflineOption = False
+    name: Annotated[str, typer.Argument(help="Name of a checkpoint, see `glip models list`.")],
+    offline: OfflineOption = False,
 ) -> None:
-    """Fetch a published checkpoint, check it, and keep it as a model folder."""
+    """Download a published checkpoint, verify it, and keep it as a model folder."""
     from glip.weights.checkpoint import pull as run
 
     with download_shown() as on_download:
@@ -102,23 +106,24 @@ def pull(
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="FILE_OR_DIR", help="A checkpoint file, or a model folder.")],
-    out: OutOption,
-    to: Annotated[Target, typer.Option("--to", help="The layout to write.")] = Target.native,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder, or a .pth or .safetensors file.")],
+    to: Annotated[Target, typer.Option("--to", help="Layout to write.")] = Target.native,
     tokenizer: TokenizerOption = None,
     ema: EmaOption = False,
     half: HalfOption = False,
     conf: Annotated[
         float | None,
-        typer.Option("--conf", help="Score from which the model's boxes are shown."),
+        typer.Option("--conf", help="Default score threshold of the model.", show_default="unchanged"),
     ] = None,
     imgsz: Annotated[
-        int | None, typer.Option("--imgsz", help="Short side in pixels that the model looks at images with.")
+        int | None,
+        typer.Option("--imgsz", help="Default short side of images, in pixels.", show_default="unchanged"),
     ] = None,
     overwrite: OverwriteOption = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a checkpoint to another layout: native (a model folder), microsoft or mmdet."""
+    """Convert a checkpoint to another layout: native (a model folder), microsoft or mmdet."""
     from glip.weights.cache import Fetching
     from glip.weights.checkpoint import convert_checkpoint
 
@@ -150,14 +155,14 @@ def inspect(
     ema: EmaOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a checkpoint file or model folder holds, without running anything in it."""
+    """Show the content of a checkpoint file or model folder. Runs no code stored in it."""
     from glip.weights.checkpoint import inspect_checkpoint
 
     facts = inspect_checkpoint(source, ema=ema)
     if as_json:
         print_json(facts)
     else:
-        print_table(("what", "value"), ((key, _cell(value)) for key, value in facts.items()))
+        print_table(("property", "value"), ((key, _cell(value)) for key, value in facts.items()))
     if facts["problem"]:
         raise typer.Exit(1)
 
@@ -165,52 +170,53 @@ def inspect(
 @app.command()
 def verify(
     target: Annotated[
-        str | None, typer.Argument(metavar="[NAME_OR_DIR]", help="One checkpoint; all in the cache if left out.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME_OR_DIR]", help="Name of a checkpoint, or a model folder.", show_default="all in the cache"
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every byte of model folders and compare it with what was written. Exit code 1 if something is wrong."""
+    """Compare the checksums of model folders with those stored in them. Exits with 1 if a file is damaged."""
     from glip.weights.checkpoint import verify as run
 
     results = run(target)
     if as_json:
         print_json(results)
     elif not results:
-        say("The cache holds no checkpoints; nothing to verify.")
+        say("The cache holds no checkpoints.")
     else:
-        print_table(("folder", "state"), ((path, "; ".join(wrong) or "as written") for path, wrong in results.items()))
+        print_table(("folder", "state"), ((path, "; ".join(wrong) or "intact") for path, wrong in results.items()))
     if any(results.values()):
         raise typer.Exit(1)
 
 
 @app.command()
 def random(
-    out: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.")],
     architecture: Annotated[str, typer.Option("--architecture", help="tiny, glip-t-a, glip-t or glip-l.")] = "glip-t",
     tokenizer: TokenizerOption = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed, other numbers.")] = 0,
+    seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a checkpoint of pseudo-random numbers, to try the program out: its boxes mean nothing."""
+    """Write a checkpoint with random weights, to try the program. Its boxes mean nothing."""
     from glip.weights.random_weights import random_model
 
     folder = random_model(out, architecture, tokenizer=tokenizer, seed=seed, overwrite=overwrite)
-    say(f"A pseudo-random {architecture}: it runs like a real one, but its boxes mean nothing.")
+    say(f"{architecture} with random weights: it runs like a trained model, but its boxes mean nothing.")
     typer.echo(folder.path)
 
 
 @contextmanager
 def download_shown() -> Iterator[OnDownload]:
-    """Gives what `open_model` and `pull` want as `on_download`: a bar on stderr for every file that is fetched."""
+    """Yields an `on_download` callback that shows a progress bar on stderr for every file."""
     with ExitStack() as bars:
-        shown: dict[str, tuple[Progress, int]] = {}
+        shown: dict[str, Progress] = {}
 
         def on_download(url: str, done: int, total: int | None) -> None:
             if url not in shown:
-                shown[url] = bars.enter_context(progress(url.rpartition("/")[2], total, unit="bytes")), 0
-            bar, before = shown[url]
-            bar.advance(done - before)
-            shown[url] = bar, done
+                shown[url] = bars.enter_context(progress(url.rpartition("/")[2], total, unit="bytes"))
+            shown[url].advance_to(done)
             if done == total:
                 bars.close()
 
@@ -223,21 +229,21 @@ def _summary(facts: Mapping[str, Any]) -> str:
 
 
 def _remarks(done: Mapping[str, Any], to: str) -> Iterator[str]:
-    """A line for everything that did not go from one side to the other as it was."""
+    """Yields one line for each kind of tensor that was not converted as it is."""
     if done["constants"] and to == "native":
-        yield f"left out, follows from the architecture: {_grouped(done['constants'])}"
+        yield f"left out, the architecture implies them: {_grouped(done['constants'])}"
     if done["unused"] and to != done["layout"]:
-        yield f"left out, never read by detection: {_grouped(done['unused'])}"
+        yield f"left out, detection does not read them: {_grouped(done['unused'])}"
     if done["made"]:
-        yield f"made anew, native checkpoints have none: {_grouped(done['made'])}"
+        yield f"created, native checkpoints do not store them: {_grouped(done['made'])}"
     if done["prompt"]:
-        where = "kept in prompt.safetensors" if to == "native" else "kept under its name there"
+        where = "stored in prompt.safetensors" if to == "native" else "stored under its own name"
         yield f"tuned prompt ({' x '.join(map(str, done['prompt']))}): {where}"
     yield from done["notes"]
 
 
 def _grouped(names: Iterable[str]) -> str:
-    """`a.{}.b (12)` for a.0.b … a.11.b."""
+    """Returns names as one text, in which `a.{}.b (12)` stands for a.0.b … a.11.b."""
     counts = Counter(re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", name) for name in names)
     return ", ".join(name if count == 1 else f"{name} ({count})" for name, count in counts.items())
 

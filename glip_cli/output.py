@@ -1,4 +1,4 @@
-"""What the commands show: data on stdout, talk and progress on stderr."""
+"""Shows results and progress: data on stdout, messages and progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -6,54 +6,76 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+PIPE_WIDTH = 240  # columns of a table that is not written to a terminal, so that its lines are not wrapped
+
 
 def say(text: str) -> None:
-    """One line for the person at the terminal, on stderr."""
+    """Prints one message on stderr."""
     typer.echo(text, err=True)
 
 
 def print_json(value: object) -> None:
-    """`value` as indented JSON on stdout, for scripts."""
+    """Prints a value as indented JSON on stdout, for scripts."""
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; plain columns without colours where stdout is no terminal."""
+    """Prints a table on stdout; without colours if stdout is not a terminal."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    # In a pipe nobody knows the width: lines must not be wrapped at 80 columns then.
-    width = None if sys.stdout.isatty() else 240
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
     Console(width=width, highlight=False).print(table)
 
 
 @dataclass
 class Progress:
-    """Counts done and failed units of a running job; see `progress`."""
+    """The progress bar of a running job; see `progress`.
 
-    _bar: object
-    _task: object
+    Attributes:
+        failed: number of units that failed so far.
+    """
+
+    _bar: RichProgress
+    _task: TaskID
     failed: int = 0
+    _done: int = 0
 
     def advance(self, count: int = 1) -> None:
-        """`count` more units are done, failed ones included."""
-        self._bar.advance(self._task, count)  # type: ignore[attr-defined]
+        """Counts `count` more units as done, failed ones included."""
+        self._done += count
+        self._bar.advance(self._task, count)
+
+    def advance_to(self, done: int) -> None:
+        """Sets the number of units that are done in all."""
+        self.advance(done - self._done)
 
     def fail(self, count: int = 1) -> None:
-        """`count` of the units done have failed; shown beside the bar."""
+        """Counts `count` of the units that are done as failed; the bar shows the total."""
         self.failed += count
-        self._bar.update(self._task, failed=f"· {self.failed} failed")  # type: ignore[attr-defined]
+        self._bar.update(self._task, failed=f"· {self.failed} failed")
 
 
 @contextmanager
 def progress(description: str, total: float | None, unit: str = "images") -> Iterator[Progress]:
-    """A bar on stderr with count, rate and time left. `unit='bytes'` counts in megabytes."""
+    """Shows a bar on stderr with count, rate and time left.
+
+    Args:
+        description: stands before the bar.
+        total: number of units; None if unknown.
+        unit: name of the units. 'bytes' are shown in megabytes.
+    """
     from rich.progress import (
         BarColumn,
         DownloadColumn,

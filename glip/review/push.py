@@ -1,10 +1,13 @@
-"""Proposals into a FiftyOne dataset, in batches. Pushed again, they bring it up to date and keep what people did."""
+"""Adds proposals to a FiftyOne dataset, in batches, and saves views of it.
+
+Pushing again updates the proposals and keeps the changes that people made.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -14,32 +17,35 @@ from typing import Any
 import msgspec
 
 from glip.errors import InputError
-from glip.review import documents as docs
-from glip.review.annotations import Proposal, Proposed
-from glip.review.database import Books, connect, documents, open_dataset, read_books, write_books
-from glip.review.difference import compare
-from glip.review.merging import merge
+from glip.review import database as db
+from glip.review.annotations import Proposal, ProposedImage
+from glip.review.difference import compare, update
 from glip.review.priorities import DUPLICATE, MISS
-from glip.review.source import Source
+from glip.review.source import ReviewSource
+from glip.review.truth import VERDICT
+
+# A view for each of hundreds of classes would hide the other views; the app's sidebar filters by class as well.
+MAX_CLASS_VIEWS = 50
+OLD_EMPTY_VIEW = "empty pictures"  # the name that 0.1.0 gave to 'empty images'
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class PushSummary:
-    """What a push did.
+    """The result of a push.
 
     Attributes:
         dataset: its name.
-        added: images that are new in it.
-        updated: images whose proposals are others than before.
-        unchanged: images that were there already, just so.
-        removed: images that the source no longer has, and nobody had touched.
-        kept: likewise, but somebody had touched them.
+        added: images that are new in the dataset.
+        updated: images whose proposals changed.
+        unchanged: images that were in the dataset with the same proposals.
+        removed: images that are no longer in the source, and that nobody changed.
+        kept: likewise, but a person changed or tagged something in them.
         unreadable: images of the source that could not be read when they were labelled.
         missing: images of the source that were not found on this machine.
-        predictions: boxes of the source in the images added and updated.
-        labels: of these, boxes that count.
+        predictions: boxes of the images that were added or updated.
+        labels: of these, the labels.
     """
 
     dataset: str
@@ -55,16 +61,16 @@ class PushSummary:
 
     @property
     def changed(self) -> bool:
-        """Whether the dataset is not as it was."""
+        """Returns whether the push changed the dataset."""
         return bool(self.added or self.updated or self.removed)
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as plain values that JSON can carry."""
+        """Returns the summary as plain values for JSON."""
         return asdict(self)
 
 
-def push(source: Source, name: str, advance: Callable[[int], object] = lambda count: None) -> PushSummary:
-    """Brings a dataset up to date with a source, and makes it if there is none of that name.
+def push(source: ReviewSource, name: str, advance: Callable[[int], object] = lambda count: None) -> PushSummary:
+    """Updates a dataset to the proposals of a source; makes the dataset if it does not exist.
 
     Args:
         source: the images with their proposals.
@@ -72,126 +78,126 @@ def push(source: Source, name: str, advance: Callable[[int], object] = lambda co
         advance: called with the number of images done since the last call.
 
     Raises:
-        InputError: the dataset of that name is about something else, or there is nothing to push.
+        InputError: the dataset holds the labels of another source, or there is nothing to push.
         MissingExtra: FiftyOne is not installed.
-        JobFailed: its database does not answer.
+        JobFailed: the database does not answer.
     """
-    fiftyone = connect()
+    fiftyone = db.connect()
     images, seen = source.images(), set[str]()
-    batch = list(islice(images, docs.BATCH))  # before there is a dataset: what cannot be read leaves none behind
+    batch = list(islice(images, db.BATCH))  # before the dataset is made, so that an unreadable source leaves none
     if not batch:
         raise InputError(_nothing_in(source))
-    dataset = _dataset(fiftyone, source, name)
-    pusher = _Pusher(fiftyone, dataset, read_books(dataset), PushSummary(name))
+    dataset = _open(fiftyone, source, name)
+    pusher = _Pusher(fiftyone, dataset, db.read_state(dataset), PushSummary(name))
     while batch:
         pusher.push(batch)
         seen.update(image.file_name for image in batch)
         advance(len(batch))
-        batch = list(islice(images, docs.BATCH))
-    advance(source.left.unreadable + source.left.missing)
-    pusher.summary.unreadable, pusher.summary.missing = source.left.unreadable, source.left.missing
-    if source.left.missing:
-        logger.warning("%d images are not found and left out: they were moved or deleted.", source.left.missing)
+        batch = list(islice(images, db.BATCH))
+    skipped = source.skipped
+    advance(skipped.unreadable + skipped.missing)
+    pusher.summary.unreadable, pusher.summary.missing = skipped.unreadable, skipped.missing
+    if skipped.missing:
+        logger.warning("%d images were moved or deleted and are left out.", skipped.missing)
     else:
         pusher.remove_others(seen)
-    write_books(dataset, pusher.books)
+    db.write_state(dataset, pusher.state)
     return pusher.summary
 
 
-def _nothing_in(source: Source) -> str:
-    left = source.left
-    if left.unreadable or left.missing:
-        why = f"{left.unreadable} could not be read when they were labelled, and {left.missing} are not found now"
-        return f"{source.place} has no image to show: {why}. Say with --images where they are, or label them again."
-    return f"{source.place} has no labelled image yet. `glip label` makes records, and goes on where it stopped."
+def _nothing_in(source: ReviewSource) -> str:
+    skipped = source.skipped
+    if skipped.unreadable or skipped.missing:
+        return (
+            f"{source.path} has no image to show: {skipped.unreadable} could not be read when they were labelled, and "
+            f"{skipped.missing} are not found. Give their folder in `images`, or label them again."
+        )
+    return f"{source.path} has no labelled images yet. Run `glip label` first, or resume it."
 
 
-def _dataset(fiftyone: ModuleType, source: Source, name: str) -> Any:
+def _open(fiftyone: ModuleType, source: ReviewSource, name: str) -> Any:
+    """Returns the dataset of a source, with its classes; makes it if it does not exist."""
     info = msgspec.json.encode(source.info).decode()
     if not fiftyone.dataset_exists(name):
         try:
             dataset = fiftyone.Dataset(name, persistent=True)
         except ValueError as error:
             raise InputError(
-                f"A dataset cannot be called {name!r} ({error}). A name has letters or digits, and differs from others "
-                f"in these. Choose another --name."
+                f"name is {name!r}, which FiftyOne refuses ({error}). A name needs a letter or a digit, and "
+                f"must differ from other names in letters and digits."
             ) from error
-        write_books(dataset, Books(source.identity, source.place, [], info))
-    dataset = open_dataset(fiftyone, name)
-    books = read_books(dataset)
-    if books.identity != source.identity:
+        db.write_state(dataset, db.DatasetState(source.identity, source.path, [], info))
+    dataset = db.open_dataset(fiftyone, name)
+    state = db.read_state(dataset)
+    if state.identity != source.identity:
         raise InputError(
-            f"The dataset {name!r} holds the labels of {books.place}, and {source.place} is another run or file. "
-            f"Choose another --name, or remove it first with `glip review delete {name}`."
+            f"The dataset {name!r} holds the labels of {state.source}; {source.path} is another run or file. Choose "
+            f"another `name`, or delete the dataset with `glip review delete {name}`."
         )
-    known = {category.name for category in books.categories}
+    known = {category.name for category in state.categories}
     more = [category for category in source.categories if category.name not in known]
     if not known:  # a new dataset, or one whose first push was killed at once
-        _declare(fiftyone, dataset)
+        _declare_fields(fiftyone, dataset)
     if more:
-        _offer(dataset, [*(category.name for category in books.categories), *(category.name for category in more)])
-    books.categories += more
-    books.place, books.info = source.place, info
-    write_books(dataset, books)
+        _offer_classes(dataset, [category.name for category in (*state.categories, *more)])
+    state.categories += more
+    state.source, state.info = source.path, info
+    db.write_state(dataset, state)
     return dataset
 
 
-def _declare(fiftyone: ModuleType, dataset: Any) -> None:
-    """Makes the fields of a new dataset, and says which of them the app shows at first."""
-    # One image that has them all tells their kinds; declared one by one they take five seconds.
+def _declare_fields(fiftyone: ModuleType, dataset: Any) -> None:
+    """Declares the fields of a new dataset, and which of them the app shows by default."""
+    # One example with all fields declares them at once; one by one takes five seconds.
     box = {"label": "", "bounding_box": [0.0, 0.0, 0.0, 0.0], "confidence": 0.0}
-    fields = ((docs.PREDICTIONS, docs.ATTRIBUTES | docs.EXACT), (docs.LABELS, docs.ATTRIBUTES))
+    fields = ((db.PREDICTIONS, db.ATTRIBUTES | db.EXACT), (db.LABELS, db.ATTRIBUTES))
     labels = {
         field: fiftyone.Detections(detections=[fiftyone.Detection(**box, **attributes)]) for field, attributes in fields
     }
     metadata = fiftyone.ImageMetadata(width=1, height=1)
-    example = fiftyone.Sample(filepath="example.png", metadata=metadata, **docs.IMAGE, **labels)
+    example = fiftyone.Sample(filepath="example.png", metadata=metadata, **db.IMAGE, **labels)
     dataset.add_samples([example], dynamic=True, progress=False)
     dataset.clear()
-    dataset.create_index("file_name", unique=True)  # two pushes at once cannot double an image either
+    dataset.create_index("file_name", unique=True)  # so that two pushes at once cannot add an image twice
     dataset.create_index("image_id")
     dataset.app_config.color_scheme = fiftyone.ColorScheme(color_by="value")
-    dataset.app_config.active_fields = fiftyone.core.odm.dataset.ActiveFields(paths=[docs.LABELS])
+    dataset.app_config.active_fields = fiftyone.core.odm.dataset.ActiveFields(paths=[db.LABELS])
     dataset.save()
-    dataset.reload()  # the attributes that every box has are known to it only then
+    dataset.reload()  # needed before the dataset knows the attributes of its boxes
 
 
-def _offer(dataset: Any, classes: Sequence[str]) -> None:
-    """Tells the app's annotation panel which classes there are; tags have a button of their own."""
-    schema = {
-        "type": "detections",
-        "component": "dropdown",
-        "classes": list(classes),
-        "attributes": [],
-    }
-    dataset.set_label_schemas({docs.LABELS: schema})
-    dataset.active_label_schemas = [docs.LABELS]
+def _offer_classes(dataset: Any, classes: Sequence[str]) -> None:
+    """Sets the classes that the app's annotation panel offers."""
+    schema = {"type": "detections", "component": "dropdown", "classes": list(classes), "attributes": []}
+    dataset.set_label_schemas({db.LABELS: schema})
+    dataset.active_label_schemas = [db.LABELS]
 
 
 @dataclass
 class _Pusher:
+    """Adds and updates the images of one dataset."""
+
     fiftyone: ModuleType
     dataset: Any
-    books: Books
+    state: db.DatasetState
     summary: PushSummary
 
     def __post_init__(self) -> None:
-        self._documents = documents(self.dataset)
-        # Ids follow on what stands there, not on a count: a push that was killed goes on as if it had not been.
-        self.books.next_image_id = max(self.books.next_image_id, self._greatest("image_id") + 1)
-        greatest = max(self._greatest(f"{field}.detections.annotation_id") for field in (docs.PREDICTIONS, docs.LABELS))
-        self.books.next_annotation_id = max(self.books.next_annotation_id, greatest + 1)
+        self._documents = db.documents(self.dataset)
+        # The highest ids in use, not a count: a killed push may have written images after the state was stored.
+        self.state.next_image_id = max(self.state.next_image_id, self._highest("image_id") + 1)
+        highest = max(self._highest(f"{field}.detections.annotation_id") for field in (db.PREDICTIONS, db.LABELS))
+        self.state.next_annotation_id = max(self.state.next_annotation_id, highest + 1)
 
-    def _greatest(self, path: str) -> int:
+    def _highest(self, path: str) -> int:
         return self.dataset.bounds(path)[1] or 0
 
-    def push(self, batch: Sequence[Proposed]) -> None:
+    def push(self, batch: Sequence[ProposedImage]) -> None:
         """Adds or updates images."""
         names = [image.file_name for image in batch]
         found = self._documents.find({"file_name": {"$in": names}}, {"file_name": 1, "digest": 1})
         digests = {document["file_name"]: document.get("digest") for document in found}
-        fresh = [image for image in batch if image.file_name not in digests]
-        self._add(fresh)
+        self._add([image for image in batch if image.file_name not in digests])
         for image in batch:
             if image.file_name not in digests:
                 continue
@@ -200,8 +206,8 @@ class _Pusher:
             else:
                 self._update(image)
 
-    def _add(self, images: Sequence[Proposed]) -> None:
-        """New images. They appear without boxes for a moment; a push killed then is mended by the next one."""
+    def _add(self, images: Sequence[ProposedImage]) -> None:
+        """Adds new images. For a moment they have no boxes; if the push is killed then, the next push adds them."""
         from pymongo import UpdateOne
 
         if not images:
@@ -222,28 +228,27 @@ class _Pusher:
         for id, image in zip(ids, images, strict=True):
             proposals = [self._with_id(proposal) for proposal in image.proposals]
             size_wh = image.width, image.height
-            labels = [docs.label_document(proposal, size_wh) for proposal in proposals if proposal.kept]
+            labels = [db.label_document(proposal, size_wh) for proposal in proposals if proposal.kept]
             writes.append(UpdateOne({"_id": _object_id(id)}, {"$set": self._content(image, proposals, labels)}))
         self._documents.bulk_write(writes, ordered=False)
         self.summary.added += len(images)
 
-    def _update(self, image: Proposed) -> None:
-        """An image that is there. Whoever saves an edit in the same moment wins, and the merge is done again."""
+    def _update(self, image: ProposedImage) -> None:
+        """Updates an image. If a person saves an edit at the same moment, that edit is kept and the update repeated."""
         while True:
             document = self._documents.find_one({"file_name": image.file_name})
-            before = docs.reviewed(document)
-            boxes = {str(box["_id"]): box for box in docs.boxes_of(document, docs.LABELS)}
-            merged = merge(before, image.proposals)
-            proposals = [self._with_id(proposal) for proposal in merged.proposals]
+            boxes = {str(box["_id"]): box for box in db.boxes_of(document, db.LABELS)}
+            updated = update(db.as_image(document), image.proposals)
+            proposals = [self._with_id(proposal) for proposal in updated.proposals]
             ids = {proposal.record: proposal.annotation_id for proposal in proposals}
             labels = []
-            for label, proposal in merged.labels:
+            for label, proposal in updated.labels:
                 if proposal is None:
                     assert label is not None
                     labels.append(boxes[label.id])
                     continue
                 known = replace(proposal, annotation_id=ids.get(proposal.record, proposal.annotation_id))
-                box = docs.label_document(known, (image.width, image.height))
+                box = db.label_document(known, (image.width, image.height))
                 labels.append(box if label is None else boxes[label.id] | box | {"_id": _object_id(label.id)})
             content = self._content(image, proposals, labels)
             condition = {"_id": document["_id"], "last_modified_at": document["last_modified_at"]}
@@ -252,7 +257,7 @@ class _Pusher:
                 return
 
     def _content(
-        self, image: Proposed, proposals: Sequence[Proposal], labels: Sequence[dict[str, Any]]
+        self, image: ProposedImage, proposals: Sequence[Proposal], labels: Sequence[dict[str, Any]]
     ) -> dict[str, Any]:
         self.summary.predictions += len(proposals)
         self.summary.labels += sum(proposal.kept for proposal in proposals)
@@ -269,44 +274,44 @@ class _Pusher:
             "entropy": max((proposal.entropy for proposal in proposals if proposal.entropy is not None), default=None),
             "likely_misses": hints.count(MISS),
             "likely_duplicates": hints.count(DUPLICATE),
-            docs.PREDICTIONS: docs.detections(docs.prediction_document(proposal, size_wh) for proposal in proposals),
-            docs.LABELS: docs.detections(labels),
+            db.PREDICTIONS: db.detections(db.prediction_document(proposal, size_wh) for proposal in proposals),
+            db.LABELS: db.detections(labels),
             "digest": _digest(image),
             "last_modified_at": datetime.now(UTC).replace(tzinfo=None),
         }
 
     def remove_others(self, names: set[str]) -> None:
-        """Takes out images that the source no longer has, except those that somebody worked on."""
+        """Removes images that are no longer in the source, except those that a person changed or tagged."""
         for document in self._documents.find({}, {"file_name": 1}):
             if document["file_name"] in names:
                 continue
             whole = self._documents.find_one({"_id": document["_id"]})
-            if compare(docs.reviewed(whole)).reviewed:
+            if compare(db.as_image(whole)).reviewed:
                 self.summary.kept += 1
             else:
                 self.dataset.delete_samples(str(document["_id"]))
                 self.summary.removed += 1
         if self.summary.kept:
             logger.warning(
-                "%d images are no longer in the source and stay, because somebody worked on them.", self.summary.kept
+                "%d images are no longer in the source; they are kept, because people changed them.", self.summary.kept
             )
 
     def _with_id(self, proposal: Proposal) -> Proposal:
         if not proposal.kept or proposal.annotation_id is not None:
             if proposal.annotation_id is not None:
-                self.books.next_annotation_id = max(self.books.next_annotation_id, proposal.annotation_id + 1)
+                self.state.next_annotation_id = max(self.state.next_annotation_id, proposal.annotation_id + 1)
             return proposal
-        self.books.next_annotation_id += 1
-        return replace(proposal, annotation_id=self.books.next_annotation_id - 1)
+        self.state.next_annotation_id += 1
+        return replace(proposal, annotation_id=self.state.next_annotation_id - 1)
 
-    def _image_id(self, image: Proposed) -> int:
-        id = self.books.next_image_id if image.image_id is None else image.image_id
-        self.books.next_image_id = max(self.books.next_image_id, id + 1)
+    def _image_id(self, image: ProposedImage) -> int:
+        id = self.state.next_image_id if image.image_id is None else image.image_id
+        self.state.next_image_id = max(self.state.next_image_id, id + 1)
         return id
 
 
-def _digest(image: Proposed) -> str:
-    """Of everything that an image's document is made of."""
+def _digest(image: ProposedImage) -> str:
+    """Returns a hash of everything that is stored of an image."""
     return hashlib.blake2b(msgspec.json.encode(image, order="sorted"), digest_size=16).hexdigest()
 
 
@@ -314,3 +319,47 @@ def _object_id(id: str) -> object:
     from bson import ObjectId
 
     return ObjectId(id)
+
+
+# Views ----------------------------------------------------------------------------------------------------------------
+
+
+def save_views(fiftyone: ModuleType, dataset: Any) -> list[str]:
+    """Saves views of what to check first and, with true boxes, of right and wrong labels; returns their names.
+
+    Views made by people are kept.
+    """
+    views = _views(fiftyone, dataset)
+    for name in dataset.list_saved_views():
+        if name == OLD_EMPTY_VIEW or (name.startswith("class: ") and name not in views):
+            dataset.delete_saved_view(name)
+    # The app shows labels by default; a view cannot select another field.
+    hint = f"Tick '{db.PREDICTIONS}' at the left to see them. Tag one with 'approve' to make it a label."
+    for name, view in views.items():
+        dataset.save_view(name, view, description=hint if name == "likely misses" else None, overwrite=True)
+    return list(views)
+
+
+def _views(fiftyone: ModuleType, dataset: Any) -> dict[str, Any]:
+    field = fiftyone.ViewField
+    views = {
+        "most uncertain: margin": dataset.exists("margin").sort_by("margin"),
+        "most uncertain: entropy": dataset.exists("entropy").sort_by("entropy", reverse=True),
+        "likely misses": dataset.filter_labels(db.PREDICTIONS, field("hint") == MISS).sort_by(
+            "likely_misses", reverse=True
+        ),
+        "likely duplicates": dataset.filter_labels(db.LABELS, field("hint") == DUPLICATE).sort_by(
+            "likely_duplicates", reverse=True
+        ),
+        "empty images": dataset.match(field(f"{db.LABELS}.detections").length() == 0),
+    }
+    if dataset.has_field(db.TRUTH):
+        verdict = field(VERDICT)
+        views["false positives"] = dataset.filter_labels(db.LABELS, verdict == "fp")
+        views["true positives"] = dataset.filter_labels(db.LABELS, verdict == "tp")
+        views["missed truth"] = dataset.filter_labels(db.TRUTH, verdict == "fn")
+    counts: Mapping[str, int] = dataset.count_values(f"{db.LABELS}.detections.label")
+    named = sorted((name for name in counts if name is not None), key=lambda name: (-counts[name], name))
+    for name in named[:MAX_CLASS_VIEWS]:
+        views[f"class: {name}"] = dataset.filter_labels(db.LABELS, field("label") == name)
+    return views

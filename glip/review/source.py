@@ -1,4 +1,4 @@
-"""Where proposals come from: the records of a labelling run, or a COCO file. Read as a stream."""
+"""Reads proposals from the records of a labelling run or from a COCO file, one image at a time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from glip.boxes import xywh_to_xyxy, xyxy_to_xywh
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, load_coco
 from glip.errors import InputError
 from glip.labeling.export import open_run, provenance
 from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings
 from glip.labeling.records import RUN_FILE, Record, RunInfo, read_listing, read_records, read_run
-from glip.review.annotations import Proposal, Proposed
+from glip.review.annotations import Proposal, ProposedImage
 from glip.review.priorities import entropy, hints
 
-# Two runs answer the same question if these fields of their run.json are equal.
-_QUESTION = (
+# Two runs may share a dataset if these fields of their run.json are equal.
+IDENTITY_FIELDS = (
     *("created", "model_sha256", "names", "captions", "floor", "imgsz", "nms_iou", "max_detections", "record"),
     *("precision", "by_caption", "tiling"),
 )
@@ -31,101 +31,108 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Left:
-    """Images that a source had to leave out; counted while it is read."""
+class SkippedImages:
+    """Numbers of images that a source left out, counted while it is read.
+
+    Attributes:
+        unreadable: could not be read when they were labelled.
+        missing: were not found on this machine.
+    """
 
     unreadable: int = 0
     missing: int = 0
 
 
 @dataclass(frozen=True)
-class Source:
-    """Proposals and what is known of them.
+class ReviewSource:
+    """A label folder or a COCO file, opened for review.
 
     Attributes:
-        name: of the dataset, unless another is asked for.
-        place: the folder or file, for messages.
-        identity: differs between sources that must not be mixed in one dataset.
+        name: default name of the dataset.
+        path: of the folder or file.
+        identity: sources with different identities must not be mixed in one dataset.
         categories: all classes with their ids.
-        info: where the proposals come from.
-        images: begins to read.
-        total: images, those left out included.
-        left: what was left out, so far.
+        info: where the proposals come from; copied into the corrected file.
+        images: starts reading the images.
+        total: number of images, skipped ones included.
+        skipped: images left out so far.
     """
 
     name: str
-    place: str
+    path: str
     identity: str
     categories: tuple[CocoCategory, ...]
     info: dict[str, Any]
-    images: Callable[[], Iterator[Proposed]]
+    images: Callable[[], Iterator[ProposedImage]]
     total: int
-    left: Left = field(default_factory=Left)
+    skipped: SkippedImages = field(default_factory=SkippedImages)
 
 
-def open_source(path: Path, settings: ExportSettings | None = None, images: Sequence[str] = ()) -> Source:
-    """Opens a label folder, finished or not, or a COCO file.
+def open_source(path: Path, settings: ExportSettings | None = None, images: Sequence[str] = ()) -> ReviewSource:
+    """Opens a label folder, whether its run is finished or not, or a COCO file.
 
     Args:
-        path: the folder of `glip label --out`, or a file.
-        settings: which boxes of a run count; those of its own command if None. Not for files.
-        images: where the images are now, if they were moved.
+        path: output folder of `glip label`, or a COCO file.
+        settings: which boxes of a run are labels; None for the settings of the run. Only for folders.
+        images: where the images are, if they were moved.
 
     Raises:
-        InputError: it is neither, or its images are not found.
+        InputError: the path is neither, or the images are not found.
     """
     if path.is_dir():
         return _open_run(path, settings, images)
     if not path.exists():
-        raise InputError(f"There is no {path}. Give the folder of `glip label --out`, or a COCO file.")
+        raise InputError(f"{path} does not exist. Give the output folder of `glip label`, or a COCO file.")
     if settings is not None:
-        raise InputError(f"--conf and --class-conf choose among the records of a run; {path} is a file of fixed boxes.")
+        raise InputError(f"`conf` and `class_conf` select boxes of a label folder; {path} is a file.")
     return _open_coco(path, images)
 
 
-def _open_run(folder: Path, settings: ExportSettings | None, images: Sequence[str]) -> Source:
+# Label folders --------------------------------------------------------------------------------------------------------
+
+
+def _open_run(folder: Path, settings: ExportSettings | None, images: Sequence[str]) -> ReviewSource:
     run = read_run(folder)
     settings = settings or ExportSettings(conf=run.job.get("conf", DEFAULT_CONF))
     chooser = open_run(folder, run, settings)
     names, ids = chooser.classes.names, chooser.classes.ids
-    everything = Chooser(
-        replace(
-            settings,
-            conf=run.floor,
-            class_conf=dict.fromkeys(names, run.floor),
-            max_det=run.max_detections or settings.max_det,
-        ),
-        chooser.classes,
-        run,
+    without_threshold = replace(
+        settings,
+        conf=run.floor,
+        class_conf=dict.fromkeys(names, run.floor),
+        max_det=run.max_detections or settings.max_det,
     )
+    proposer = _Proposer(chooser, Chooser(without_threshold, chooser.classes, run), run)
     paths = _paths_of_run(folder, run, images)
-    left = Left()
-    proposer = _Proposer(chooser, everything, run)
-    question = {name: msgspec.to_builtins(getattr(run, name)) for name in _QUESTION}
+    skipped = SkippedImages()
+    identity = {name: msgspec.to_builtins(getattr(run, name)) for name in IDENTITY_FIELDS}
 
-    def read() -> Iterator[Proposed]:
-        left.unreadable = left.missing = 0
+    def read() -> Iterator[ProposedImage]:
+        skipped.unreadable = skipped.missing = 0
         for record in read_records(folder):
             if record.error is not None:
-                left.unreadable += 1
+                skipped.unreadable += 1
             elif record.file_name not in paths:
-                left.missing += 1
+                skipped.missing += 1
             else:
-                yield Proposed(
-                    *(record.file_name, paths[record.file_name], record.width, record.height),
+                yield ProposedImage(
+                    file_name=record.file_name,
+                    path=paths[record.file_name],
+                    width=record.width,
+                    height=record.height,
                     proposals=proposer.propose(record),
                     caption=record.caption,
                 )
 
-    return Source(
+    return ReviewSource(
         name=folder.resolve().name or "labels",
-        place=str(folder.resolve()),
-        identity=hashlib.sha256(msgspec.json.encode(question)).hexdigest(),
+        path=str(folder.resolve()),
+        identity=hashlib.sha256(msgspec.json.encode(identity)).hexdigest(),
         categories=tuple(CocoCategory(id, name) for id, name in zip(ids, names, strict=True)),
         info={"description": "Labels made by glip", "glip": provenance(run, settings, chooser)},
         images=read,
         total=sum(1 for _ in read_listing(folder)),
-        left=left,
+        skipped=skipped,
     )
 
 
@@ -133,95 +140,116 @@ class _Proposer:
     """Makes proposals of records.
 
     Args:
-        chooser: takes the boxes that count.
-        everything: takes all boxes above the floor.
-        run: what the records answer.
+        labels: selects the boxes that are labels.
+        all_boxes: selects all boxes above the floor.
+        run: the run of the records.
     """
 
-    def __init__(self, chooser: Chooser, everything: Chooser, run: RunInfo) -> None:
-        self._chooser = chooser
-        self._everything = everything
+    def __init__(self, labels: Chooser, all_boxes: Chooser, run: RunInfo) -> None:
+        self._labels = labels
+        self._all_boxes = all_boxes
         self._names = run.names
         self._chunks = [chunk for chunk, plan in enumerate(run.captions) for _ in plan.phrases]
-        self._thresholds = np.array(chooser.conf, np.float32)
+        self._thresholds = np.array(labels.conf, np.float32)
 
     def propose(self, record: Record) -> tuple[Proposal, ...]:
-        kept, classes_of_kept = self._chooser.places(record)
-        found, classes = self._everything.places(record)
-        # A limit of boxes an image may fall differently when more of them are looked at.
-        more = ~np.isin(kept, found)
-        found, classes = np.append(found, kept[more]), np.append(classes, classes_of_kept[more])
-        scores = np.asarray(record.scores, np.float32)[found]
+        """Returns the boxes of a record as proposals, best score first."""
+        kept, kept_classes = self._labels.places(record)
+        indices, classes = self._all_boxes.places(record)
+        # The limit of boxes per image may remove a label when more boxes compete.
+        more = ~np.isin(kept, indices)
+        indices, classes = np.append(indices, kept[more]), np.append(classes, kept_classes[more])
+        scores = np.asarray(record.scores, np.float32)[indices]
         order = np.argsort(-scores, kind="stable")
-        found, classes, scores = found[order], classes[order], scores[order]
-        boxes = np.asarray(record.boxes, np.float32).reshape(-1, 4)[found]
-        counts = np.isin(found, kept)
+        indices, classes, scores = indices[order], classes[order], scores[order]
+        boxes = np.asarray(record.boxes, np.float32).reshape(-1, 4)[indices]
+        is_label = np.isin(indices, kept)
         thresholds = self._thresholds[classes]
-        bboxes = boxes.astype(np.float64)  # the arithmetic of the COCO file, so that the numbers are its numbers
-        bboxes[:, 2:] -= bboxes[:, :2]
+        bboxes = xyxy_to_xywh(boxes.astype(np.float64))  # as the COCO writer computes them: the numbers are equal
         phrases = self._names if record.names is None else record.names
         return tuple(
             Proposal(
-                record=f"{record.file_name}@{record.stamp}#{place}",
-                label=self._chooser.classes.names[label],
+                record=f"{record.file_name}@{record.stamp}#{index}",
+                label=self._labels.classes.names[label],
                 bbox=(bbox[0], bbox[1], bbox[2], bbox[3]),
-                kept=count,
+                kept=kept_,
                 score=score,
-                prompt=phrases[record.labels[place]],
-                chunk=0 if record.names is not None else self._chunks[record.labels[place]],
+                prompt=phrases[record.labels[index]],
+                chunk=0 if record.names is not None else self._chunks[record.labels[index]],
                 margin=margin,
                 entropy=bits,
                 hint=hint,
                 area=bbox[2] * bbox[3],
             )
-            for place, label, bbox, count, score, margin, bits, hint in zip(
-                found.tolist(),
+            for index, label, bbox, kept_, score, margin, bits, hint in zip(
+                indices.tolist(),
                 classes.tolist(),
                 bboxes.tolist(),
-                counts.tolist(),
+                is_label.tolist(),
                 scores.tolist(),
                 (scores - thresholds).tolist(),
                 entropy(scores).tolist(),
-                hints(boxes, scores, classes, counts, thresholds),
+                hints(boxes, scores, classes, is_label, thresholds),
                 strict=True,
             )
         )
 
 
-def _open_coco(path: Path, images: Sequence[str]) -> Source:
+def _paths_of_run(folder: Path, run: RunInfo, images: Sequence[str]) -> dict[str, str]:
+    """Returns the path of each image of a run, by name."""
+    from glip.images import list_images  # imports torch
+
+    sources = images or run.job.get("sources", ())
+    try:
+        listing = list_images(sources)
+    except InputError as error:
+        raise InputError(f"The images of {folder} are not found: {error} Give their folder in `images`.") from error
+    local = {image.name: str(image.path) for image in listing if isinstance(image.path, Path)}
+    if not local:
+        raise InputError(
+            f"The images of {folder} are on a server; the app shows only local images. Copy them, and give their "
+            f"folder in `images`."
+        )
+    return local
+
+
+# COCO files -----------------------------------------------------------------------------------------------------------
+
+
+def _open_coco(path: Path, images: Sequence[str]) -> ReviewSource:
     coco = load_coco(path)
     names = {category.id: category.name for category in coco.categories}
     thresholds = _thresholds_of_file(coco)
     folders = _folders_of_coco(path, images)
     paths = _paths_of_run(path.parent, read_run(path.parent), ()) if folders is None else {}
-    left = Left()
+    skipped = SkippedImages()
 
-    def read() -> Iterator[Proposed]:
-        left.missing = 0
+    def read() -> Iterator[ProposedImage]:
+        skipped.missing = 0
         boxes = coco.boxes_by_image()
         for image in coco.images:
-            found = paths.get(image.file_name) or _first(folders or (), image.file_name)
+            found = paths.get(image.file_name) or _find(image.file_name, folders or ())
             if found is None:
-                left.missing += 1
+                skipped.missing += 1
                 continue
             proposals = _proposals_of_file(boxes[image.id], names, thresholds)
-            yield Proposed(image.file_name, found, image.width, image.height, proposals, image_id=image.id)
+            yield ProposedImage(image.file_name, found, image.width, image.height, proposals, image_id=image.id)
 
     if coco.images and next(read(), None) is None:
-        looked = ", ".join(map(str, folders or ())) or f"the sources of {path.parent / RUN_FILE}"
+        searched = ", ".join(map(str, folders or ())) or f"the sources of {path.parent / RUN_FILE}"
         raise InputError(
-            f"None of the {len(coco.images)} images of {path} is in {looked}. Say where they are with --images."
+            f"None of the {len(coco.images)} images of {path} is in {searched}. Give their folder in `images`."
         )
     resolved = path.resolve()
-    return Source(
+    return ReviewSource(
         name=f"{resolved.parent.name}-{path.name.partition('.')[0]}".strip("-"),
-        place=str(resolved),
+        path=str(resolved),
         identity=f"file {resolved}",
         categories=tuple(sorted(coco.categories, key=lambda category: category.id)),
         info=dict(coco.info),
         images=read,
         total=len(coco.images),
-        left=left,
+        skipped=skipped,
     )
 
 
@@ -229,14 +257,15 @@ def _proposals_of_file(
     annotations: Sequence[CocoAnnotation], names: dict[int, str], thresholds: Callable[[str], float]
 ) -> tuple[Proposal, ...]:
     bboxes = np.array([annotation.bbox for annotation in annotations], np.float32).reshape(-1, 4)
-    # Boxes that nobody doubts have no score and count as sure.
-    scores = np.array([_or_none(annotation.score) or 0.0 for annotation in annotations], np.float32)
+    known_scores = [_or_none(annotation.score) for annotation in annotations]
+    scores = np.array([score or 0.0 for score in known_scores], np.float32)
     order = np.argsort(-scores, kind="stable")
     labels = np.array([annotation.category_id for annotation in annotations], np.int64)
-    corners = np.concatenate((bboxes[:, :2], bboxes[:, :2] + bboxes[:, 2:]), axis=1)
-    found = hints(corners[order], scores[order], labels[order], np.ones(len(order), bool), np.zeros_like(scores))
-    bits = entropy(scores)
-    hint = dict(zip(order.tolist(), found, strict=True))
+    marked = hints(
+        xywh_to_xyxy(bboxes)[order], scores[order], labels[order], np.ones(len(order), bool), np.zeros_like(scores)
+    )
+    hint = dict(zip(order.tolist(), marked, strict=True))
+    bits = entropy(scores).tolist()
     return tuple(
         Proposal(
             record=f"annotation {annotation.id}",
@@ -244,15 +273,13 @@ def _proposals_of_file(
             bbox=annotation.bbox,
             score=score,
             margin=None if score is None else score - thresholds(names[annotation.category_id]),
-            entropy=None if score is None else float(bits[place]),
-            hint=hint[place],
+            entropy=None if score is None else bits[index],
+            hint=hint[index],
             annotation_id=annotation.id,
             area=_or_none(annotation.area),
             iscrowd=annotation.iscrowd,
         )
-        for place, annotation, score in zip(
-            count(), annotations, (_or_none(annotation.score) for annotation in annotations), strict=False
-        )
+        for index, (annotation, score) in enumerate(zip(annotations, known_scores, strict=True))
     )
 
 
@@ -261,42 +288,24 @@ def _or_none(value: float | msgspec.UnsetType) -> float | None:
 
 
 def _thresholds_of_file(coco: CocoDataset) -> Callable[[str], float]:
-    """Per class the threshold that the file was made with, as far as it says so."""
-    told = coco.info.get("glip")
-    told = told if isinstance(told, dict) else {}
-    common, single = told.get("conf", DEFAULT_CONF), told.get("class_conf", {})
-    return lambda name: float(single.get(name, common))
-
-
-def _paths_of_run(folder: Path, run: RunInfo, images: Sequence[str]) -> dict[str, str]:
-    """Where the images of a run are, by name."""
-    from glip.images import list_images  # with torch, which only this needs
-
-    sources = images or run.job.get("sources", ())
-    try:
-        listing = list_images(sources)
-    except InputError as error:
-        raise InputError(f"The images of {folder} are not found: {error} Say where they are with --images.") from error
-    local = {image.name: str(image.path) for image in listing if isinstance(image.path, Path)}
-    if not local:
-        raise InputError(
-            f"The images of {folder} lie on a server, and the app shows local ones only. Copy them, and say where "
-            f"they are with --images."
-        )
-    return local
+    """Returns a function from class name to the threshold the file was made with, as far as the file records it."""
+    info = coco.info.get("glip")
+    info = info if isinstance(info, dict) else {}
+    conf, class_conf = info.get("conf", DEFAULT_CONF), info.get("class_conf", {})
+    return lambda name: float(class_conf.get(name, conf))
 
 
 def _folders_of_coco(path: Path, images: Sequence[str]) -> tuple[Path, ...] | None:
-    """Folders that the names of a COCO file are relative to; None if the run beside it knows."""
+    """Returns the folders that contain the images of a COCO file; None if the run beside it knows their paths."""
     if images:
         folders = tuple(Path(folder).expanduser().resolve() for folder in images)
         missing = next((folder for folder in folders if not folder.is_dir()), None)
         if missing is not None:
-            raise InputError(f"--images {missing} is no folder; give the one that the names in {path} are below.")
+            raise InputError(f"images is {missing}, which is not a folder. Give the folder of the images of {path}.")
         return folders
     return None if (path.parent / RUN_FILE).is_file() else (path.resolve().parent,)
 
 
-def _first(folders: Sequence[Path], file_name: str) -> str | None:
-    found = (folder / file_name for folder in folders)
-    return next((str(path) for path in found if path.is_file()), None)
+def _find(file_name: str, folders: Sequence[Path]) -> str | None:
+    paths = (folder / file_name for folder in folders)
+    return next((str(path) for path in paths if path.is_file()), None)

@@ -38,7 +38,7 @@ SHOW = """
 import signal, sys
 from glip.review import app, database
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background hand on that it is ignored
-app.show(database.connect(), sys.argv[1], int(sys.argv[2]), print)
+app.serve(database.connect(), sys.argv[1], int(sys.argv[2]), print)
 """
 
 
@@ -90,7 +90,7 @@ async def _review(program: str, address: str, fiftyone: ModuleType, name: str, f
 
 @asynccontextmanager
 async def _seen_last(page: Page, path: Path) -> AsyncIterator[None]:
-    """Leaves a screenshot of how far it came, whatever happened."""
+    """Leaves a screenshot of the last state, also after an error."""
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +37,7 @@ def test_from_push_to_delete(
 
     result = glip("review", "status", name)
     assert "3 of 4 images reviewed" in result.stdout
-    assert "20.0% of 5 proposals accepted" in result.stdout
+    assert "20.0% of 5 labels accepted" in result.stdout
 
     result = glip("review", "pull", name, "--out", tmp_path / "out", "--json")
     assert result.json["acceptance_rate"] == 0.2
@@ -57,11 +58,11 @@ def test_from_push_to_delete(
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     result = glip("review", "delete", name)
     assert result.code == 1
-    assert "every correction in it" in result.stderr
+    assert f"{name!r} (4 images)" in result.stderr
     assert fiftyone.dataset_exists(name)
     assert glip("review", "delete", name, "--yes").code == 0
     assert not fiftyone.dataset_exists(name)
-    assert "No dataset is called" in glip("review", "status", name).stderr
+    assert repr(name) in glip("review", "status", name).stderr
 
 
 def test_thresholds_and_truth_reach_the_dataset(glip: Glip, fiftyone: ModuleType, labels: Path, name: str) -> None:
@@ -78,15 +79,15 @@ def test_thresholds_and_truth_reach_the_dataset(glip: Glip, fiftyone: ModuleType
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("nowhere",), "There is no nowhere"),
-        (("annotations.coco.json", "--conf", ".5"), "is a file of fixed boxes"),
-        (("annotations.coco.json", "--images", "."), "None of the 4 images of annotations.coco.json is in"),
-        (("annotations.coco.json", "--images", "nowhere"), "is no folder"),
-        ((".", "--truth", "nowhere.json"), "Cannot read nowhere.json"),
-        ((".", "--class-conf", "cat=.5"), "'cat', which is no class of these labels"),
+        (("nowhere",), "nowhere"),
+        (("annotations.coco.json", "--conf", ".5"), "--conf"),
+        (("annotations.coco.json", "--images", "."), "4 images of annotations.coco.json"),
+        (("annotations.coco.json", "--images", "nowhere"), "--images is"),
+        ((".", "--truth", "nowhere.json"), "nowhere.json"),
+        ((".", "--class-conf", "cat=.5"), "'cat'"),
     ],
 )
-def test_what_cannot_be_pushed_is_said_and_leaves_no_dataset(
+def test_input_that_cannot_be_pushed_is_refused_and_leaves_no_dataset(
     glip: Glip,
     fiftyone: ModuleType,
     labels: Path,
@@ -108,11 +109,11 @@ def test_labels_that_cannot_be_read_leave_no_dataset(glip: Glip, fiftyone: Modul
     shard.write_bytes(shard.read_bytes().replace(b"[", b"{", 1))
     result = glip(*push)
     assert result.code == 2
-    assert "000001-000000.jsonl is damaged in line" in result.stderr
+    assert "000001-000000.jsonl" in result.stderr
     shard.unlink()
     result = glip(*push)
     assert result.code == 2
-    assert "has no labelled image yet. `glip label` makes records" in result.stderr
+    assert str(labels) in result.stderr
     assert not fiftyone.dataset_exists(name)
 
 
@@ -123,7 +124,8 @@ def test_a_truth_that_does_not_fit_leaves_the_labels_with_their_views(
     other.write_text('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}')
     result = glip("review", "push", labels, "--name", name, "--no-launch", "--truth", other)
     assert result.code == 2
-    assert "other.json has none of the classes of these labels, 'person', 'dog', 'traffic light'" in result.stderr
+    assert "--truth is" in result.stderr and "other.json" in result.stderr
+    assert "'person', 'dog', 'traffic light'" in result.stderr
     assert "likely misses" in fiftyone.load_dataset(name).list_saved_views()
 
 
@@ -131,7 +133,7 @@ def test_a_truth_that_does_not_fit_leaves_the_labels_with_their_views(
 def test_names_without_a_letter_are_refused(glip: Glip, fiftyone: ModuleType, labels: Path, bad: str) -> None:
     result = glip("review", "push", labels, "--name", bad, "--no-launch")
     assert result.code == 2
-    assert f"A dataset cannot be called {bad!r}" in result.stderr
+    assert f"--name is {bad!r}" in result.stderr
 
 
 def test_a_pull_into_a_file_is_refused(glip: Glip, fiftyone: ModuleType, labels: Path, name: str) -> None:
@@ -139,7 +141,7 @@ def test_a_pull_into_a_file_is_refused(glip: Glip, fiftyone: ModuleType, labels:
     assert "class" not in glip("review", "status", name).stdout.splitlines()[-1]  # no table of nothing
     result = glip("review", "pull", name, "--out", labels / "run.json")
     assert result.code == 2
-    assert "run.json is a file; name a folder" in result.stderr
+    assert f"--out is {labels / 'run.json'}" in result.stderr
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(
@@ -147,8 +149,8 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setattr(fiftyone.config, "database_uri", f"mongodb://me:secret@{address}/")
-    monkeypatch.setattr(database, "_PATIENCE", 100)
-    with pytest.raises(JobFailed, match=f"The database at {address}/, which FIFTYONE_DATABASE_URI") as failure:
+    monkeypatch.setattr(database, "PING_TIMEOUT", 100)
+    with pytest.raises(JobFailed, match=re.escape(address)) as failure:
         database.connect()
     assert "secret" not in str(failure.value)
     assert "report.html" in str(failure.value)
@@ -170,18 +172,18 @@ def test_no_usage_data_is_sent(fiftyone: ModuleType, monkeypatch: pytest.MonkeyP
     assert database.connect().config.do_not_track
 
 
-def test_the_app_is_opened_on_the_port_that_was_asked_for(
+def test_the_app_is_served_on_the_given_port(
     glip: Glip, fiftyone: ModuleType, labels: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[str, int]] = []
 
-    def show(module: ModuleType, dataset: str, port: int, ready: Callable[[str], None]) -> None:
+    def serve(module: ModuleType, dataset: str, port: int, ready: Callable[[str], None]) -> None:
         shown.append((dataset, port))
         ready("http://there")
 
-    monkeypatch.setattr(app, "show", show)
+    monkeypatch.setattr(app, "serve", serve)
     port = free_port()
     result = glip("review", "push", labels, "--name", name, "--port", port, "--json")
     assert shown == [(name, port)]
-    assert "The app is open at http://there" in result.stderr
+    assert "http://there" in result.stderr
     assert result.json["dataset"] == name

@@ -1,4 +1,4 @@
-"""A truth beside the labels, scored by FiftyOne."""
+"""Labels are scored against true boxes by FiftyOne."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, load_coco, save_coco
 from glip.errors import InputError
+from glip.review.push import save_views
 from glip.review.truth import compare_with_truth
-from glip.review.views import save_views
 from tests.conftest import CommandResult
 from tests.review.test_roundtrip import coco_file, pushed, sample
 
@@ -68,23 +68,23 @@ def test_boxes_without_scores_are_compared_but_have_no_precision(
     assert scores == {"average_precision": None, "true_positives": 2, "false_positives": 0, "missed": 0}
 
 
-def test_classes_that_nobody_looked_for_are_left_out(
+def test_classes_that_the_labels_do_not_have_are_left_out(
     fiftyone: ModuleType, labels: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pushed(labels, name)
     coco = truth_of(labels, 5, CocoAnnotation(99, 1, 9, (1.0, 1.0, 50.0, 50.0)))
     more = CocoDataset(coco.images, coco.annotations, (*coco.categories, CocoCategory(9, "cat")))
     assert compare_with_truth(fiftyone, name, more, "truth.json")["missed"] == 0
-    assert "Nobody looked for 'cat'" in caplog.text
+    assert "'cat'" in caplog.text
     others = CocoDataset(coco.images, (), (CocoCategory(9, "cat"),))
-    with pytest.raises(InputError, match=r"truth\.json has none of the classes.*'person', 'dog', 'traffic.*'cat'"):
+    with pytest.raises(InputError, match=r"truth\.json.*'person', 'dog', 'traffic.*'cat'"):
         compare_with_truth(fiftyone, name, others, "truth.json")
 
 
 def test_a_truth_of_other_images_is_refused(fiftyone: ModuleType, labels: Path, name: str) -> None:
     pushed(labels, name)
     other = CocoDataset((CocoImage(1, "q.png", 9, 9),), (), (CocoCategory(1, "dog"),))
-    with pytest.raises(InputError, match=r"truth\.json knows none of the images.*such as 'q\.png' there"):
+    with pytest.raises(InputError, match=r"truth\.json.*'q\.png'"):
         compare_with_truth(fiftyone, name, other, "truth.json")
 
 
@@ -94,7 +94,8 @@ def test_verdicts_follow_the_labels_when_they_are_pushed_again(
     push = ("review", "push", labels, "--name", name, "--no-launch")
     save_coco(tmp_path / "empty.json", truth_of(labels, 0))
     nothing = glip(*push, "--truth", tmp_path / "empty.json")
-    assert "No AP, which takes true boxes and scores; of the labels 0 true, 5 false; 0 missed" in nothing.stdout
+    assert "no AP" in nothing.stdout
+    assert "0 true positives, 5 false positives; 0 true boxes missed" in nothing.stdout
     save_coco(tmp_path / "truth.json", truth_of(labels, 5))
     assert glip(*push, "--truth", tmp_path / "truth.json", "--json").json["true_positives"] == 5
     assert "average_precision" not in glip(*push, "--json").json  # nothing changed
