@@ -13,7 +13,9 @@ from typing import ClassVar
 class GlipError(Exception):
     """Something a user can repair. Its text is shown as it is, without a traceback.
 
-    A message says what happened, the value, what is accepted and what to do.
+    A message says what happened, the value, what is accepted and what to do. It names a field as the API spells it: at
+    the beginning of the message (`conf is 1.5; …`), or in backticks. The command line replaces these names with its
+    options (`--conf is 1.5; …`).
     """
 
     exit_code: ClassVar[int] = 2

@@ -131,7 +131,7 @@ OLD_SPELLINGS: Mapping[str, Mapping[str, str]] = {
 def with_todays_spellings(words: Sequence[str]) -> list[str]:
     """Returns the words of a command line with the option names of 0.1.0 replaced by today's."""
     known = OLD_SPELLINGS.get(" ".join(_command(words)), {})
-    replaced = []
+    replaced: list[str] = []
     for index, word in enumerate(words):
         if word == "--":  # what follows are arguments
             return [*replaced, *words[index:]]

@@ -165,7 +165,7 @@ class _Proposer:
         boxes = np.asarray(record.boxes, np.float32).reshape(-1, 4)[indices]
         is_label = np.isin(indices, kept)
         thresholds = self._thresholds[classes]
-        bboxes = xyxy_to_xywh(boxes.astype(np.float64))  # as the COCO writer computes them: the numbers are equal
+        bboxes = xyxy_to_xywh(boxes.astype(np.float64))  # in float64, as in the COCO file
         phrases = self._names if record.names is None else record.names
         return tuple(
             Proposal(

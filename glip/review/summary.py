@@ -82,6 +82,7 @@ def write_chart(summary: PullSummary, file: BinaryIO) -> None:
     """Draws one bar per class as a PNG, the class with most boxes first: proposals by result, then added boxes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     rows = sorted(summary.per_class.items(), key=lambda row: (-_length(row[1]), row[0]))
     rows = [(name, counts) for name, counts in rows if _length(counts)][:MAX_CLASSES]
@@ -95,8 +96,14 @@ def write_chart(summary: PullSummary, file: BinaryIO) -> None:
     )
     title = f"{_shortened(summary.dataset)}: {accepted}\n{summary.reviewed:,} of {summary.images:,} images reviewed"
     axes.set_title(title, loc="left", parse_math=False)
-    names = [f"{kind} {getattr(summary.total, kind):,}" for kind in COLOURS]
-    figure.legend(axes.containers, names, loc="outside upper left", ncols=len(names), frameon=False)
+    figure.legend(
+        handles=[
+            Patch(color=colour, label=f"{kind} {getattr(summary.total, kind):,}") for kind, colour in COLOURS.items()
+        ],
+        loc="outside upper left",
+        ncols=len(COLOURS),
+        frameon=False,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the font has no glyphs for some scripts
         # Without matplotlib's version, so that the same review gives the same bytes.
