@@ -23,7 +23,7 @@ from glip.errors import InputError
 from glip.images import ImageBatch, ImageInput, PreparedImage, as_image, collate, padded_hw, prepare
 from glip.model.config import DEFAULT_CONF
 from glip.model.glip import GLIP, build_glip
-from glip.model.postprocess import PUBLISHED, Found, Selection, limit, merge, select, without_limits
+from glip.model.postprocess import PUBLISHED, ScoredBoxes, Selection, limit, merge, select, without_limits
 from glip.model.reference_mode import compile_backbone
 from glip.model.text import TextFeatures, stack_prompts
 from glip.prompts import Prompt, PromptSet, tokenize
@@ -162,11 +162,11 @@ class Detector:
 
     def _ground_all(
         self, maps: list[Tensor], prompts: Sequence[Prompt], batch: ImageBatch, selection: Selection
-    ) -> list[list[Found]]:
+    ) -> list[list[ScoredBoxes]]:
         """What each chunk found in each image; several chunks run together where that is faster."""
         places = sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps)
         together = max(1, self.most_places // places)
-        found: list[list[Found]] = []
+        found: list[list[ScoredBoxes]] = []
         with self._autocast():
             while len(found) < len(prompts):
                 some = prompts[len(found) : len(found) + together]
@@ -181,7 +181,7 @@ class Detector:
 
     def _ground(
         self, maps: list[Tensor], prompts: Sequence[Prompt], batch: ImageBatch, selection: Selection
-    ) -> list[list[Found]]:
+    ) -> list[list[ScoredBoxes]]:
         encoded = [self._encode(prompt) for prompt in prompts]
         count = len(encoded)
         if count == 1:
@@ -348,7 +348,7 @@ def _batches(sources: Sequence[ImageInput], imgsz: int, batch_size: int) -> Iter
         yield list(group), collate(list(group.values()))
 
 
-def _on_original(found: Found, scale: tuple[float, float], names: tuple[str, ...]) -> Detections:
+def _on_original(found: ScoredBoxes, scale: tuple[float, float], names: tuple[str, ...]) -> Detections:
     """From the resized image, both ends inside, to the original image, continuous.
 
     As published: scaled first, then the end moves by one whole pixel. In an image that was enlarged, a box at the edge

@@ -1,7 +1,7 @@
-"""One square anchor per place and level, and the code between anchors, deltas and boxes.
+"""One square anchor per location and level, and the conversion between deltas and boxes.
 
-Source: SPEC 8. Boxes here are the original's: xyxy in pixels of the network input, both ends inside the box, so that a
-width is x2 - x1 + 1.
+Boxes here are inclusive, as in the original: xyxy in pixels of the network input with both ends inside the box, so a
+width is x2 - x1 + 1. Source: arXiv:1912.02424 (ATSS) and `docs/model.md`, "Anchors and boxes".
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from torch import Tensor
 STRIDES = (8, 16, 32, 64, 128)
 ANCHOR_STRIDES = 8  # an anchor's side, in strides of its level
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-MAX_LOG_SIZE = math.log(1000 / 16)  # a decoded box is at most this much larger than its anchor
+MAX_LOG_SIZE = math.log(1000 / 16)  # a decoded side is at most 1000/16 times that of its anchor
 
 
 def make_anchors(sizes_hw: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
-    """Anchors of all levels in one row, level after level, row-major.
+    """Returns the anchors of all levels, level after level, row-major.
 
     Args:
         sizes_hw: height and width of each level's map, finest first.
-        device: where the result lies.
+        device: device of the result.
 
     Returns:
-        (A, 4).
+        (A, 4); a cached tensor, not to be changed.
     """
     return _make_anchors(tuple(sizes_hw), device)
 
 
 @lru_cache(maxsize=64)
 def _make_anchors(sizes_hw: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    # Outside inference mode: these constants are shared with training.
+    # Outside inference mode, because training shares these constants.
     with torch.inference_mode(mode=False), torch.no_grad():
         levels = []
         for (height, width), stride in zip(sizes_hw, STRIDES, strict=True):
@@ -47,7 +47,7 @@ def _make_anchors(sizes_hw: tuple[tuple[int, int], ...], device: torch.device) -
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """The deltas (..., 4) that lead from anchors (..., 4) to boxes (..., 4)."""
+    """Returns the deltas (..., 4) from anchors (..., 4) to boxes (..., 4)."""
     size = boxes[..., 2:] - boxes[..., :2] + 1
     anchor_size = anchors[..., 2:] - anchors[..., :2] + 1
     shift = (_centre(boxes) - _centre(anchors)) / anchor_size
@@ -55,7 +55,7 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """The boxes (..., 4) that deltas (..., 4) make of anchors (..., 4)."""
+    """Returns the boxes (..., 4) at deltas (..., 4) from anchors (..., 4)."""
     shift, log_size = (deltas / deltas.new_tensor(DELTA_WEIGHTS)).split(2, dim=-1)
     anchor_size = anchors[..., 2:] - anchors[..., :2] + 1
     centre = shift * anchor_size + _centre(anchors)

@@ -1,6 +1,7 @@
-"""The architectures, as data: three published ones, and a small one of our own.
+"""Describes the architectures as data: three published ones and a small one of our own.
 
-Checkpoints (trained numbers for one of them) are rows of `weights.zoo`.
+Checkpoints, the trained weights of an architecture, are rows of `weights.zoo`.
+Source: the paper (arXiv:2112.03857), section 4, and `docs/model.md`, "Variants".
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from typing import Any, TypeVar
 
 from glip.errors import InputError
 
-# Least score that is shown, of models that do not say: a first guess that keeps clear finds, to be replaced by the
-# value that the evaluation on COCO measures as best.
+# Default score threshold of models that name none. It is a first guess; an evaluation on COCO measures the best value.
 DEFAULT_CONF = 0.3
 
 Config = TypeVar("Config")
@@ -20,18 +20,18 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class SwinConfig:
-    """Swin Transformer, four stages; each stage after the first doubles the channels."""
+    """Swin Transformer of four stages; each stage after the first doubles the channels."""
 
     embed_dim: int
     depths: tuple[int, int, int, int]
     num_heads: tuple[int, int, int, int]
     window_size: int
-    # Largest stochastic depth rate; it grows linearly over all blocks. Training only.
+    # Maximum stochastic depth rate, reached at the last block; it grows linearly over all blocks. Training only.
     drop_path: float = 0.2
 
     @property
     def out_channels(self) -> tuple[int, int, int]:
-        """Channels of C3, C4, C5: what the neck reads."""
+        """Returns the channels of C3, C4, C5, which the neck reads."""
         return (self.embed_dim * 2, self.embed_dim * 4, self.embed_dim * 8)
 
 
@@ -61,14 +61,14 @@ class GLIPConfig:
     # Width and heads of the image-text attention.
     fusion_dim: int = 2048
     fusion_heads: int = 8
-    # Short side of the images it is meant to look at, in pixels.
+    # Short side of the network input, in pixels.
     imgsz: int = 800
-    # Score from which its boxes are shown where nobody says another: how sure a model sounds is its own affair.
+    # Default score threshold of its boxes; score calibration differs between models.
     conf: float = DEFAULT_CONF
 
     @property
     def num_levels(self) -> int:
-        """P3 to P7."""
+        """Returns the number of pyramid levels, P3 to P7."""
         return 5
 
 
@@ -79,8 +79,7 @@ GLIP_L = replace(
     num_fusion_blocks=8,
     swin=SwinConfig(192, (2, 2, 18, 2), (6, 12, 24, 48), window_size=12, drop_path=0.4),
 )
-# The same network in small numbers, for a laptop: every kind of layer, 5.7 million weights. It has a vocabulary of
-# its own and knows synthetic scenes only.
+# The same network, small enough for a laptop: every kind of layer, 5.7 million weights. It has its own vocabulary.
 GLIP_NANO = GLIPConfig(
     swin=SwinConfig(32, (2, 2, 4, 2), (1, 2, 4, 8), window_size=5, drop_path=0.0),
     text=TextConfig(
@@ -95,12 +94,12 @@ GLIP_NANO = GLIPConfig(
 
 
 def config_to_dict(config: GLIPConfig) -> dict[str, Any]:
-    """The config as JSON can hold it."""
+    """Returns the configuration as plain values that JSON can hold."""
     return asdict(config)
 
 
 def config_from_dict(values: Mapping[str, Any]) -> GLIPConfig:
-    """Reads what `config_to_dict` wrote.
+    """Returns the configuration that `config_to_dict` wrote.
 
     Raises:
         InputError: a field is missing, unknown or of the wrong kind; the message names it.
@@ -112,19 +111,21 @@ def config_from_dict(values: Mapping[str, Any]) -> GLIPConfig:
 
 def _build(kind: type[Config], values: object, where: str) -> Config:
     if not isinstance(values, Mapping):
-        raise InputError(f"The model's config has no section {where!r}; it was not written by `glip models convert`.")
+        raise InputError(
+            f"The model's configuration has no section {where!r}; `glip models convert` writes one that has."
+        )
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - known):
         raise InputError(
-            f"The model's config has an unknown field {unknown[0]!r} in {where!r}; known: {sorted(known)}."
+            f"The model's configuration has an unknown field {unknown[0]!r} in {where!r}; known: {sorted(known)}."
         )
     ready = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     for field in fields(kind):  # type: ignore[arg-type]
         value = ready.get(field.name)
         numbers = value if isinstance(value, tuple) else (value,)
         if field.name in ready and not all(isinstance(n, (int, float, SwinConfig, TextConfig)) for n in numbers):
-            raise InputError(f"The model's config holds {value!r} as {where}.{field.name}; a number is needed.")
+            raise InputError(f"The model's configuration holds {value!r} as {where}.{field.name}; it must be a number.")
     try:
         return kind(**ready)
     except TypeError as error:
-        raise InputError(f"The model's config lacks a field of {where!r}: {error}.") from error
+        raise InputError(f"The model's configuration lacks a field of {where!r}: {error}.") from error

@@ -1,8 +1,7 @@
-"""Products of many rows by the faster of PyTorch's two libraries, GELU folded in. Source: PERF, section 4.
+"""Linear layers on a CPU by the faster of PyTorch's two libraries, with GELU folded in.
 
-PyTorch sends `nn.Linear` in float32 to MKL, which on processors that are not Intel's is slower than oneDNN. oneDNN also
-applies bias and GELU while the numbers are still in the processor: a bias costs PyTorch a pass over the output, GELU
-one more.
+PyTorch computes `nn.Linear` in float32 by MKL, which is slower than oneDNN on processors that are not Intel's. oneDNN
+also applies bias and GELU while the values are in the processor; PyTorch needs a pass over the output for each.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ from torch import Tensor, nn
 
 from glip.model.tiling import predicts_on_cpu
 
-LEAST_ROWS = 256  # below, handing over costs more than it saves
+MINIMUM_ROWS = 256  # with fewer rows the call costs more than it saves
 
 
 class Linear(nn.Linear):
-    """nn.Linear of many rows."""
+    """nn.Linear that is fast for many rows."""
 
-    plain_form = False  # see `forms`
+    plain_form = False  # see `reference_mode`
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
+        """Maps (..., in) to (..., out)."""
         return F.linear(x, self.weight, self.bias) if self.plain_form else Product(self.weight, self.bias)(x)
 
 
 class Product:
-    """`F.linear` with one weight, for rows that come in parts; with `gelu` followed by `F.gelu`. Equal to rounding.
+    """`F.linear` with one weight for rows that come in parts, followed by `F.gelu` if wanted. Equal up to rounding.
 
-    oneDNN reads a weight in an order of its own: here it is put there once, not in every product.
+    oneDNN reads a weight in its own memory order: here the weight is reordered once, not in every product.
 
     Args:
         weight: (out, in).
@@ -45,10 +44,10 @@ class Product:
         self._ordered: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
+        """Maps (..., in) to (..., out)."""
         rows = x.numel() // x.shape[-1]
-        # Training stays with PyTorch's choice: what this calls has no gradients.
-        if rows >= LEAST_ROWS and predicts_on_cpu(x):
+        # Training keeps PyTorch's choice: the calls below have no gradients.
+        if rows >= MINIMUM_ROWS and predicts_on_cpu(x):
             dtype = self.weight.dtype
             if torch.is_autocast_enabled("cpu"):
                 dtype = torch.get_autocast_dtype("cpu")
@@ -66,7 +65,7 @@ class Product:
 
 
 def use_linear(network: nn.Module) -> None:
-    """Exchanges every nn.Linear below `network` for a `Linear` of the same parameters."""
+    """Replaces every nn.Linear below `network` by a `Linear` of the same parameters."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear:
@@ -84,7 +83,7 @@ def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -
 
 @cache
 def _by_onednn(dtype: torch.dtype) -> bool:
-    # No public calls: `torch.compile` makes them of a linear layer on a CPU. Where they are gone, PyTorch chooses.
+    # These calls are private; `torch.compile` makes them of a linear layer on a CPU. Without them PyTorch chooses.
     calls = ("_linear_pointwise", "_reorder_linear_weight")
     if not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in calls)):
         return False
@@ -95,7 +94,7 @@ def _by_onednn(dtype: torch.dtype) -> bool:
 
 @cache
 def mkl_is_slow() -> bool:
-    """Whether PyTorch multiplies by MKL on a processor that MKL was not made for."""
+    """Returns whether PyTorch multiplies by MKL on a processor that MKL is slow on."""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
     try:

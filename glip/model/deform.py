@@ -1,8 +1,9 @@
 """Modulated deformable convolution: one call for all maps of a pyramid, the fastest exact form on each device.
 
-Source: SPEC 7.3, PERF section 3. torchvision's operator is the plain form; on CPUs its sampling is single-threaded and
-does not know bfloat16. Here the same sums are done by `embedding_bag`: every kernel tap is a bag of four weighted
-neighbours, and the columns of all maps and images go through one product, in parts that stay near the cache.
+torchvision's operator is the plain form; on CPUs its sampling is single-threaded and lacks bfloat16. Here
+`embedding_bag` computes the same sums: every kernel tap is a bag of four weighted neighbours, and the columns of all
+maps and images are multiplied together, in parts that stay near the cache.
+Source: arXiv:1811.11168 and `docs/model.md`, "DyHead block".
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from torchvision.ops import deform_conv2d
 from glip.model.cpu_linear import Product
 from glip.model.precision import at_least_float32
 
-# Numbers in the columns of one product (24 MiB in float32): more leaves the cache, and what passes 32 MiB is asked of
-# the system each time; less starves the product.
-COLUMNS_AT_ONCE = 6 * 2**20
+# Values in the columns of one product (24 MiB in float32). Larger parts leave the cache, and from 32 MiB on the system
+# allocates memory each time; smaller parts multiply slowly.
+VALUES_PER_PRODUCT = 6 * 2**20
 
 SizeHW = tuple[int, int]
 
 
 class Cells(NamedTuple):
-    """The maps of a pyramid as one table.
+    """The cells of all maps of a pyramid in one table.
 
     Attributes:
-        values: (N, D), a row for every place: map by map, in it image by image, row-major.
-        batch: images.
+        values: (N, D), a row per cell: map by map, in a map image by image, row-major.
+        batch: number of images.
         sizes_hw: height and width of each map.
     """
 
@@ -41,29 +42,29 @@ class Cells(NamedTuple):
 
 
 def can_gather(x: Tensor) -> bool:
-    """Whether `deform_convs` is the form for maps on this device; else it is `published_deform_conv`.
+    """Returns whether `deform_convs` is the faster form for maps on this device, else `published_deform_conv` is.
 
-    On GPUs only to predict: the gradient of a bag sorts its indices there, torchvision's does not.
+    On GPUs it is only for prediction: the gradient of a bag sorts its indices there, torchvision's does not.
     """
     return x.device.type == "cpu" or (x.device.type == "cuda" and not torch.is_grad_enabled())
 
 
 def groups(maps: Sequence[Tensor]) -> Iterator[range]:
-    """Numbers of maps (B, D, h, w) that are best convolved together: neighbours, small ones.
+    """Yields the index ranges of maps (B, D, h, w) that are best convolved together.
 
-    On a CPU as many as fill one product: more would only keep more memory. A GPU is given everything at once.
+    On a CPU, as many small neighbours as fill one product; more would only use more memory. On a GPU, all at once.
     """
-    first, numbers = 0, 0
+    first, values = 0, 0
     for last, x in enumerate(maps):
-        numbers += 9 * x.numel()
-        if numbers > COLUMNS_AT_ONCE and last > first and x.device.type == "cpu":
+        values += 9 * x.numel()
+        if values > VALUES_PER_PRODUCT and last > first and x.device.type == "cpu":
             yield range(first, last)
-            first, numbers = last, 9 * x.numel()
+            first, values = last, 9 * x.numel()
     yield range(first, len(maps))
 
 
 def cells_of(maps: Sequence[Tensor]) -> Cells:
-    """Maps (B, D, h, w), each of its own size, as one table."""
+    """Puts maps (B, D, h, w), each of its own size, into one table."""
     rows = [x.permute(0, 2, 3, 1).flatten(0, 2) for x in maps]
     return Cells(_joined(rows), len(maps[0]), tuple((x.shape[2], x.shape[3]) for x in maps))
 
@@ -77,25 +78,25 @@ def deform_convs(
     bias: Tensor,
     stride: int,
 ) -> list[Tensor]:
-    """3x3 deformable convolutions with padding 1 of several maps, with one weight.
+    """Computes 3x3 deformable convolutions with padding 1 of several maps, with one weight.
 
     Args:
         cells: the maps (B, D, H, W) that may be sampled.
-        sampled: numbers of those that are.
-        offsets: for each of them (B, 18, h, w) shifts (dy, dx) of the nine taps, row-major. May be larger than the
-            output: then its memory is read with the output's strides, see `reread`.
-        masks: for each (B, 9, h, w), weight of each tap.
+        sampled: indices of the maps that are.
+        offsets: for each of these (B, 18, h, w) shifts (dy, dx) of the nine taps, row-major. Where h × w is larger
+            than the output, its memory is read with the output's strides, see `reread`.
+        masks: for each of these (B, 9, h, w) weights of the taps.
         weight: (O, D, 3, 3).
         bias: (O,).
         stride: 1 or 2.
 
     Returns:
-        For each map (B, O, ceil(H / stride), ceil(W / stride)).
+        (B, O, ceil(H / stride), ceil(W / stride)) for each sampled map.
     """
-    outputs_hw = [_output_hw(cells.sizes_hw[number], stride) for number in sampled]
+    outputs_hw = [_output_hw(cells.sizes_hw[index], stride) for index in sampled]
     taps = _taps(cells.batch, cells.sizes_hw, tuple(sampled), stride, cells.values.device)
-    shifts = _joined([_by_place(reread(o, size)) for o, size in zip(offsets, outputs_hw, strict=True)])
-    shares = _joined([_by_place(reread(m, size)) for m, size in zip(masks, outputs_hw, strict=True)])
+    shifts = _joined([_by_cell(reread(o, size)) for o, size in zip(offsets, outputs_hw, strict=True)])
+    shares = _joined([_by_cell(reread(m, size)) for m, size in zip(masks, outputs_hw, strict=True)])
     index, share = _bilinear_neighbours(at_least_float32(shifts), at_least_float32(shares), taps)
     flat = weight.permute(0, 2, 3, 1).flatten(1).to(cells.values.dtype)
     out = _gather(index, share, cells.values, flat, bias)
@@ -104,7 +105,7 @@ def deform_convs(
 
 
 def published_deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """`deform_convs` of one map (B, D, H, W) by torchvision's operator, on every device."""
+    """Computes `deform_convs` of one map (B, D, H, W) by torchvision's operator, on every device."""
     out_hw = _output_hw((x.shape[2], x.shape[3]), stride)
     return deform_conv_plain(x, reread(offset, out_hw), reread(mask, out_hw), weight, bias, stride)
 
@@ -116,12 +117,12 @@ def _output_hw(size_hw: SizeHW, stride: int) -> SizeHW:
 def reread(values: Tensor, out_hw: SizeHW) -> Tensor:
     """Reads a map that is larger than the output as the published kernel does.
 
-    The kernel takes an image's memory as (channels, *out_hw) without looking at its real height and width: neither a
+    The kernel reads an image's memory as (channels, *out_hw) and ignores its real height and width: that is neither a
     crop nor a resize. The released weights were trained that way.
 
     Args:
         values: (B, D, H, W) with H * W at least as large as the output.
-        out_hw: size of the convolution's output.
+        out_hw: height and width of the convolution's output.
 
     Returns:
         (B, D, *out_hw).
@@ -134,22 +135,22 @@ def reread(values: Tensor, out_hw: SizeHW) -> Tensor:
 
 
 def deform_conv_plain(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """torchvision's operator; arguments as in `published_deform_conv`, with offset and mask of the output's size."""
+    """Calls torchvision's operator; as `published_deform_conv`, with offset and mask of the output's size."""
     # torchvision has kernels for float32 and, on GPUs, float16; the published model runs this part in float32.
     with torch.autocast(x.device.type, enabled=False):
         x, offset, mask, weight, bias = (at_least_float32(t) for t in (x, offset, mask, weight, bias))
         return deform_conv2d(x, offset, weight, bias, stride=stride, padding=1, mask=mask)
 
 
-def _by_place(values: Tensor) -> Tensor:
-    """(B, C, h, w) to (B * h * w, C)."""
+def _by_cell(values: Tensor) -> Tensor:
+    """Flattens (B, C, h, w) to (B * h * w, C)."""
     return values.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _gather(index: Tensor, share: Tensor, cells: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
-    """The convolution's output (places, O) from the neighbours of every place's nine taps, (places * 9, 4) each."""
+    """Returns the convolution's output (P, O) from the neighbours of the nine taps of each cell, (P * 9, 4) each."""
     outputs, multiply = [], Product(taps, bias)
-    at_once = max(1, COLUMNS_AT_ONCE // taps.shape[1]) * 9
+    at_once = max(1, VALUES_PER_PRODUCT // taps.shape[1]) * 9
     for rows, shares in zip(index.split(at_once), share.to(cells.dtype).split(at_once), strict=True):
         columns = F.embedding_bag(rows, cells, per_sample_weights=shares, mode="sum")
         outputs.append(multiply(columns.view(-1, taps.shape[1])))
@@ -157,17 +158,17 @@ def _gather(index: Tensor, share: Tensor, cells: Tensor, taps: Tensor, bias: Ten
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)  # one part would be copied
+    return parts[0] if len(parts) == 1 else torch.cat(parts)  # torch.cat would copy a single part
 
 
 class _Taps(NamedTuple):
-    """Where the taps of every output place lie before they are shifted, and in which map: (P, 1) each.
+    """Positions of the taps of every output cell before they are shifted: (P, 1) each, int32 as cell indices must be.
 
     Attributes:
-        top, left: row and column of the first tap. All are int32: so are the numbers of the cells then.
-        height, width: of the map that is sampled.
-        first: number of the cell that this image's map begins with.
-        down, right: (9,) steps from the first tap to each.
+        top, left: row and column of the first tap.
+        height, width: size of the map that is sampled.
+        first: index of the first cell of this image's map.
+        down, right: (9,) steps from the first tap to each tap.
     """
 
     top: Tensor
@@ -179,44 +180,44 @@ class _Taps(NamedTuple):
     right: Tensor
 
 
-@lru_cache(maxsize=64)  # at most eight for each size of images; 20 bytes a place
-@torch.inference_mode(False)  # made while predicting, it may be needed in training
+@lru_cache(maxsize=64)  # at most eight for each image size; 20 bytes per cell
+@torch.inference_mode(False)  # built in a prediction, it may be needed in training
 def _taps(
     batch: int, sizes_hw: tuple[SizeHW, ...], sampled: tuple[int, ...], stride: int, device: torch.device
 ) -> _Taps:
-    places: list[Tensor] = []
+    maps: list[Tensor] = []
     firsts = [0]
     for height, width in sizes_hw:
         firsts.append(firsts[-1] + batch * height * width)
-    for number in sampled:
-        height, width = sizes_hw[number]
+    for index in sampled:
+        height, width = sizes_hw[index]
         out_h, out_w = _output_hw((height, width), stride)
         image, row, column = torch.meshgrid(*map(torch.arange, (batch, out_h, out_w)), indexing="ij")
         size = torch.tensor([height, width]).expand(batch, out_h, out_w, 2).unbind(-1)
-        where = (row * stride - 1, column * stride - 1, *size, firsts[number] + image * (height * width))
-        places.append(torch.stack(where).flatten(1))
-    top, left, height_of, width_of, first = torch.cat(places, dim=1).int().to(device)[:, :, None]
+        where = (row * stride - 1, column * stride - 1, *size, firsts[index] + image * (height * width))
+        maps.append(torch.stack(where).flatten(1))
+    top, left, height_of, width_of, first = torch.cat(maps, dim=1).int().to(device)[:, :, None]
     step = torch.arange(3, dtype=torch.int32, device=device)
     return _Taps(top, left, height_of, width_of, first, step.repeat_interleave(3), step.repeat(3))
 
 
 def _bilinear_neighbours(shifts: Tensor, weights: Tensor, taps: _Taps) -> tuple[Tensor, Tensor]:
-    """The four cells that each tap of each output place blends, and their shares.
+    """Returns the four cells that each tap of each output cell blends, and their shares.
 
     Args:
         shifts: (P, 18) float32, (dy, dx) of each tap.
         weights: (P, 9) float32.
-        taps: of the P places.
+        taps: positions of the taps of the P output cells.
 
     Returns:
-        (P * 9, 4) int32 cell numbers, and (P * 9, 4) shares; outside is zero.
+        (P * 9, 4) int32 cell indices, and (P * 9, 4) shares, which are 0 outside the map.
     """
     height, width = taps.height, taps.width
     dy, dx = shifts.unflatten(1, (9, 2)).unbind(2)
     y, x = dy + (taps.top + taps.down), dx + (taps.left + taps.right)
     top, left = y.floor(), x.floor()
     low, right = y - top, x - left
-    # Each neighbour counts only if it lies inside the map.
+    # A neighbour only counts inside the map.
     share_top = (1 - low) * ((top >= 0) & (top < height)) * weights
     share_bottom = low * ((top >= -1) & (top < height - 1)) * weights
     share_left = (1 - right) * ((left >= 0) & (left < width))
@@ -229,9 +230,9 @@ def _bilinear_neighbours(shifts: Tensor, weights: Tensor, taps: _Taps) -> tuple[
     share = torch.stack(
         (share_top * share_left, share_top * share_right, share_bottom * share_left, share_bottom * share_right), dim=-1
     )
-    # Only what is not a number lies outside: its share is no number either, and so is the output, as of the operator.
-    number = _inside(index.int(), (height * width)[:, :, None])
-    return (number + taps.first[:, :, None]).view(-1, 4), share.view(-1, 4)
+    # Only NaN lies outside here. Its share is NaN, and so is the output, as with torchvision's operator.
+    cell = _inside(index.int(), (height * width)[:, :, None])
+    return (cell + taps.first[:, :, None]).view(-1, 4), share.view(-1, 4)
 
 
 def _inside(values: Tensor, size: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""GLIP: the parts wired together. Tensors in, tensors out; no files, no words, no names."""
+"""GLIP: the network, assembled from its parts. Tensors in, tensors out; it knows no files, words or names.
+
+Source: the paper (arXiv:2112.03857), section 3, and `docs/model.md`.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,14 @@ from glip.model.text import TextEncoder, TextFeatures
 
 @dataclass(frozen=True)
 class RawOutputs:
-    """What the network says, before any choice is made. A counts the anchors of all levels, finest level first.
+    """Outputs of the network before any selection. A is the number of anchors of all levels, finest level first.
 
     Attributes:
-        alignment: (B, A, T) logits of every anchor with every token.
+        alignment: (B, A, T) logits of every anchor for every token.
         deltas: (B, A, 4) from anchor to box, see `anchors.decode`.
         centerness: (B, A) logits.
         anchors: (A, 4) xyxy in pixels of the network input.
-        level_sizes: how many anchors each level has; they sum to A.
+        level_sizes: number of anchors of each level; they sum to A.
     """
 
     alignment: Tensor
@@ -39,7 +42,7 @@ class RawOutputs:
     level_sizes: tuple[int, ...]
 
     def part(self, rows: slice, tokens: int) -> RawOutputs:
-        """Some rows of the batch, without the padding behind the first `tokens`."""
+        """Returns some rows of the batch, with the first `tokens` tokens only."""
         return replace(
             self,
             alignment=self.alignment[rows, :, :tokens],
@@ -49,9 +52,9 @@ class RawOutputs:
 
 
 class GLIP(nn.Module):
-    """Grounded language-image pre-training, a detector that reads its classes (CVPR 2022, arXiv:2112.03857)."""
+    """Grounded Language-Image Pre-training: a detector that reads its classes (CVPR 2022, arXiv:2112.03857)."""
 
-    # (at least T, D): what prompt tuning has learned to add to the text. Absent from published checkpoints.
+    # (at least T, D), added to the text features; learned by prompt tuning. Published checkpoints have none.
     prompt_offset: nn.Parameter | None
 
     def __init__(
@@ -66,14 +69,14 @@ class GLIP(nn.Module):
         self.register_parameter("prompt_offset", None)
 
     def set_prompt_offset(self, offset: Tensor | None) -> None:
-        """Puts a tuned prompt of (at least T, D) before the tower, or takes it away. No other tensor changes."""
+        """Sets the tuned prompt (at least T, D) that is added before the tower, or removes it (None)."""
         like = self.head.bias_text
         self.prompt_offset = None if offset is None else nn.Parameter(offset.to(like.device, like.dtype))
 
     def lower(self, dtype: torch.dtype) -> None:
-        """Keeps in half precision what autocast lowers in every call on a CPU, see `lower_products`. Same predictions.
+        """Converts to half precision the weights that autocast converts in every call, see `lower_products`.
 
-        The head and what image-text attention multiplies into the text are read in float32, and stay.
+        Predictions stay the same. The head and the image-text attention read their weights in float32 and keep them.
         """
         lower_products(self.backbone, dtype)
         lower_products(self.neck, dtype)
@@ -83,22 +86,22 @@ class GLIP(nn.Module):
             lower_products(block.dyhead, dtype)
             if block.deep_fusion:
                 lower_products(block.text, dtype)
-        # What stays is copied, so that the file that all weights were mapped from can be let go.
+        # Weights that stay are copied, so that the memory-mapped file they came from can be closed.
         for parameter in self.parameters():
             if parameter.dtype != dtype:
                 parameter.data = parameter.data.clone()
 
     def encode_image(self, pixels: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised pixels to P3 ... P7, each (B, C, h, w). Serves any number of prompts."""
+        """Maps (B, 3, H, W) normalised pixels to P3 ... P7, each (B, C, h, w). They serve any number of prompts."""
         return self.neck(self.backbone(pixels))
 
     def encode_text(self, input_ids: Tensor, mask: Tensor | None = None) -> TextFeatures:
-        """(B, T) token ids to text features. Serves any number of images. `mask` is None if nothing is padded."""
+        """Maps (B, T) token ids to text features. They serve any number of images. Without padding `mask` is None."""
         text = self.text_encoder(input_ids, mask)
         return text if self.prompt_offset is None else text.shifted(self.prompt_offset)
 
     def ground(self, maps: Sequence[Tensor], text: TextFeatures) -> RawOutputs:
-        """Pyramid maps (B, C, h, w) and text of B prompts, or of one for the whole batch, to predictions."""
+        """Predicts from pyramid maps (B, C, h, w) and the text of B prompts, or of one for the whole batch."""
         batch = maps[0].shape[0]
         sizes_hw = [(x.shape[2], x.shape[3]) for x in maps]
         maps, text = self.fusion(maps, text.expand(batch) if text.hidden.shape[0] != batch else text)
@@ -107,19 +110,19 @@ class GLIP(nn.Module):
         return RawOutputs(alignment, deltas, centerness, anchors, tuple(h * w for h, w in sizes_hw))
 
     def forward(self, pixels: Tensor, input_ids: Tensor, mask: Tensor | None = None) -> RawOutputs:
-        """Images (B, 3, H, W) and prompts (B or 1, T) to predictions; the same in training and prediction."""
+        """Predicts from images (B, 3, H, W) and prompts (B or 1, T), in training and in prediction alike."""
         return self.ground(self.encode_image(pixels), self.encode_text(input_ids, mask))
 
 
 def build_glip(config: GLIPConfig, state: Mapping[str, Tensor] | None = None) -> GLIP:
-    """Makes the network.
+    """Builds the network.
 
     Args:
         config: the architecture.
-        state: every tensor of the network by name; taken over without a copy. None: fresh random weights.
+        state: every tensor of the network by name, used without a copy; None for random weights.
 
     Raises:
-        RuntimeError: a tensor is missing, unknown or of another shape (`weights` checks before it calls).
+        RuntimeError: a tensor is missing, unknown or of another shape (`glip.weights` checks that first).
     """
     if state is None:
         return _assemble(config)
@@ -141,7 +144,7 @@ def _assemble(config: GLIPConfig) -> GLIP:
 
 
 def _fill_constants(model: nn.Module) -> None:
-    """Computes the buffers that follow from the architecture, which no file holds and `meta` leaves empty."""
+    """Computes the buffers that follow from the architecture; no file holds them and `meta` leaves them empty."""
     for module in model.modules():
         if isinstance(module, WindowAttention):
             module.relative_position_index = get_relative_position_index(*module.window_size)

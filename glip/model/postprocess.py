@@ -1,6 +1,7 @@
-"""Raw outputs + positive map → boxes, scores, phrase numbers. Source: SPEC 9.
+"""Selects detections: raw outputs and a positive map → boxes, scores and phrase indices.
 
-Boxes stay in the original's convention here: xyxy in pixels of the resized image, both ends inside, clipped to it.
+Boxes are inclusive here, as in the original: xyxy in pixels of the resized image, both ends inside, clipped to it.
+Source: `docs/model.md`, "Post-processing".
 """
 
 from __future__ import annotations
@@ -20,28 +21,28 @@ Aggregate = Literal["mean", "max", "geometric"]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which predictions become detections; the defaults are the published ones for COCO and ODinW."""
+    """How predictions become detections. The defaults are the published ones for COCO and ODinW."""
 
-    # A phrase's score must be above this to be a candidate, before centerness is multiplied in.
+    # A candidate's phrase score must be above this, before it is multiplied by centerness.
     candidate_threshold: float = 0.05
-    # Best candidates kept per level, by phrase score times centerness.
+    # Maximum number of candidates per level, best first by phrase score times centerness.
     pre_nms: int = 1000
-    # Overlap above which the worse box of a phrase goes; None keeps all candidates.
+    # IoU above which the worse of two boxes of a phrase is dropped; None keeps all candidates.
     nms_iou: float | None = 0.6
-    # Best detections kept per image (ties of the last one stay, as published); None keeps all. LVIS uses 300.
+    # Maximum number of detections per image (ties with the last are kept); None keeps all. LVIS: 300.
     max_detections: int | None = 100
-    # How a phrase's score is made of its tokens' probabilities.
+    # How the probabilities of a phrase's tokens are combined to its score.
     aggregate: Aggregate = "mean"
-    # Where a long class list runs in chunks: apply `max_detections` to each chunk (the published LVIS protocol) instead
-    # of once after all chunks are merged.
+    # For a class list that runs in chunks: apply `max_detections` to each chunk, as the published LVIS protocol does,
+    # instead of once after the chunks are merged.
     limit_per_chunk: bool = False
 
 
 PUBLISHED = Selection()
 
 
-class Found(NamedTuple):
-    """Detections of one image, best first: boxes (N, 4), scores (N,), labels (N,) that number phrases from 0."""
+class ScoredBoxes(NamedTuple):
+    """Detections of one image, best first: boxes (N, 4), scores (N,), labels (N,), which are 0-based phrase indices."""
 
     boxes: Tensor
     scores: Tensor
@@ -50,29 +51,29 @@ class Found(NamedTuple):
 
 def select(
     outputs: RawOutputs, positive_map: Tensor, sizes_hw: list[tuple[int, int]], selection: Selection = PUBLISHED
-) -> list[Found]:
-    """Chooses the detections of every image of a batch.
+) -> list[ScoredBoxes]:
+    """Returns the detections of every image of a batch.
 
     Args:
         outputs: of B images.
         positive_map: (P, T), non-zero where a token spells a phrase; no row is empty.
-        sizes_hw: per image, height and width after resizing and before padding: where boxes are clipped.
+        sizes_hw: height and width of each image after resizing and before padding; boxes are clipped to it.
         selection: thresholds and limits.
     """
     scores = phrase_scores(outputs.alignment, positive_map, selection.aggregate)
     image, found = _candidates(outputs, scores, sizes_hw, selection)
     if selection.nms_iou is not None:
-        # A phrase of one image is another class than the same phrase of the next: all images go through at once.
-        keep = survivors(found, found.labels + image * scores.shape[2], selection.nms_iou)
-        image, found = image[keep], Found(*(values[keep] for values in found))
+        # All images at once: a phrase of one image counts as another class than the same phrase of the next.
+        keep = inclusive_nms(found, found.labels + image * scores.shape[2], selection.nms_iou)
+        image, found = image[keep], ScoredBoxes(*(values[keep] for values in found))
     order = image.argsort(stable=True)
     counts = image.bincount(minlength=len(sizes_hw)).tolist()
     parts = zip(*(values[order].split(counts) for values in found), strict=True)
-    return [limit(Found(*part), selection.max_detections) for part in parts]
+    return [limit(ScoredBoxes(*part), selection.max_detections) for part in parts]
 
 
 def phrase_scores(alignment: Tensor, positive_map: Tensor, aggregate: Aggregate) -> Tensor:
-    """(B, A, T) logits and (P, T) positive map to (B, A, P) probabilities of the phrases."""
+    """Returns (B, A, P) scores of the phrases, given (B, A, T) logits and the (P, T) positive map."""
     probabilities = alignment.sigmoid()
     if aggregate == "mean":
         weights = (positive_map != 0).to(probabilities.dtype)
@@ -83,41 +84,41 @@ def phrase_scores(alignment: Tensor, positive_map: Tensor, aggregate: Aggregate)
     return torch.stack([p.prod(-1) ** (1 / p.shape[-1]) for p in tokens], dim=-1)
 
 
-def merge(parts: list[Found], label_offsets: list[int] | None = None) -> Found:
-    """Joins detections of several levels or chunks; chunk k's labels are shifted by `label_offsets[k]`."""
+def merge(parts: list[ScoredBoxes], label_offsets: list[int] | None = None) -> ScoredBoxes:
+    """Joins the detections of several chunks, best first; labels of chunk k are shifted by `label_offsets[k]`."""
     offsets = label_offsets or [0] * len(parts)
     scores = torch.cat([part.scores for part in parts])
     order = scores.argsort(descending=True, stable=True)
     boxes = torch.cat([part.boxes for part in parts])
     labels = torch.cat([part.labels + offset for part, offset in zip(parts, offsets, strict=True)])
-    return Found(boxes[order], scores[order], labels[order])
+    return ScoredBoxes(boxes[order], scores[order], labels[order])
 
 
-def survivors(found: Found, classes: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of what stays if overlapping boxes of one class compete, with the original's widths (x2 - x1 + 1)."""
+def inclusive_nms(found: ScoredBoxes, classes: Tensor, iou_threshold: float) -> Tensor:
+    """Returns the indices that class-wise NMS keeps, computed on the original's widths (x2 - x1 + 1)."""
     ends = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
     return class_wise_nms(found.boxes + ends, found.scores, classes, iou_threshold)
 
 
-def limit(found: Found, count: int | None) -> Found:
-    """The `count` best; more if the last of them ties with others, as published. `found` is sorted."""
+def limit(found: ScoredBoxes, count: int | None) -> ScoredBoxes:
+    """Returns the `count` best of sorted detections; more if others tie with the last of them, as published."""
     if count is None or len(found.scores) <= count:
         return found
     keep = found.scores >= found.scores[count - 1]
-    return Found(*(values[keep] for values in found))
+    return ScoredBoxes(*(values[keep] for values in found))
 
 
 def without_limits(selection: Selection) -> Selection:
-    """The selection for one chunk of several: everything it finds goes into the merge, which then limits once."""
+    """Returns the selection for one of several chunks: without a limit, because the merged result is limited once."""
     return selection if selection.limit_per_chunk else replace(selection, max_detections=None)
 
 
 def _candidates(
     outputs: RawOutputs, scores: Tensor, sizes_hw: list[tuple[int, int]], selection: Selection
-) -> tuple[Tensor, Found]:
-    """The best anchor-phrase pairs (of scores (B, A, P)) of every level of every image, and whose image each is.
+) -> tuple[Tensor, ScoredBoxes]:
+    """Returns the image index of each candidate and the candidates: the best anchor-phrase pairs of every level.
 
-    All images and levels at once: on a GPU every question of how many there are makes the processor wait.
+    It treats all images and levels at once: on a GPU, every count that Python reads makes the processor wait.
     """
     image, anchor, label = (scores > selection.candidate_threshold).nonzero(as_tuple=True)
     ranked = scores[image, anchor, label] * outputs.centerness[image, anchor].sigmoid()
@@ -126,11 +127,11 @@ def _candidates(
     image, anchor, label, ranked = image[best], anchor[best], label[best], ranked[best]
     boxes = decode(outputs.deltas[image, anchor], outputs.anchors[anchor])
     last_hw = torch.tensor(sizes_hw, device=boxes.device) - 1
-    return image, Found(clip_boxes_tensor(boxes, last_hw[image]), ranked.sqrt(), label)
+    return image, ScoredBoxes(clip_boxes_tensor(boxes, last_hw[image]), ranked.sqrt(), label)
 
 
 def _best_of_levels(ranked: Tensor, image: Tensor, anchor: Tensor, level_sizes: tuple[int, ...], count: int) -> Tensor:
-    """Indices, ascending, of the `count` best of each level of each image."""
+    """Returns the indices, ascending, of the `count` best candidates of each level of each image."""
     if len(ranked) <= count:
         return torch.arange(len(ranked), device=ranked.device)
     ends = torch.tensor(level_sizes, device=anchor.device).cumsum(0)

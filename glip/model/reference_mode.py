@@ -1,6 +1,6 @@
-"""One switch between the fast forms of the network's parts and the published order of operations, and a compiled one.
+"""Switches a network between its fast forms, the published order of operations and a compiled backbone.
 
-All give the same numbers to rounding. Tests and `glip bench` compare them; everything else runs the fast ones.
+All give the same results up to rounding. Tests and `glip bench` compare them; everything else runs the fast forms.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from glip.model.glip import GLIP
 
 
 def use_plain_forms(network: nn.Module, plain: bool = True) -> None:
-    """Lets a network compute in the published order, or (`plain=False`) in the fast one again.
+    """Makes a network compute in the published order of operations, or in the fast one again (`plain=False`).
 
-    Plain are: attention with its wide projections of every place; deformable convolutions by torchvision's operator;
-    each step of DyHead's mixing and of Swin's attention on its own; products by the library PyTorch chooses.
-    Padding the text to 256 tokens, as the original does, is the caller's part.
+    The plain forms: attention with wide projections of every location; deformable convolutions by torchvision's
+    operator; every step of DyHead's mixing and of Swin's attention on its own; products by the library PyTorch chooses.
+    The original also pads the text to 256 tokens; that is left to the caller.
     """
     for module in network.modules():
         if isinstance(module, ImageTextAttention | DyHeadBlock | Linear | SwinBlock):
@@ -30,10 +30,10 @@ def use_plain_forms(network: nn.Module, plain: bool = True) -> None:
 
 
 def compile_backbone(network: GLIP) -> None:
-    """Lets `torch.compile` make one program of the backbone. It compiles at the first image, and once more for sizes.
+    """Compiles the backbone by `torch.compile`, at the first image and once more for other sizes.
 
-    The other parts are products and gathers that a compiler leaves as they are. Their tiles are for eager CPUs: a
-    program is made of the plain order of Swin's steps.
+    The other parts are products and gathers that a compiler does not improve. Swin's plain form is compiled, because
+    its tiles are meant for eager execution.
     """
     for module in network.backbone.modules():
         if isinstance(module, SwinBlock | Linear):

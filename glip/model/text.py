@@ -1,4 +1,7 @@
-"""The text encoder: transformers' BERT, as GLIP uses it. Source: SPEC 4. Knows token ids, not words."""
+"""The text encoder: transformers' BERT, as GLIP uses it.
+
+Source: arXiv:1810.04805 and `docs/model.md`, "Text encoder". Knows token ids, not words.
+"""
 
 from __future__ import annotations
 
@@ -20,41 +23,41 @@ class TextFeatures:
 
     Attributes:
         hidden: (B, T, D) last layer of the encoder.
-        mask: (B, T) True at real tokens; None where all are real, which is the fast way: the original always pads
-            to 256 tokens and masks, and trimming changes nothing that is read later (PERF, section 2).
+        mask: (B, T) True at real tokens; None if all are. Without padding is faster: the original always pads to 256
+            tokens and masks them, which changes nothing that is read later.
     """
 
     hidden: Tensor
     mask: Tensor | None = None
 
     def expand(self, batch: int) -> TextFeatures:
-        """One prompt for every image of a batch."""
+        """Repeats one prompt for every image of a batch, without a copy."""
         mask = None if self.mask is None else self.mask.expand(batch, -1)
         return TextFeatures(self.hidden.expand(batch, -1, -1), mask)
 
     def repeat(self, times: int) -> TextFeatures:
-        """All prompts once more for every further image, in the same order."""
+        """Repeats the whole sequence of prompts, once for each of `times` images."""
         mask = None if self.mask is None else self.mask.repeat(times, 1)
         return TextFeatures(self.hidden.repeat(times, 1, 1), mask)
 
     def shifted(self, offset: Tensor) -> TextFeatures:
-        """Row j of (at least T, D) `offset` added to token j, padding included: what prompt tuning learns."""
+        """Adds row j of (at least T, D) `offset` to token j, padding included. Prompt tuning learns the offset."""
         return TextFeatures(self.hidden + offset[: self.hidden.shape[1]], self.mask)
 
 
 def stack_prompts(prompts: Sequence[TextFeatures]) -> TextFeatures:
-    """Prompts without padding, of one row each, below one another: shorter ones are padded and masked."""
+    """Stacks prompts of one row and without padding into a batch; shorter ones are padded and masked."""
     lengths = [prompt.hidden.shape[1] for prompt in prompts]
     longest = max(lengths)
     hidden = torch.cat([F.pad(prompt.hidden, (0, 0, 0, longest - prompt.hidden.shape[1])) for prompt in prompts])
     if min(lengths) == longest:
         return TextFeatures(hidden)
-    places = torch.arange(longest, device=hidden.device)
-    return TextFeatures(hidden, places < torch.tensor(lengths, device=hidden.device)[:, None])
+    positions = torch.arange(longest, device=hidden.device)
+    return TextFeatures(hidden, positions < torch.tensor(lengths, device=hidden.device)[:, None])
 
 
 class TextEncoder(nn.Module):
-    """BERT without pooler; `hidden` is its last layer."""
+    """BERT without its pooler; `hidden` is the output of the last layer."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -75,19 +78,19 @@ class TextEncoder(nn.Module):
 
 
 class TextLayer(BertLayer):
-    """One more BERT layer, run on the text after every image-text attention."""
+    """One more BERT layer, applied to the text after every image-text attention."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__(bert_config(config))
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, T, D) to (B, T, D); `mask` (B, T) is True at real tokens, None if there is no padding."""
-        # The original clamps scores and outputs to +-50000 here; LayerNorm keeps both far below that.
+        """Maps (B, T, D) to (B, T, D); `mask` (B, T) is True at real tokens, None if there is no padding."""
+        # The original clamps scores and outputs to ±50000 here; LayerNorm keeps both far below that.
         return super().forward(hidden, None if mask is None else mask[:, None, None, :])
 
 
 def bert_config(config: TextConfig) -> BertConfig:
-    """transformers' view of a TextConfig."""
+    """Returns the configuration that transformers' BERT is built from."""
     return BertConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,

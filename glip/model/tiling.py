@@ -1,4 +1,4 @@
-"""Prediction on a CPU in tiles: what lies between a layer's input and its output stays in the processor's cache."""
+"""Prediction on a CPU in tiles, so that a layer's intermediate values stay in the processor's cache."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def predicts_on_cpu(x: Tensor) -> bool:
-    """Whether the forms for CPUs that leave no gradients behind may be taken for what is computed of `x`."""
+    """Returns whether `x` is on a CPU and gradients are off, so that forms without gradients may be used."""
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
-def tiles(count: int, numbers: int, at_once: int) -> Iterator[slice]:
-    """`count` things of so many numbers each in parts of at most `at_once` numbers, but one thing at least."""
-    step = max(1, at_once // numbers)
+def tiles(count: int, values: int, per_tile: int) -> Iterator[slice]:
+    """Yields slices of `count` items of `values` values each, with at most `per_tile` values but at least one item."""
+    step = max(1, per_tile // values)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glip.images import ImageBatch, collate, prepare
 from glip.model.glip import GLIP, RawOutputs
-from glip.model.postprocess import Found, select
+from glip.model.postprocess import ScoredBoxes, select
 
 Array = NDArray[Any]
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
@@ -76,7 +76,7 @@ class Stages:
 
     arrays: dict[str, Array] = field(default_factory=dict)
     outputs: RawOutputs | None = None
-    found: list[Found] = field(default_factory=list)
+    found: list[ScoredBoxes] = field(default_factory=list)
 
 
 def run_stages(model: GLIP, case: Case, dtype: torch.dtype = torch.float32) -> Stages:

@@ -67,7 +67,7 @@ def test_a_block_equals_attention_written_cell_by_cell(size_hw: tuple[int, int],
 def test_tiles_of_any_size_and_several_images_give_the_plain_block(
     numbers: int, shifted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backbone, "NUMBERS_AT_ONCE", numbers)
+    monkeypatch.setattr(backbone, "VALUES_PER_TILE", numbers)
     torch.manual_seed(0)
     block = SwinBlock(8, 2, 4, shifted=shifted, drop_path=0.0).eval().double()
     torch.nn.init.normal_(block.attn.relative_position_bias_table)
@@ -80,9 +80,9 @@ def test_tiles_of_any_size_and_several_images_give_the_plain_block(
 
 def test_most_windows_need_neither_padding_nor_mask() -> None:
     plan = backbone._window_plan(2, 17, 16, 4, 2)
-    assert len(plan.inner.cells) == 2 * 9 * 16 and plan.inner.mask is None and plan.inner.places is None
+    assert len(plan.inner.cells) == 2 * 9 * 16 and plan.inner.mask is None and plan.inner.slots is None
     assert plan.outer.mask is not None and len(plan.outer.mask) == 2 * 11
-    assert plan.outer.places is not None and len(plan.outer.places) == len(plan.outer.cells)
+    assert plan.outer.slots is not None and len(plan.outer.slots) == len(plan.outer.cells)
 
 
 def test_padding_is_not_multiplied() -> None:

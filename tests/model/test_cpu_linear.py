@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glip.model import cpu_linear as products
 from glip.model.backbone import Backbone
-from glip.model.cpu_linear import LEAST_ROWS, Linear, Product, use_linear
+from glip.model.cpu_linear import MINIMUM_ROWS, Linear, Product, use_linear
 from glip.model.reference_mode import use_plain_forms
 from glip.weights.random_weights import TINY
 
@@ -34,7 +34,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     products._by_onednn.cache_clear()
 
 
-@pytest.mark.parametrize("shape", [(LEAST_ROWS, 48), (2, 300, 48), (3, 20, 30, 48)])
+@pytest.mark.parametrize("shape", [(MINIMUM_ROWS, 48), (2, 300, 48), (3, 20, 30, 48)])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("gelu", [True, False])
 def test_a_product_through_onednn_is_the_product(
@@ -65,7 +65,7 @@ def test_a_weight_is_put_in_order_once_for_all_parts_and_changes_no_number(
     served: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch, autocast: bool
 ) -> None:
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(2 * LEAST_ROWS + 10, 48), torch.randn(70, 48), torch.randn(70)
+    x, weight, bias = torch.randn(2 * MINIMUM_ROWS + 10, 48), torch.randn(70, 48), torch.randn(70)
     ordered: list[Tensor] = []
     put_in_order = torch.ops.mkldnn._reorder_linear_weight
 
@@ -76,11 +76,11 @@ def test_a_weight_is_put_in_order_once_for_all_parts_and_changes_no_number(
     monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", counted)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         multiply = Product(weight, bias)
-        parts = [multiply(part) for part in x.split(LEAST_ROWS)]
+        parts = [multiply(part) for part in x.split(MINIMUM_ROWS)]
         # The last part is too short to be worth it; without bfloat16 arithmetic PyTorch's own product serves autocast.
         can = not autocast or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         assert len(ordered) == int(can)
-        assert served == [(LEAST_ROWS, 48), (LEAST_ROWS, 48)] * can
+        assert served == [(MINIMUM_ROWS, 48), (MINIMUM_ROWS, 48)] * can
         kind = torch.bfloat16 if autocast else torch.float32
         lowered = x.to(kind), weight.to(kind), bias.to(kind)
         plain = (
@@ -89,7 +89,7 @@ def test_a_weight_is_put_in_order_once_for_all_parts_and_changes_no_number(
             else torch.nn.functional.linear(*lowered)
         )
     if can:
-        assert torch.equal(torch.cat(parts)[: 2 * LEAST_ROWS], plain[: 2 * LEAST_ROWS])
+        assert torch.equal(torch.cat(parts)[: 2 * MINIMUM_ROWS], plain[: 2 * MINIMUM_ROWS])
     assert torch.allclose(
         torch.cat(parts).float(), plain.float(), rtol=2**-6 if autocast else 1e-5, atol=1e-1 if autocast else 1e-4
     )
@@ -97,7 +97,7 @@ def test_a_weight_is_put_in_order_once_for_all_parts_and_changes_no_number(
 
 def test_training_few_rows_and_other_numbers_stay_where_they_are(served: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(LEAST_ROWS, 8), torch.randn(4, 8), torch.randn(4)
+    x, weight, bias = torch.randn(MINIMUM_ROWS, 8), torch.randn(4, 8), torch.randn(4)
     plain = torch.nn.functional.gelu(torch.nn.functional.linear(x, weight, bias))
     assert torch.equal(Product(weight, bias, gelu=True)(x), plain)
     with torch.inference_mode():
@@ -108,7 +108,7 @@ def test_training_few_rows_and_other_numbers_stay_where_they_are(served: list[tu
 
 def test_under_autocast_a_product_is_lowered_whoever_multiplies(served: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(LEAST_ROWS, 64), torch.randn(8, 64), torch.randn(8)
+    x, weight, bias = torch.randn(MINIMUM_ROWS, 64), torch.randn(8, 64), torch.randn(8)
     exact = torch.nn.functional.linear(x.bfloat16().float(), weight.bfloat16().float(), bias.bfloat16().float())
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         found = Product(weight, bias)(x)

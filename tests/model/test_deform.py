@@ -94,7 +94,7 @@ def test_the_size_of_a_product_changes_nothing(at_once: int, monkeypatch: pytest
             sizes.append(columns.numel())
             return super().__call__(columns)
 
-    monkeypatch.setattr(deform, "COLUMNS_AT_ONCE", at_once)
+    monkeypatch.setattr(deform, "VALUES_PER_PRODUCT", at_once)
     monkeypatch.setattr(deform, "Product", Counted)
     assert torch.allclose(deform_conv(x, offset, mask, weight, bias, 1), expected, atol=1e-12)
     assert max(sizes) <= max(36, at_once)
@@ -142,7 +142,7 @@ def test_what_is_not_a_number_stays_so_and_reads_nothing_outside() -> None:
 def test_levels_convolved_together_equal_the_published_order(
     at_once: int, sizes_hw: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deform, "COLUMNS_AT_ONCE", at_once)
+    monkeypatch.setattr(deform, "VALUES_PER_PRODUCT", at_once)
     torch.manual_seed(1)
     block = DyHeadBlock(16).double()
     for parameter in block.parameters():
@@ -170,7 +170,7 @@ def test_small_neighbours_go_together_up_to_one_product() -> None:
 
 @pytest.mark.parametrize("numbers", [1, 2 * 16 * 7 * 3, 2**20])
 def test_branches_mixed_in_tiles_equal_the_published_order(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dyhead, "NUMBERS_AT_ONCE", numbers)
+    monkeypatch.setattr(dyhead, "VALUES_PER_TILE", numbers)
     torch.manual_seed(0)
     block = DyHeadBlock(16).eval().double()
     branches = [torch.randn(2, 16, 10, 7, dtype=torch.float64) for _ in range(3)]
@@ -182,7 +182,7 @@ def test_branches_mixed_in_tiles_equal_the_published_order(numbers: int, monkeyp
 def test_cells_are_numbered_in_half_the_bytes() -> None:
     x, offset, mask, *_ = make((3, 5), 1)
     taps = deform._taps(2, ((3, 5),), (0,), 1, x.device)
-    index, share = deform._bilinear_neighbours(deform._by_place(offset), deform._by_place(mask), taps)
+    index, share = deform._bilinear_neighbours(deform._by_cell(offset), deform._by_place(mask), taps)
     assert index.dtype == torch.int32
     assert index.shape == share.shape == (2 * 3 * 5 * 9, 4)
     assert index.min() >= 0 and index[: 15 * 9].max() < 15 <= index[15 * 9 :].min() and index.max() < 30

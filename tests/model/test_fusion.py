@@ -49,7 +49,7 @@ def test_tiles_equal_plain(
     attention: ImageTextAttention, monkeypatch: pytest.MonkeyPatch, tokens: int, dtype: torch.dtype, limit: float
 ) -> None:
     """Prediction walks over the places tile by tile: here three tiles of 256 and a short one, of two images."""
-    monkeypatch.setattr(fused, "NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr(fused, "VALUES_PER_TILE", 1)
     in_tiles = Mock(wraps=fused.attend_in_tiles)
     monkeypatch.setattr(fusion, "attend_in_tiles", in_tiles)
     attention.to(dtype)

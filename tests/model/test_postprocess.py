@@ -14,7 +14,7 @@ from torch import Tensor
 from glip.boxes import box_iou
 from glip.model.anchors import decode, make_anchors
 from glip.model.glip import RawOutputs
-from glip.model.postprocess import Aggregate, Found, Selection, limit, merge, phrase_scores, select, survivors
+from glip.model.postprocess import Aggregate, ScoredBoxes, Selection, inclusive_nms, limit, merge, phrase_scores, select
 
 CPU = torch.device("cpu")
 SETTINGS = ["mean", "max", "power", "lvis", "nms03", "top50", "low_threshold"]
@@ -119,22 +119,24 @@ def test_boxes_are_clipped_to_the_image_and_not_to_its_padding() -> None:
 def test_suppression_counts_both_ends_and_stays_inside_a_phrase() -> None:
     # 10 x 10 and 10 x 6 pixels with both ends counted: overlap exactly 0.6, which is not above 0.6.
     boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 5.0], [0.0, 0.0, 9.0, 6.0], [0.0, 0.0, 9.0, 9.0]])
-    found = Found(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([0, 0, 0, 1]))
-    kept = survivors(found, found.labels, 0.6)
+    found = ScoredBoxes(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([0, 0, 0, 1]))
+    kept = inclusive_nms(found, found.labels, 0.6)
     assert found.scores[kept].tolist() == pytest.approx([0.9, 0.8, 0.6])
-    assert len(survivors(found, found.labels, 0.59)) == 2
+    assert len(inclusive_nms(found, found.labels, 0.59)) == 2
 
 
 def test_ties_of_the_last_place_stay() -> None:
-    found = Found(torch.zeros(4, 4), torch.tensor([0.9, 0.5, 0.5, 0.1]), torch.zeros(4, dtype=torch.long))
+    found = ScoredBoxes(torch.zeros(4, 4), torch.tensor([0.9, 0.5, 0.5, 0.1]), torch.zeros(4, dtype=torch.long))
     assert len(limit(found, 2).scores) == 3
     assert len(limit(found, 1).scores) == 1
     assert len(limit(found, None).scores) == 4
 
 
 def test_merged_chunks_are_sorted_and_their_labels_shifted() -> None:
-    def part(*scores: float) -> Found:
-        return Found(torch.zeros(len(scores), 4), torch.tensor(scores), torch.zeros(len(scores), dtype=torch.long))
+    def part(*scores: float) -> ScoredBoxes:
+        return ScoredBoxes(
+            torch.zeros(len(scores), 4), torch.tensor(scores), torch.zeros(len(scores), dtype=torch.long)
+        )
 
     merged = merge([part(0.5, 0.1), part(0.9)], [0, 7])
     assert merged.scores.tolist() == pytest.approx([0.9, 0.5, 0.1])
