@@ -1,6 +1,7 @@
-"""One file from the web: whole and checked, or not at all. A broken transfer goes on where it stopped.
+"""Downloads a file from the web, checked and whole or not at all. An interrupted download is resumed.
 
-Knows HTTP and hashes. Knows nothing of checkpoints.
+Serves weights and data sets alike, from plain web addresses and from the Hugging Face hub; `docs/checkpoints.md`,
+"Downloads", says why the hub's own package is not used. Knows HTTP and hashes; knows nothing of checkpoints.
 """
 
 from __future__ import annotations
@@ -31,32 +32,33 @@ from glip.errors import JobFailed
 
 logger = logging.getLogger(__name__)
 
-# Told the URL, the bytes that are here and the bytes there will be (None: the server does not say). The first call
-# comes before any byte does.
+# Receives the URL, the number of bytes on disk and the file's size in bytes (None if the server does not tell it). The
+# first call comes before any byte is fetched.
 OnDownload = Callable[[str, int, int | None], None]
 
 ATTEMPTS = 5
 DELAY_S = 1.0
 TIMEOUT_S = 60.0
 _CHUNK = 1 << 20
-_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+_RETRIED_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+_SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
 
 class Unreachable(JobFailed):
-    """The host could not be reached at all: no network, a wrong name, a closed port."""
+    """The host could not be reached: no network, a wrong name, a closed port."""
 
 
 class _TransferError(Exception):
-    """A transfer that may work when it is tried again."""
+    """A failed transfer that may succeed when it is tried again."""
 
 
 @dataclass
 class _Transfer:
-    """What is known of a file that is on its way; kept beside its bytes, so that a later process can go on."""
+    """Facts about a file that is being downloaded, kept beside its bytes so that a later process can resume."""
 
     url: str
     total: int | None = None
-    # ETag or date of the file: proves, when going on, that it is still the same one.
+    # ETag or date of the file; proves when resuming that it has not changed.
     validator: str | None = None
     # What the server promises, see `_describe`.
     sha256: str | None = None
@@ -70,22 +72,20 @@ def fetch(
     first_hash: str | None = None,
     on_download: OnDownload | None = None,
 ) -> str:
-    """Fetches a file, unless it is there.
+    """Downloads a file, unless it is there, and returns its sha256.
 
     Args:
         url: http or https.
-        target: where the file appears once it is whole and every check has passed.
-        published_hash: how its sha256 begins. What the server itself promises is checked, too.
+        target: where the file appears once it is whole and has passed every check.
+        published_hash: the published beginning of its sha256. What the server promises is checked as well.
         first_hash: its sha256 when it was fetched for the first time.
-        on_download: told of the progress.
-
-    Returns:
-        The file's sha256.
+        on_download: receives the progress.
 
     Raises:
-        Unreachable: there is no way to the host.
-        JobFailed: it could not be fetched, or is not the file that was expected.
+        Unreachable: the host could not be reached.
+        JobFailed: the file could not be fetched, or is not the expected one.
     """
+    on_download = on_download or (lambda *_: None)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,17 +95,17 @@ def fetch(
             found = hash_file(target)
             if found.startswith(published_hash or "") and found.startswith(first_hash or ""):
                 return found
-            logger.warning("%s is damaged; fetching it anew.", target)
+            logger.warning("%s is damaged; fetching it again.", target)
         part = target.with_name(target.name + ".part")
-        promised = _persist(url, part, on_download or (lambda *_: None))
+        promised = _persist(url, part, on_download)
         found = hash_file(part)
         expected = {"published": published_hash, "of the first download": first_hash, "the server promises": promised}
         for which, wanted in expected.items():
             if wanted and not found.startswith(wanted):
                 _discard(part)
                 raise JobFailed(
-                    f"{url} is not the file that was expected: its sha256 begins with {found[:16]}, the one {which} "
-                    f"with {wanted[:16]}. Nothing was kept. Try again; if it stays so, do not trust that host."
+                    f"{url} is not the expected file: its sha256 begins with {found[:16]}, the one {which} "
+                    f"with {wanted[:16]}. Nothing was kept. Try again; if this repeats, do not trust that host."
                 )
         part.replace(target)
         _discard(part)
@@ -113,7 +113,7 @@ def fetch(
 
 
 def _alone(target: Path) -> AbstractContextManager[object]:
-    """Holds the file for one process and thread; the others wait and then find it there."""
+    """Locks the file for one process and thread; the others wait and then find it there."""
     lock = FileLock(target.with_name(target.name + ".lock"))
     try:
         return lock.acquire(timeout=0)
@@ -123,20 +123,20 @@ def _alone(target: Path) -> AbstractContextManager[object]:
 
 
 def _persist(url: str, part: Path, on_download: OnDownload) -> str | None:
-    """Fetches into `part`, trying again while that helps; returns the sha256 the server promises, if it does."""
+    """Downloads into `part`, trying again while that helps; returns the sha256 that the server promises, if any."""
     failures, furthest = 0, _size(part)
     while True:
         try:
             return _attempt(url, part, on_download)
         except (_TransferError, Unreachable) as error:
-            # A network that was there a moment ago may come back; for one that never was there is nothing to wait for.
+            # A network that worked a moment ago may come back; waiting for one that never worked is useless.
             if isinstance(error, Unreachable) and failures == 0:
                 raise
             size = _size(part)
             failures = 1 if size > furthest else failures + 1
             furthest = max(furthest, size)
             if failures >= ATTEMPTS:
-                kept = f" {size} bytes are kept; the same command goes on from there." if size else ""
+                kept = f" {size} bytes are kept; the same command resumes." if size else ""
                 raise JobFailed(f"{url} could not be fetched: {error}.{kept}") from error
             logger.info("%s; trying again.", error)
             time.sleep(DELAY_S * 2 ** (failures - 1))
@@ -154,14 +154,14 @@ def _attempt(url: str, part: Path, on_download: OnDownload) -> str | None:
         resumed = response.status == 206
         if resumed and not _continues(response, have, before, now):
             _discard(part)
-            raise _TransferError(f"{urlsplit(url).hostname} sent another part of the file than was asked for")
+            raise _TransferError(f"{urlsplit(url).hostname} sent another part of the file than requested")
         if resumed:
             now.validator = before.validator
         else:
             # A server that knows no ranges, or has a newer file, sends all of it: start over.
             have = 0
             _discard(part)
-        _announce(now, have, part)
+        _announce(now.url, now.total, have, part)
         on_download(url, have, now.total)
         try:
             _memory(part).write_text(json.dumps(asdict(now)), encoding="utf-8")
@@ -176,12 +176,12 @@ def _attempt(url: str, part: Path, on_download: OnDownload) -> str | None:
     return now.sha256
 
 
-def _announce(transfer: _Transfer, have: int, part: Path) -> None:
-    """Says what will be fetched, and whether it fits."""
-    size = f"{transfer.total / 1e6:.1f} MB" if transfer.total else "size not told"
-    logger.info("Fetching %s (%s%s).", transfer.url, size, ", going on where it stopped" if have else "")
-    if transfer.total is not None and shutil.disk_usage(part.parent).free < transfer.total - have:
-        raise JobFailed(f"There is no room for {transfer.total} bytes in {part.parent}; free some, or set GLIP_HOME.")
+def _announce(url: str, total: int | None, have: int, part: Path) -> None:
+    """Logs what is fetched, and checks that it fits on the disk."""
+    size = f"{total / 1e6:.1f} MB" if total else "unknown size"
+    logger.info("Fetching %s (%s%s).", url, size, ", resuming" if have else "")
+    if total is not None and shutil.disk_usage(part.parent).free < total - have:
+        raise JobFailed(f"{total} bytes do not fit on the disk of {part.parent}; free some space, or set GLIP_HOME.")
 
 
 def _copy(response: Any, file: IO[bytes], transfer: _Transfer, have: int, on_download: OnDownload) -> None:
@@ -200,22 +200,22 @@ def _copy(response: Any, file: IO[bytes], transfer: _Transfer, have: int, on_dow
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows redirects that stay on the web and do not give up encryption; keeps what the hub says on the way.
+    """Follows redirects that stay on the web and keep encryption, and collects the promises made on the way.
 
-    The hub answers with a redirect to a store, and promises size and hash of the file in that answer's headers only.
+    The hub redirects to a store; only the headers of that redirect promise the size and hash of the file.
     """
 
     def __init__(self) -> None:
         self.promises: dict[str, str] = {}
 
     def note(self, headers: Message) -> None:
-        """Keeps the promises of one answer."""
+        """Keeps the promises of one response."""
         self.promises |= {name: headers[name] for name in ("X-Linked-ETag", "X-Linked-Size") if headers.get(name)}
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        """Called by urllib for each redirect."""
+        """Returns the request that follows a redirect; urllib calls it."""
         self.note(headers)
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         _check_scheme(newurl)
@@ -225,10 +225,10 @@ class _Redirects(HTTPRedirectHandler):
 
 
 def _open(url: str, have: int, validator: str | None) -> tuple[Any, _Redirects]:
-    """Asks for the file, from byte `have` on if it is still the one that `validator` names."""
+    """Requests the file, from byte `have` on if it is still the one that `validator` names."""
     _check_scheme(url)
     redirects = _Redirects()
-    # Compression would make the length, and with it the place to go on from, another one.
+    # Compression would change the length, and with it the byte to resume from.
     headers = {"User-Agent": "glip", "Accept-Encoding": "identity"}
     if have and validator:
         headers |= {"Range": f"bytes={have}-", "If-Range": validator}
@@ -236,7 +236,7 @@ def _open(url: str, have: int, validator: str | None) -> tuple[Any, _Redirects]:
         response = build_opener(redirects).open(Request(url, headers=headers), timeout=TIMEOUT_S)  # noqa: S310
     except HTTPError as error:
         text = f"{urlsplit(error.url or url).hostname} answered {error.code} {error.reason}"
-        if error.code in _TRY_AGAIN:
+        if error.code in _RETRIED_STATUSES:
             raise _TransferError(text) from error
         raise JobFailed(f"{url} could not be fetched: {text}.") from error
     except (TimeoutError, ConnectionResetError, http.client.HTTPException) as error:
@@ -252,7 +252,7 @@ def _open(url: str, have: int, validator: str | None) -> tuple[Any, _Redirects]:
 
 
 def _describe(url: str, response: Any, promises: dict[str, str]) -> _Transfer:
-    """Reads the headers of the answer, and the promises made on the way to it.
+    """Reads the headers of the response, and the promises made on the way to it.
 
     Raises:
         JobFailed: the promised size is not the one that is sent.
@@ -270,19 +270,19 @@ def _describe(url: str, response: Any, promises: dict[str, str]) -> _Transfer:
         total = int(promised)
     etag = headers.get("ETag") or ""
     validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
-    sha256 = re.fullmatch(r'"?([0-9a-f]{64})"?', promises.get("X-Linked-ETag", ""))
+    sha256 = _SHA256.fullmatch(promises.get("X-Linked-ETag", ""))
     return _Transfer(url, total, validator, sha256[1] if sha256 else None)
 
 
 def _continues(response: Any, have: int, before: _Transfer, now: _Transfer) -> bool:
-    """Whether a part of a file is the rest of the one that is here."""
+    """Returns whether a part of a file is the rest of the one on disk."""
     is_same = now.total == before.total and now.validator in (None, before.validator)
     return is_same and str(response.headers.get("Content-Range")).startswith(f"bytes {have}-")
 
 
 def _check_scheme(url: str) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
-        raise JobFailed(f"{url} is no web address (http or https); it is not fetched.")
+        raise JobFailed(f"{url} is not a web address (http or https); it is not fetched.")
 
 
 def _is_loopback(host: str) -> bool:
@@ -297,7 +297,7 @@ def _memory(part: Path) -> Path:
 
 
 def _remembered(part: Path, url: str) -> _Transfer:
-    """What an earlier attempt wrote down; nothing if it was for another URL or is unreadable."""
+    """Returns the record of an earlier attempt; an empty one if it was for another URL or is unreadable."""
     try:
         known = _Transfer(**json.loads(_memory(part).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -315,7 +315,7 @@ def _size(path: Path) -> int:
 
 
 def hash_file(path: Path) -> str:
-    """sha256 of a file, as hex."""
+    """Returns the sha256 of a file, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Fetching one file, against a real server."""
+"""Downloads, against a real server on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from glip import fetch as download
+from glip import fetch as module
 from glip.errors import JobFailed
 from glip.fetch import Unreachable, fetch
 from tests.website import Site, site
@@ -25,7 +25,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIP_HOME", str(tmp_path / "cache"))
     for variable in ("HF_HUB_OFFLINE", "GLIP_MIRROR", "HF_ENDPOINT", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(download, "DELAY_S", 0.0)
+    monkeypatch.setattr(module, "DELAY_S", 0.0)
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_a_broken_transfer_goes_on_where_it_stopped(site: Site, target: Path) ->
 def test_a_later_process_goes_on_where_an_earlier_one_stopped(
     site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
     url = site.put("/f", BODY, breaks=[1000])
-    with pytest.raises(JobFailed, match="1000 bytes are kept"):
+    with pytest.raises(JobFailed, match=r"\b1000\b"):
         fetch(url, target)
     assert not target.exists()
     assert fetch(url, target) == DIGEST
@@ -118,15 +118,15 @@ def test_another_part_than_the_one_asked_for_is_thrown_away(site: Site, target: 
 
 def test_a_length_that_is_too_long_is_noticed(site: Site, target: Path) -> None:
     url = site.put("/f", BODY, claimed_length=len(BODY) + 5, knows_ranges=False)
-    with pytest.raises(JobFailed, match=rf"sent {len(BODY)} of {len(BODY) + 5} bytes"):
+    with pytest.raises(JobFailed, match=rf"{len(BODY)}\b.*\b{len(BODY) + 5}\b"):
         fetch(url, target)
     assert not target.exists()
-    assert len(site.requests) == download.ATTEMPTS
+    assert len(site.requests) == module.ATTEMPTS
 
 
 def test_a_length_that_is_too_short_is_noticed_by_the_hash(site: Site, target: Path) -> None:
     url = site.put("/f", BODY, claimed_length=len(BODY) - 5)
-    with pytest.raises(JobFailed, match="not the file that was expected"):
+    with pytest.raises(JobFailed, match=DIGEST[:8]):
         fetch(url, target, published_hash=DIGEST[:8])
     assert left_over(target) == []
 
@@ -134,7 +134,7 @@ def test_a_length_that_is_too_short_is_noticed_by_the_hash(site: Site, target: P
 @pytest.mark.parametrize("which", ["published_hash", "first_hash"])
 def test_wrong_bytes_are_refused_and_nothing_is_kept(site: Site, target: Path, which: str) -> None:
     url = site.put("/f", BODY)
-    with pytest.raises(JobFailed, match=f"begins with {DIGEST[:16]}.*with 00000000") as caught:
+    with pytest.raises(JobFailed, match="00000000") as caught:
         fetch(url, target, **{which: "0" * 64})  # type: ignore[arg-type]
     assert url in str(caught.value)
     assert left_over(target) == []
@@ -146,14 +146,14 @@ def test_the_hash_that_the_hub_promises_before_it_redirects_is_checked(site: Sit
     assert fetch(good, target) == DIGEST
     target.unlink()
     bad = site.redirect("/bad", store, X_Linked_ETag=f'"{"0" * 64}"', X_Linked_Size=str(len(BODY)))
-    with pytest.raises(JobFailed, match="the server promises"):
+    with pytest.raises(JobFailed, match="0" * 16):
         fetch(bad, target)
     assert left_over(target) == []
 
 
 def test_a_size_other_than_the_promised_one_is_refused_at_once(site: Site, target: Path) -> None:
     url = site.redirect("/f", site.put("/store", BODY), X_Linked_Size="17")
-    with pytest.raises(JobFailed, match=f"should have 17 bytes, but {len(BODY)}"):
+    with pytest.raises(JobFailed, match=rf"\b17\b.*\b{len(BODY)}\b"):
         fetch(url, target)
     assert left_over(target) == []
 
@@ -176,21 +176,21 @@ def test_a_redirect_that_gives_up_encryption_is_refused() -> None:
     from io import BytesIO
     from urllib.request import Request
 
-    redirects = download._Redirects()
+    redirects = module._Redirects()
     request = Request("https://example.org/f")
-    with pytest.raises(JobFailed, match="without encryption"):
+    with pytest.raises(JobFailed, match=r"http://example\.org/f"):
         redirects.redirect_request(request, BytesIO(), 302, "", Message(), "http://example.org/f")
     assert redirects.redirect_request(request, BytesIO(), 302, "", Message(), "http://127.0.0.1/f")
     assert redirects.redirect_request(request, BytesIO(), 302, "", Message(), "https://example.com/f")
 
 
 def test_only_web_addresses_are_fetched(target: Path) -> None:
-    with pytest.raises(JobFailed, match="no web address"):
+    with pytest.raises(JobFailed, match="file:///etc/passwd"):
         fetch("file:///etc/passwd", target)
 
 
 def test_a_missing_file_is_told_at_once(site: Site, target: Path) -> None:
-    with pytest.raises(JobFailed, match="answered 404"):
+    with pytest.raises(JobFailed, match="404"):
         fetch(site.url + "/nothing", target)
     assert len(site.requests) == 1
 
@@ -203,14 +203,14 @@ def test_a_busy_server_is_asked_again(site: Site, target: Path) -> None:
 
 def test_a_server_that_stays_busy_is_given_up(site: Site, target: Path) -> None:
     url = site.put("/f", BODY, statuses=[500] * 100)
-    with pytest.raises(JobFailed, match="answered 500"):
+    with pytest.raises(JobFailed, match="500"):
         fetch(url, target)
-    assert len(site.requests) == download.ATTEMPTS
+    assert len(site.requests) == module.ATTEMPTS
 
 
 def test_a_closed_port_is_told_at_once(site: Site, target: Path) -> None:
     closed = "http://127.0.0.1:1/f"
-    with pytest.raises(Unreachable, match=r"127\.0\.0\.1 could not be reached"):
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
         fetch(closed, target)
 
 
@@ -229,8 +229,8 @@ def test_several_at_once_fetch_a_file_once(site: Site, target: Path) -> None:
 def test_a_full_disk_is_told_before_anything_is_written(
     site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: download.shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
-    with pytest.raises(JobFailed, match=f"no room for {len(BODY)} bytes"):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: module.shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
+    with pytest.raises(JobFailed, match=str(len(BODY))):
         fetch(site.put("/f", BODY), target)
     assert left_over(target) == []
 
@@ -239,7 +239,7 @@ def test_a_disk_that_fills_up_is_told(site: Site, target: Path, monkeypatch: pyt
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download.os, "fsync", full)  # type: ignore[attr-defined]
+    monkeypatch.setattr(module.os, "fsync", full)  # type: ignore[attr-defined]
     with pytest.raises(JobFailed, match="No space left on device"):
         fetch(site.put("/f", BODY), target)
     assert not target.exists()
@@ -259,4 +259,4 @@ def test_the_log_says_what_is_fetched_from_where_and_how_much(
     caplog.set_level("INFO", logger="glip")
     url = site.put("/f", bytes(2_500_000))
     fetch(url, target)
-    assert f"Fetching {url} (2.5 MB)." in caplog.text
+    assert url in caplog.text and "2.5 MB" in caplog.text

@@ -13,16 +13,16 @@ import pytest
 
 @dataclass
 class Page:
-    """What the server does with one path.
+    """How the server answers requests for one path.
 
     Attributes:
         body: the file.
-        etag: sent if set; ranges work only with it.
-        headers: more headers.
-        statuses: answered first, one a request, before the file is sent.
-        breaks: where the connection is cut, one a request that sends the file.
-        claimed_length: Content-Length, if it is a lie.
-        knows_ranges: whether parts can be asked for.
+        etag: sent if set; a conditional range must name it.
+        headers: further headers.
+        statuses: sent first, one per request, before the file is sent.
+        breaks: where the connection is cut, one per request that sends the file.
+        claimed_length: Content-Length, if it is to be wrong.
+        knows_ranges: whether parts can be requested.
     """
 
     body: bytes = b""
@@ -44,12 +44,12 @@ class Site:
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
     def put(self, path: str, body: bytes, **behaviour: Any) -> str:
-        """Serves `body`; gives its URL."""
+        """Serves `body` at a path; returns its URL."""
         self.pages[path] = Page(body, **behaviour)
         return self.url + path
 
     def redirect(self, path: str, to: str, **headers: str) -> str:
-        """Sends those who ask for `path` elsewhere."""
+        """Redirects requests for `path`; returns its URL."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.pages[path] = Page(statuses=[302] * 100, headers={"Location": to, **named})
         return self.url + path
@@ -57,7 +57,7 @@ class Site:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """Starts the server."""
+    """Runs the server."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.site = Site(f"http://127.0.0.1:{server.server_address[1]}")  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

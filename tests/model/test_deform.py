@@ -182,7 +182,7 @@ def test_branches_mixed_in_tiles_equal_the_published_order(numbers: int, monkeyp
 def test_cells_are_numbered_in_half_the_bytes() -> None:
     x, offset, mask, *_ = make((3, 5), 1)
     taps = deform._taps(2, ((3, 5),), (0,), 1, x.device)
-    index, share = deform._bilinear_neighbours(deform._by_cell(offset), deform._by_place(mask), taps)
+    index, share = deform._bilinear_neighbours(deform._by_cell(offset), deform._by_cell(mask), taps)
     assert index.dtype == torch.int32
     assert index.shape == share.shape == (2 * 3 * 5 * 9, 4)
     assert index.min() >= 0 and index[: 15 * 9].max() < 15 <= index[15 * 9 :].min() and index.max() < 30
