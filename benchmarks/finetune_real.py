@@ -29,7 +29,7 @@ import torch
 
 from glip.data.synthetic import MINI_ODINW, load_pool, write_mini_odinw
 from glip.files import whole_file
-from glip.training.feature_cache import Store
+from glip.training.feature_cache import FeatureStore
 from glip.training.finetune import FinetuneJob, Shared, finetune
 from glip.training.finetune_data import Source, find_sources, open_tuning_set
 from glip.training.recipes import Shots, recipe_for
@@ -100,7 +100,7 @@ def jobs(group: Group, words: argparse.Namespace) -> Iterator[FinetuneJob]:
                             changes=changes,
                             augment=mode == "full",
                             imgsz=words.imgsz,
-                            cpu=True,
+                            device="cpu",
                             scenes=words.scenes,
                         )
                     )
@@ -124,7 +124,7 @@ def work(job: FinetuneJob) -> tuple[FinetuneJob, Tuned]:
     """A run, in a process that keeps what is frozen from one run to the next."""
     global _shared  # a process has one
     torch.set_num_threads(1)
-    _shared = _shared or Shared(Store(memory=1 << 30))
+    _shared = _shared or Shared(FeatureStore(memory=1 << 30))
     cpu, wall = time.process_time(), time.perf_counter()
     known = (job.out / "metrics.json").is_file()
     tuned = finetune(job, shared=_shared)

@@ -44,11 +44,11 @@ from glip.model.dyhead import DeformConv
 from glip.model.fusion import ImageTextAttention
 from glip.prompts import MAX_TOKENS
 from glip.training.batches import Share, TrainingBatch, read_batches
-from glip.training.feature_cache import FrozenParts, Store, keyed
+from glip.training.feature_cache import FeatureStore, FrozenParts, keyed
 from glip.training.finetune import load_base
 from glip.training.loop import Batches, FitSettings, fit, forward_pixels
+from glip.training.optimizer import Schedule
 from glip.training.recipes import recipe_for
-from glip.training.schedule import Schedule
 from glip.weights.folder import ModelFolder, load_model_folder
 from glip.weights.random_weights import random_model
 
@@ -95,7 +95,11 @@ class Measured:
 
 
 def run(
-    folder: ModelFolder, batches: Batches, steps: int, store: Store | None = None, dtype: torch.dtype = torch.float32
+    folder: ModelFolder,
+    batches: Batches,
+    steps: int,
+    store: FeatureStore | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Measured:
     """Tunes a prompt, with the published rates and without a validation."""
     model = load_base(folder).to(dtype)
@@ -184,7 +188,7 @@ def compare(folder: ModelFolder, shots: int, words: argparse.Namespace) -> None:
 
     print(f"{shots} images of {size_wh[0]} × {size_wh[1]}, batches of {words.batch}, {words.steps} steps")
     print(f"{'':<9} {'steps':>5} {'cpu s':>10} {'wall s':>10} {'× cpu':>10} {'× wall':>10} {'difference':>12}")
-    store = Store()
+    store = FeatureStore()
     dtype = torch.float64 if words.float64 else torch.float32
     cached = run(folder, batches, words.steps, store, dtype)
     plain = run(folder, batches, words.steps, dtype=dtype)
@@ -196,7 +200,7 @@ def compare(folder: ModelFolder, shots: int, words: argparse.Namespace) -> None:
         with original_order():
             original = run(folder, padded(batches), words.original_steps, dtype=dtype)
         show("original", original, plain, cached)
-    print(f"loss {plain.losses[0]:.4f} → {plain.losses[-1]:.4f}; images seen {store.missed} times", flush=True)
+    print(f"loss {plain.losses[0]:.4f} → {plain.losses[-1]:.4f}; images seen {store.misses} times", flush=True)
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def pretrain(
 
     chosen = changed(find_preset(preset), read_changes(settings) if settings else {})
     chosen = changed(chosen, dict(parse_change(text) for text in change or []))
-    job = PretrainJob(chosen, out, init, data_root, workers, offline, device == "cpu", stop_at)
+    job = PretrainJob(chosen, out, init, data_root, workers, offline, device, stop_at)
     with progress("Training", chosen.fit.schedule.steps or None, unit="steps") as bar:
         folder = run(job, bar.advance_to)
     if folder is None:  # another process of this run writes the model

@@ -1,7 +1,7 @@
-"""ATSS: which anchors answer for which box. Source: SPEC 11.2, arXiv:1912.02424.
+"""ATSS: assigns boxes to anchors. Source: arXiv:1912.02424; docs/training.md, "Assignment".
 
-Boxes are those of `model.anchors`: xyxy in pixels of the network input, both ends inside, a width is x2 - x1 + 1.
-Knows nothing of text or losses.
+Boxes follow the convention of `model.anchors`: xyxy in pixels of the network input, both ends inside the box, so a
+width is x2 - x1 + 1. Knows nothing of text or losses.
 """
 
 from __future__ import annotations
@@ -12,56 +12,62 @@ import torch
 from torch import Tensor
 
 CANDIDATES_PER_LEVEL = 9
-# How far inside its box an anchor's centre lies at least, in pixels.
-LEAST_MARGIN = 0.01
-UNCLAIMED = -1
+MINIMUM_MARGIN = 0.01  # pixels between the anchor's centre and the nearest side of its box
+UNASSIGNED = -1
 
 
 @torch.no_grad()
 def assign(boxes: Tensor, anchors: Tensor, level_sizes: Sequence[int]) -> Tensor:
-    """Gives every anchor of one image the box it answers for.
+    """Assigns at most one box of an image to every anchor.
 
-    A box claims those of its nearest anchors that overlap it unusually well (by more than the mean plus one standard
-    deviation of all its candidates) and whose centre it holds. An anchor claimed twice takes the box it overlaps most.
+    The candidates of a box are its nearest anchors on each level. A candidate is positive if its IoU with the box is
+    at least the mean plus one standard deviation over all candidates, and if its centre lies inside the box. An anchor
+    that is positive for several boxes gets the box with the largest IoU, the first one on ties.
 
     Args:
-        boxes: (N, 4), any N. A box without area claims nothing; one outside the image at most what still reaches it.
+        boxes: (N, 4), N may be 0. A box without area, or one that no anchor centre lies in, is assigned to no anchor.
         anchors: (A, 4).
-        level_sizes: how many anchors each level has; they sum to A.
+        level_sizes: number of anchors of each level; they sum to A.
 
     Returns:
-        (A,) int64 row in `boxes`, UNCLAIMED where no box claims the anchor.
+        (A,) int64 row index in `boxes`; UNASSIGNED where the anchor has no box.
     """
     if len(boxes) == 0:
-        return torch.full((len(anchors),), UNCLAIMED, device=anchors.device)
+        return torch.full((len(anchors),), UNASSIGNED, device=anchors.device)
     candidates = _nearest(boxes, anchors, level_sizes)
     near = anchors[candidates]
-    overlap = _overlap(boxes[:, None], near)
-    threshold = overlap.mean(1, keepdim=True) + overlap.std(1, keepdim=True)  # unbiased, as published
-    claimed = (overlap >= threshold) & (distances_to_sides(near, boxes[:, None]).amin(-1) > LEAST_MARGIN)
-    # One row a box over all anchors; a box's candidates are all different, so no cell is written twice.
-    claims = overlap.new_full((len(boxes), len(anchors)), -1.0)
-    claims.scatter_(1, candidates, torch.where(claimed, overlap, -1.0))
-    most, box = claims.max(dim=0)  # the first box on ties
-    return torch.where(most >= 0, box, UNCLAIMED)
+    iou = _pixel_iou(boxes[:, None], near)
+    threshold = iou.mean(1, keepdim=True) + iou.std(1, keepdim=True)  # unbiased, as published
+    positive = (iou >= threshold) & (distances_to_sides(near, boxes[:, None]).amin(-1) > MINIMUM_MARGIN)
+    # The candidates of one box are distinct, so the scatter writes every entry at most once.
+    positive_iou = iou.new_full((len(boxes), len(anchors)), -1.0)
+    positive_iou.scatter_(1, candidates, torch.where(positive, iou, -1.0))
+    largest, box = positive_iou.max(dim=0)  # the first box on ties
+    return torch.where(largest >= 0, box, UNASSIGNED)
 
 
 def distances_to_sides(anchors: Tensor, boxes: Tensor) -> Tensor:
-    """How far the centres of anchors (..., 4) are from the left, top, right and bottom of boxes (..., 4): (..., 4).
+    """Returns the distances of anchor centres to the four sides of boxes, in pixels.
 
-    Negative where the centre lies beyond that side.
+    Args:
+        anchors: (..., 4).
+        boxes: (..., 4).
+
+    Returns:
+        (..., 4) left, top, right, bottom; negative where the centre lies beyond that side.
     """
     centre = (anchors[..., :2] + anchors[..., 2:]) / 2
     return torch.cat((centre - boxes[..., :2], boxes[..., 2:] - centre), dim=-1)
 
 
 def _nearest(boxes: Tensor, anchors: Tensor, level_sizes: Sequence[int]) -> Tensor:
-    """(N, K) numbers of the anchors whose centres are nearest to each box's: nine of each level, or all it has."""
+    """Returns (N, K) indices of the anchors nearest to each box's centre: nine per level, or all if it has fewer."""
     x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None].unbind(1)
     found, start = [], 0
     for level in anchors.split(list(level_sizes)):
         anchor_x, anchor_y = ((level[:, :2] + level[:, 2:]) / 2).unbind(1)
-        # The root is taken as published: without it float32 tells apart what the original sees as equally near.
+        # The square root is kept because the original takes it: it makes some distances equal in float32, and ties
+        # decide which anchors are candidates.
         distance = ((anchor_x - x).square() + (anchor_y - y).square()).sqrt()
         count = min(CANDIDATES_PER_LEVEL, len(level))
         found.append(distance.topk(count, dim=1, largest=False).indices + start)
@@ -69,8 +75,8 @@ def _nearest(boxes: Tensor, anchors: Tensor, level_sizes: Sequence[int]) -> Tens
     return torch.cat(found, dim=1)
 
 
-def _overlap(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Intersection over union of (N, 1, 4) boxes and (N, K, 4) anchors: (N, K); no use for boxes without area."""
+def _pixel_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Returns (N, K) IoU of (N, 1, 4) boxes and (N, K, 4) anchors, with widths of x2 - x1 + 1 as published."""
     shared = torch.minimum(boxes[..., 2:], anchors[..., 2:]) - torch.maximum(boxes[..., :2], anchors[..., :2]) + 1
     intersection = shared.clamp(min=0).prod(-1)
     return intersection / (_area(boxes) + _area(anchors) - intersection)

@@ -1,6 +1,6 @@
-"""Examples → tensors: a batch as the model and the criterion take it, made ahead by worker processes.
+"""Turns examples into training batches, ahead of time in worker processes.
 
-Knows examples and tokens. Knows nothing of the model's inside, of losses or of optimisers.
+Knows examples and tokens. Knows nothing of the model's parts, of how losses are computed, or of optimisers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from glip.images.batch import as_it_is
 from glip.prompts import tokenize_boxes
 from glip.training.losses import Targets
 
-PAD = 0  # id of [PAD]; the mask hides it, so any would do
+PAD = 0  # id of [PAD]; the mask hides it, so any id would do
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """Images with their texts and what should be found.
+    """Images, their captions and their targets.
 
     Attributes:
-        pixels: (B, 3, H, W) normalised, padded with zeros at the right and the bottom.
+        pixels: (B, 3, H, W) normalised, padded with zeros on the right and at the bottom.
         input_ids: (B, T) token ids, padded.
         mask: (B, T) True at real tokens.
         targets: (B).
@@ -40,7 +40,7 @@ class TrainingBatch:
     targets: list[Targets]
 
     def to(self, device: torch.device) -> TrainingBatch:
-        """The same on another device."""
+        """Returns the batch on another device."""
         return replace(
             self,
             pixels=self.pixels.to(device, non_blocking=True),
@@ -51,9 +51,9 @@ class TrainingBatch:
 
 
 def make_batch(examples: Sequence[Example], tokenizer: Tokenizer) -> TrainingBatch:
-    """One batch of examples as they are; images are padded to the largest, texts to the longest.
+    """Returns a batch of examples; images are padded to the largest, captions to the longest.
 
-    A box that no token within reach spells is left out, and so is one that lies outside of its image.
+    Drops boxes outside their image, and boxes whose phrase lies beyond the token limit of the caption.
     """
     images = [PreparedImage(as_it_is(one.image), (one.image.height, one.image.width)) for one in examples]
     texts = [tokenize_boxes(example.caption, example.spans, tokenizer) for example in examples]
@@ -69,7 +69,7 @@ def make_batch(examples: Sequence[Example], tokenizer: Tokenizer) -> TrainingBat
 
 def _targets(example: Example, positive_map: Tensor) -> Targets:
     boxes = torch.from_numpy(example.boxes).clone()
-    # Both ends of a box lie inside it, as published: COCO's left + width is one pixel further.
+    # As published, both ends of a box lie inside it; COCO's left + width is one pixel further.
     boxes[:, 2:] -= 1
     width, height = example.image.size
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width - 1)
@@ -80,19 +80,25 @@ def _targets(example: Example, positive_map: Tensor) -> Targets:
 
 @dataclass(frozen=True)
 class Share:
-    """Which positions of a stream one process learns from: at every step its part of the whole batch."""
+    """The part of every batch that one process trains on.
+
+    Attributes:
+        batch_size: images per step over all processes; a multiple of `world_size`.
+        world_size: number of processes.
+        rank: index of this process.
+    """
 
     batch_size: int
-    processes: int = 1
-    process: int = 0
+    world_size: int = 1
+    rank: int = 0
 
     def __post_init__(self) -> None:
-        assert self.batch_size % self.processes == 0, f"a batch of {self.batch_size} for {self.processes} processes"
+        assert self.batch_size % self.world_size == 0, f"a batch of {self.batch_size} for {self.world_size} processes"
 
     def positions(self, step: int) -> range:
-        """The positions of this process at a step, both from 0."""
-        own = self.batch_size // self.processes
-        start = step * self.batch_size + self.process * own
+        """Returns the positions in the stream that this process reads at a step, both counted from 0."""
+        own = self.batch_size // self.world_size
+        start = step * self.batch_size + self.rank * own
         return range(start, start + own)
 
 
@@ -108,18 +114,18 @@ class _Batches(Dataset[TrainingBatch]):
 def read_batches(
     stream: ExampleStream, tokenizer: Tokenizer, share: Share, steps: range, workers: int = 0
 ) -> Iterator[TrainingBatch]:
-    """The batches of some steps, in order. They do not depend on the number of workers.
+    """Yields the batches of some steps, in order. They do not depend on the number of workers.
 
     Args:
-        stream: what to learn from.
+        stream: the training examples.
         tokenizer: the model's.
-        share: this process's part.
-        steps: which.
-        workers: processes that make batches ahead; 0: none, each is made when it is asked for.
+        share: this process's part of every batch.
+        steps: indices of the batches.
+        workers: processes that prepare batches ahead; 0: each batch is made in this process when it is needed.
     """
     options: dict[str, Any] = {"num_workers": workers, "batch_size": None, "sampler": steps}
     if workers:
-        # Spawned, since a fork of a process with threads may hang; each keeps its images for the whole run.
+        # Spawned, because forking a process with threads may deadlock.
         options |= {"multiprocessing_context": "spawn", "prefetch_factor": 2, "worker_init_fn": _start_worker}
     yield from DataLoader(_Batches(stream, tokenizer, share), **options)
 

@@ -1,4 +1,4 @@
-"""Where a training run stands, on disk: whole or absent, and the numbers it has printed so far."""
+"""Checkpoints and metrics of a training run on disk. A checkpoint is complete or absent."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from glip.errors import InputError
 from glip.files import whole_file, whole_folder
 
 METRICS_FILE = "metrics.jsonl"
-_FOLDER = "checkpoints"
+CHECKPOINTS_FOLDER = "checkpoints"
 _STATE = "state.json"
-_KEPT = 2  # the newest, and the one before it should the newest be damaged
+_KEPT = 2  # the newest, and the one before it in case the newest is damaged
+_OLD_KEYS = {"pictures_per_second": "images_per_second"}  # of metrics that version 0.1.0 wrote
 
 
 @dataclass(frozen=True, eq=False)
-class Saved:
-    """A point to go on from.
+class SavedRun:
+    """The state of a run at one step.
 
     Attributes:
-        step: the number of finished steps.
+        step: number of finished steps.
         state: plain values.
-        tensors: groups of tensors by the name of their group: 'learned', 'average', 'optimizer'.
+        tensors: by group and name; the groups are 'learned', 'optimizer' and, where they exist, 'average' and 'best'.
     """
 
     step: int
@@ -37,73 +38,82 @@ class Saved:
     tensors: Mapping[str, Mapping[str, Tensor]]
 
 
-def save(out: Path, saved: Saved) -> None:
-    """Writes a checkpoint; older ones but the last go once it is complete.
+def save_checkpoint(out: Path, saved: SavedRun) -> None:
+    """Writes a checkpoint, then removes all but the newest two.
 
     Raises:
         JobFailed: it cannot be written.
     """
-    with whole_folder(_place(out, saved.step)) as part:
+    with whole_folder(_folder(out, saved.step)) as part:
         for group, tensors in saved.tensors.items():
             save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _file(part, group))
         content = {"step": saved.step, "groups": sorted(saved.tensors), **saved.state}
         (part / _STATE).write_bytes(msgspec.json.format(msgspec.json.encode(content)))
-    for old in _all(out)[:-_KEPT]:
+    for old in _folders(out)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_newest(out: Path) -> Saved | None:
-    """The last checkpoint of a run, None if it has none yet.
+def load_newest(out: Path) -> SavedRun | None:
+    """Returns the newest checkpoint of a run, or None if there is none.
 
     Raises:
         InputError: it is damaged.
     """
-    places = _all(out)
-    if not places:
+    folders = _folders(out)
+    if not folders:
         return None
-    place = places[-1]
+    newest = folders[-1]
     try:
-        state: dict[str, Any] = msgspec.json.decode((place / _STATE).read_bytes())
-        tensors = {group: load_file(_file(place, group)) for group in state.pop("groups")}
+        state: dict[str, Any] = msgspec.json.decode((newest / _STATE).read_bytes())
+        tensors = {group: load_file(_file(newest, group)) for group in state.pop("groups")}
     except (OSError, SafetensorError, msgspec.DecodeError, KeyError) as error:
         raise InputError(
-            f"The checkpoint {place} is damaged ({error}). Delete that folder: the run then goes on from the one "
-            f"before it, or begins anew."
+            f"The checkpoint {newest} is damaged ({error}). Delete this folder: the run then resumes from the "
+            f"checkpoint before it, or starts again."
         ) from error
-    return Saved(state.pop("step"), state, tensors)
+    return SavedRun(state.pop("step"), state, tensors)
 
 
-def cut_metrics(out: Path, step: int) -> list[dict[str, Any]]:
-    """Forgets the numbers of steps after `step`, which are made again, and gives those before."""
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """Returns the rows of `metrics.jsonl`, those of version 0.1.0 with today's keys; none if there is no file.
+
+    Skips lines that are no complete JSON object: a process that is killed may leave one.
+    """
     path = out / METRICS_FILE
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_bytes().split(b"\n"):
+    rows: list[dict[str, Any]] = []
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
-            row: dict[str, Any] = msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            continue  # a line that a kill has cut
-        if row["step"] <= step:
-            rows.append(row)
-    with whole_file(path) as file:
+            row = msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            continue
+        rows.append({_OLD_KEYS.get(key, key): value for key, value in row.items()})
+    return rows
+
+
+def drop_metrics_after(out: Path, step: int) -> list[dict[str, Any]]:
+    """Removes the rows of later steps, which a resumed run computes again, and returns the others."""
+    if not (out / METRICS_FILE).is_file():
+        return []
+    rows = [row for row in read_metrics(out) if row["step"] <= step]
+    with whole_file(out / METRICS_FILE) as file:
         file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
     return rows
 
 
 def add_metrics(out: Path, row: Mapping[str, Any]) -> None:
-    """One more line of numbers."""
+    """Appends one row to `metrics.jsonl`."""
     with (out / METRICS_FILE).open("ab") as file:
         file.write(msgspec.json.encode(row) + b"\n")
 
 
-def _place(out: Path, step: int) -> Path:
-    return out / _FOLDER / f"step-{step:08}"
+def _folder(out: Path, step: int) -> Path:
+    return out / CHECKPOINTS_FOLDER / f"step-{step:08}"
 
 
-def _all(out: Path) -> list[Path]:
-    return sorted(path for path in (out / _FOLDER).glob("step-*") if path.name.removeprefix("step-").isdigit())
+def _folders(out: Path) -> list[Path]:
+    folders = (out / CHECKPOINTS_FOLDER).glob("step-*")
+    return sorted(path for path in folders if path.name.removeprefix("step-").isdigit())
 
 
-def _file(place: Path, group: str) -> Path:
-    return place / f"{group}.safetensors"
+def _file(folder: Path, group: str) -> Path:
+    return folder / f"{group}.safetensors"

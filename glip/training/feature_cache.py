@@ -1,10 +1,9 @@
-"""What is frozen is computed once: images up to the fusion, and texts, kept in memory and then on disk.
+"""Computes frozen parts once: pyramid maps of images and text features, kept in memory and then on disk.
 
-In a mode where backbone and neck rest, the pyramid maps of an image are always the same; so is the text where its
-encoder rests. Both are looked up by what goes in, pixels and tokens, so nothing can be mixed up: other sizes, mirrors
-or paddings of an image are other images. Losses equal
-the plain loop's up to rounding: cached maps come from a pass without gradients, for which some processors have other
-kernels. Knows tensors; nothing of data sets or of how batches are made.
+Where backbone and neck are frozen, the pyramid maps of an image never change; the same holds for text features where
+the text encoder is frozen. Both are cached by their input (pixels, tokens), so each size, flip or padding of an image
+has its own entry. Losses equal the plain loop's up to rounding: cached maps come from a pass without gradients, for
+which some processors use other kernels. Knows tensors; nothing of data sets or of how batches are made.
 """
 
 from __future__ import annotations
@@ -30,59 +29,60 @@ from glip.training.modes import TUNING_MODES
 
 MEMORY = 4 << 30  # bytes
 DISK = 32 << 30
+_CACHED_TEXTS = 256
 
 logger = logging.getLogger(__name__)
 
 Tensors = list[Tensor]
 
 
-class Store:
-    """Groups of tensors by key, in memory as long as there is room, then in files.
+class FeatureStore:
+    """Keeps groups of tensors by key, in memory while there is room, then in files.
 
-    What does not fit any more is not kept, and nothing gives way: images come round and round, so whatever is dropped
-    would be the next to be asked for.
+    When both are full, nothing is evicted: images come round in cycles, so an evicted entry would be the next one
+    needed.
 
     Attributes:
-        found, missed: how often something was there, and was not.
+        hits, misses: number of lookups that found their key, and that did not.
     """
 
     def __init__(self, folder: Path | None = None, memory: int = MEMORY, disk: int = DISK) -> None:
-        """An empty store.
+        """Creates an empty store.
 
         Args:
-            folder: for files, emptied first; None for memory alone.
-            memory, disk: bytes that may be used.
+            folder: for files; emptied first. None: memory only.
+            memory, disk: limits in bytes.
         """
-        self._kept: dict[str, Tensors] = {}
+        self._in_memory: dict[str, Tensors] = {}
         self._files: dict[str, Path] = {}
         self._folder = folder
         self._memory, self._disk = memory, disk if folder is not None else 0
-        self.found = self.missed = 0
+        self.hits = self.misses = 0
         if folder is not None and folder.is_dir():
-            # An earlier run was killed here; what it left may be of another model.
+            # Files of a run that was killed may belong to another model.
             shutil.rmtree(folder, ignore_errors=True)
 
     def get(self, key: str, device: torch.device) -> Tensors | None:
-        """The tensors of a key on a device, None if they are not kept."""
-        if key in self._kept:
-            self.found += 1
-            return [value.to(device) for value in self._kept[key]]
+        """Returns the tensors of a key on a device; None if the key is not in the store."""
+        if key in self._in_memory:
+            self.hits += 1
+            return [value.to(device) for value in self._in_memory[key]]
         if key in self._files:
-            self.found += 1
+            self.hits += 1
             content = load_file(self._files[key])
-            return [content[str(place)].to(device) for place in range(len(content))]
-        self.missed += 1
+            return [content[str(index)].to(device) for index in range(len(content))]
+        self.misses += 1
         return None
 
     def put(self, key: str, tensors: Sequence[Tensor]) -> None:
-        """Keeps tensors if there is room."""
-        if key in self._kept or key in self._files:
+        """Adds tensors if there is room for them."""
+        if key in self._in_memory or key in self._files:
             return
         size = sum(value.nbytes for value in tensors)
         if size <= self._memory:
             self._memory -= size
-            # A slice of a batch would hold on to the whole batch.
-            self._kept[key] = [value.detach().clone() for value in tensors]
+            # Cloned, because a slice of a batch would keep the whole batch in memory.
+            self._in_memory[key] = [value.detach().clone() for value in tensors]
         elif size <= self._disk:
             self._write(key, tensors, size)
 
@@ -91,10 +91,10 @@ class Store:
         path = self._folder / f"{key}.safetensors"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            content = {str(place): value.detach().cpu().contiguous() for place, value in enumerate(tensors)}
+            content = {str(index): value.detach().cpu().contiguous() for index, value in enumerate(tensors)}
             save_file(content, path)
-        except Exception as error:  # noqa: BLE001  # whatever the disk says: without it everything is computed anew
-            logger.warning("Features cannot be kept in %s (%s); they are computed anew.", self._folder, error)
+        except Exception as error:  # noqa: BLE001  # any error of the disk: features are then computed again
+            logger.warning("Cannot cache features in %s (%s); they are computed again each time.", self._folder, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             self._disk = 0
@@ -103,24 +103,24 @@ class Store:
         self._files[key] = path
 
     def close(self) -> None:
-        """Forgets everything and removes the files."""
-        self._kept, self._files = {}, {}
+        """Empties the store and removes its files."""
+        self._in_memory, self._files = {}, {}
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, eq=False)
 class KeyedBatch(TrainingBatch):
-    """A batch that knows its images.
+    """A batch whose images have cache keys.
 
     Attributes:
-        keys: (B) a name for each image's numbers.
+        keys: (B) fingerprint of each image's pixels.
     """
 
     keys: tuple[str, ...] = ()
 
     def rows(self, rows: list[int]) -> KeyedBatch:
-        """Some of the images."""
+        """Returns the batch with only these rows."""
         return KeyedBatch(
             self.pixels[rows],
             self.input_ids[rows],
@@ -131,7 +131,7 @@ class KeyedBatch(TrainingBatch):
 
 
 def keyed(batches: Batches) -> Batches:
-    """The same batches with keys, made while the numbers are still in the processor's memory."""
+    """Returns the same batches with keys, computed while the pixels are still in the processor's memory."""
 
     def with_keys(steps: range) -> Iterator[TrainingBatch]:
         for batch in batches(steps):
@@ -142,7 +142,7 @@ def keyed(batches: Batches) -> Batches:
 
 
 def fingerprint(values: Tensor) -> str:
-    """A name that only equal tensors share."""
+    """Returns a hash of a tensor's shape, type and values."""
     content = values.detach().cpu().contiguous()
     digest = hashlib.blake2b(repr((tuple(content.shape), content.dtype)).encode(), digest_size=16)
     digest.update(content.reshape(-1).view(torch.uint8).numpy().data)
@@ -150,53 +150,53 @@ def fingerprint(values: Tensor) -> str:
 
 
 class FrozenParts:
-    """Runs a model in one mode; computes what rests in it once.
+    """Runs a model in one mode and computes its frozen parts once.
 
-    Give `forward` to `fit`, and batches from `keyed`. One process only: gradients of a model that is shared by several
-    are exchanged inside of its own forward.
+    Pass `forward` to `fit`, and batches from `keyed`. Works with one process only: with several, gradients are
+    exchanged inside the model's own forward, which this class does not call.
     """
 
-    def __init__(self, mode: str, store: Store) -> None:
+    def __init__(self, mode: str, store: FeatureStore) -> None:
         resting = TUNING_MODES[mode].resting
-        self.keeps_maps = "backbone" in resting and "neck" in resting
-        self.keeps_text = "text_encoder" in resting
-        # Without dropout an image that stands in a batch twice gives the same twice, and few examples are copied.
-        self._joins_doubles = {"backbone", "neck", "text_encoder", "fusion", "head"} <= set(resting)
+        self.caches_maps = "backbone" in resting and "neck" in resting
+        self.caches_text = "text_encoder" in resting
+        # Without dropout, equal images of a batch give equal outputs; few-shot examples are repeated in a batch.
+        self._merges_duplicates = {"backbone", "neck", "text_encoder", "fusion", "head"} <= set(resting)
         self._store = store
         self._texts: dict[str, Tensor] = {}
 
     @property
     def useful(self) -> bool:
-        """Whether the mode freezes anything that costs time."""
-        return self.keeps_maps
+        """Whether the mode freezes anything that is worth caching."""
+        return self.caches_maps
 
     def forward(self, model: Any, batch: TrainingBatch) -> RawOutputs:
-        """What `model(pixels, input_ids, mask)` gives.
+        """Returns the outputs of `model(pixels, input_ids, mask)`.
 
         Args:
-            model: in training mode as `enter_train_mode` leaves it.
-            batch: with keys; without them its images are computed.
+            model: in training mode, as `enter_train_mode` leaves it.
+            batch: a `KeyedBatch`; the images of other batches are computed each time.
         """
-        if not self._joins_doubles or not isinstance(batch, KeyedBatch):
+        if not self._merges_duplicates or not isinstance(batch, KeyedBatch):
             return self._outputs(model, batch)
         texts = [(*ids, *real) for ids, real in zip(batch.input_ids.tolist(), batch.mask.tolist(), strict=True)]
-        questions = list(zip(batch.keys, texts, strict=True))
-        rows = {question: row for row, question in reversed(list(enumerate(questions)))}
-        if len(rows) == len(questions):
+        pairs = list(zip(batch.keys, texts, strict=True))
+        first_row = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
+        if len(first_row) == len(pairs):
             return self._outputs(model, batch)
-        first = sorted(rows.values())
-        outputs = self._outputs(model, batch.rows(first))
-        places = [first.index(rows[question]) for question in questions]
+        rows = sorted(first_row.values())
+        outputs = self._outputs(model, batch.rows(rows))
+        indices = [rows.index(first_row[pair]) for pair in pairs]
         return replace(
             outputs,
-            alignment=outputs.alignment[places],
-            deltas=outputs.deltas[places],
-            centerness=outputs.centerness[places],
+            alignment=outputs.alignment[indices],
+            deltas=outputs.deltas[indices],
+            centerness=outputs.centerness[indices],
         )
 
     def _outputs(self, model: GLIP, batch: TrainingBatch) -> RawOutputs:
-        maps = self._maps(model, batch) if self.keeps_maps else model.encode_image(batch.pixels)
-        if not self.keeps_text:
+        maps = self._maps(model, batch) if self.caches_maps else model.encode_image(batch.pixels)
+        if not self.caches_text:
             return model.ground(maps, model.encode_text(batch.input_ids, batch.mask))
         text = TextFeatures(self._hidden(model, batch), batch.mask)
         return model.ground(maps, text if model.prompt_offset is None else text.shifted(model.prompt_offset))
@@ -206,20 +206,20 @@ class FrozenParts:
             return model.encode_image(batch.pixels)
         device = batch.pixels.device
         known: dict[str, Tensors] = {}
-        rows: dict[str, int] = {}
+        missing: dict[str, int] = {}
         for row, key in enumerate(batch.keys):
-            if key in known or key in rows:
+            if key in known or key in missing:
                 continue
-            kept = self._store.get(key, device)
-            if kept is None:
-                rows[key] = row
+            cached = self._store.get(key, device)
+            if cached is None:
+                missing[key] = row
             else:
-                known[key] = kept
-        if rows:
+                known[key] = cached
+        if missing:
             with torch.no_grad():
-                computed = model.encode_image(batch.pixels[list(rows.values())])
-            for place, key in enumerate(rows):
-                known[key] = [level[place : place + 1] for level in computed]
+                computed = model.encode_image(batch.pixels[list(missing.values())])
+            for index, key in enumerate(missing):
+                known[key] = [level[index : index + 1] for level in computed]
                 self._store.put(key, known[key])
         return [torch.cat(levels) for levels in zip(*(known[key] for key in batch.keys), strict=True)]
 
@@ -228,6 +228,6 @@ class FrozenParts:
         if key not in self._texts:
             with torch.no_grad():
                 self._texts[key] = model.text_encoder(batch.input_ids, batch.mask).hidden
-            if len(self._texts) > 256:  # captions of their own for every image: nothing comes round
+            if len(self._texts) > _CACHED_TEXTS:
                 self._texts.pop(next(iter(self._texts)))
         return self._texts[key]

@@ -33,13 +33,13 @@ from glip.model.glip import GLIP, build_glip
 from glip.prompts import MAX_TOKENS, Prompt, PromptSet
 from glip.training.batches import Share, read_batches
 from glip.training.distributed import Processes
-from glip.training.feature_cache import FrozenParts, Store, keyed
+from glip.training.feature_cache import FeatureStore, FrozenParts, keyed
 from glip.training.finetune_config import question_of
 from glip.training.finetune_data import Source, TuningSet, open_tuning_set
 from glip.training.forgetting import scene_score
 from glip.training.loop import Fitted, fit, forward_pixels
 from glip.training.modes import select_trainable
-from glip.training.plots import Compared, draw_comparison, draw_curve
+from glip.training.plots import Comparison, draw_comparisons, draw_curve
 from glip.training.recipes import Recipe, Shots
 from glip.training.result import RESULT_FILE, ZERO, Tuned, read_result
 from glip.training.run_config import settle
@@ -70,10 +70,10 @@ class FinetuneJob:
         imgsz: short side in pixels; None: the model's own.
         precision: fp32, bf16 or fp16.
         workers: processes that make batches.
-        cpu: use the CPU even where there is a GPU.
+        device: auto, cpu, mps, cuda or cuda:N.
         cache: compute what is frozen once.
         scenes: so many synthetic scenes are scored before and after, to see what was forgotten; 0 for none.
-        compared: so many validation images are drawn before and after.
+        comparisons: so many validation images are drawn before and after.
         offline: never touch the network.
     """
 
@@ -86,10 +86,10 @@ class FinetuneJob:
     imgsz: int | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     workers: int = 0
-    cpu: bool = False
+    device: str = "auto"
     cache: bool = True
     scenes: int = 0
-    compared: int = 4
+    comparisons: int = 4
     offline: bool = False
 
     @property
@@ -107,7 +107,7 @@ class Shared:
         scenes: the base's score on synthetic scenes, once it is known.
     """
 
-    store: Store
+    store: FeatureStore
     scenes: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -131,18 +131,18 @@ def finetune(
     if finished is not None:
         return finished
     data = open_tuning_set(job.source, job.shots, job.seed)
-    processes = Processes(job.precision, cpu=job.cpu)
-    if job.recipe.batch_size % processes.count:
+    processes = Processes(job.precision, job.device)
+    if job.recipe.batch_size % processes.world_size:
         raise InputError(
-            f"A batch of {job.recipe.batch_size} cannot be shared by {processes.count} processes. "
-            f"Set --batch to a multiple of {processes.count}."
+            f"A batch of {job.recipe.batch_size} cannot be shared by {processes.world_size} processes. "
+            f"Set --batch to a multiple of {processes.world_size}."
         )
     run = _Run(job, folder, data, processes, shared)
-    if processes.first:
+    if processes.is_main:
         settle(job.out, question)
     processes.wait()
     tuned = run.score_only() if job.shots == 0 else run.learn(advance)
-    if processes.first:
+    if processes.is_main:
         with whole_file(job.out / RESULT_FILE) as file:
             content = {"unit": "percent", **msgspec.to_builtins(tuned), "question": question}
             file.write(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
@@ -207,8 +207,8 @@ class _Run:
         self.job, self.folder, self.data, self.processes = job, folder, data, processes
         self.tokenizer = folder.tokenizer()
         self.imgsz = job.imgsz or folder.config.imgsz
-        self.own = Store(job.out / "features") if shared is None else None
-        self.shared = shared or Shared(self.own or Store())
+        self.own = FeatureStore(job.out / "features") if shared is None else None
+        self.shared = shared or Shared(self.own or FeatureStore())
         self.test = Scorer(data.test, self.tokenizer, self.imgsz, precision=job.precision)
         prompts_of(data, self.tokenizer, job.mode)
 
@@ -226,12 +226,12 @@ class _Run:
         model = load_base(self.folder).to(self.processes.device)
         store = self.shared.store
         parts = FrozenParts(recipe.mode, store)
-        keep = job.cache and parts.useful and self.processes.count == 1
+        keep = job.cache and parts.useful and self.processes.world_size == 1
         scorer = Scorer(data.val, self.tokenizer, self.imgsz, precision=job.precision, store=store if keep else None)
         paths = self._to_compare()
         before = scorer.detect(model, paths)
         scenes = self._scenes_of_base(model)
-        share = Share(recipe.batch_size, self.processes.count, self.processes.index)
+        share = Share(recipe.batch_size, self.processes.world_size, self.processes.rank)
         read = lambda steps: read_batches(stream, self.tokenizer, share, steps, job.workers)  # noqa: E731
         fitted = fit(
             model,
@@ -246,11 +246,11 @@ class _Run:
         learned = fitted.best or fitted.learned
         _put(model, learned)
         files: tuple[str, ...] = ()
-        if self.processes.first:
+        if self.processes.is_main:
             files = (self._save(model, fitted, learned), *self._draw(fitted, settings.validate_every))
             after = scorer.detect(model, paths)
             if paths:
-                draw_comparison(job.out / COMPARISON_FILE, self._compared(paths, before, after))
+                draw_comparisons(job.out / COMPARISON_FILE, self._compared(paths, before, after))
                 files = (*files, COMPARISON_FILE)
         if self.own is not None:
             self.own.close()
@@ -346,13 +346,13 @@ class _Run:
         truth, opened = self.data.val.truth, self.data.val
         with_boxes = set(truth.image_id.tolist())
         paths = [path for path, ids in opened.ids_of_image.items() if with_boxes & set(ids)]
-        return paths[: self.job.compared]
+        return paths[: self.job.comparisons]
 
     def _compared(
         self, paths: list[Path], before: list[tuple[Any, Detections]], after: list[tuple[Any, Detections]]
-    ) -> list[Compared]:
+    ) -> list[Comparison]:
         return [
-            Compared(image, self._annotated(path), found, then)
+            Comparison(image, self._annotated(path), found, then)
             for path, (image, found), (_, then) in zip(paths, before, after, strict=True)
         ]
 

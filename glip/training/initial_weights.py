@@ -1,6 +1,7 @@
-"""Weights to begin with: fresh ones, and the published starting points (ImageNet's Swin, BERT) where they are at hand.
+"""Random initial weights for pre-training.
 
-Source: the initial values that the papers of the parts give (Swin, FPN, DyHead, RetinaNet's prior), SPEC 7.4.
+Source: the initial values of the papers of each part: Swin (arXiv:2103.14030), FPN (arXiv:1612.03144), DyHead
+(arXiv:2106.08322), RetinaNet's prior probability (arXiv:1708.02002).
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from glip.model.dyhead import DeformConv, DyHeadBlock
 from glip.model.fusion import ImageTextAttention
 from glip.model.glip import GLIP, build_glip
 
-# Deviation of a linear layer's weights, times the root of its inputs: the usual 0.02 where there are 768.
+# Standard deviation of a linear layer's weights, times the square root of its number of inputs: the usual 0.02 for 768.
 _SPREAD = 0.55
 
 
 @torch.no_grad()
 def fresh_model(config: GLIPConfig, seed: int = 0) -> GLIP:
-    """A network that has learned nothing yet.
+    """Returns a network with random weights.
 
     Args:
         config: the architecture.
-        seed: another one gives other weights.
+        seed: of the weights.
     """
     torch.manual_seed(seed)
     model = build_glip(config)
@@ -44,7 +45,7 @@ def fresh_model(config: GLIPConfig, seed: int = 0) -> GLIP:
     normal_(model.head.centerness.weight, std=0.01)
     zeros_(model.head.box.bias)  # type: ignore[arg-type]
     zeros_(model.head.centerness.bias)  # type: ignore[arg-type]
-    # Words are of length one when they are projected, so the default would make all logits alike.
+    # Token features have length one when they are projected, so the default gain would make all logits nearly equal.
     xavier_uniform_(model.head.text.weight, gain=3)
     zeros_(model.head.text.bias)
     return model
@@ -69,7 +70,7 @@ def _reset_attention(module: ImageTextAttention) -> None:
 def _reset_dyhead(block: DyHeadBlock) -> None:
     for module in block.modules():
         if isinstance(module, DeformConv):
-            # A GroupNorm follows, so only the direction counts; taps start at half weight.
+            # A GroupNorm follows, so only the direction of the weights matters; the modulation starts at one half.
             normal_(module.conv.weight, std=2 * module.conv.weight[0].numel() ** -0.5)
             zeros_(module.conv.bias)  # type: ignore[arg-type]
     normal_(block.offset.weight, std=0.005)

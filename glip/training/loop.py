@@ -1,6 +1,7 @@
-"""The training loop: batches → losses → steps; average, checkpoints, resume, several processes. Source: SPEC 11.4.
+"""The training loop: batches → losses → steps, with moving average, checkpoints, resume and several processes.
 
-Knows tensors and files of its own run. What the batches hold, and what is done with the result, is others' business.
+Source: the published trainer (microsoft/GLIP, maskrcnn_benchmark/engine/trainer.py); docs/training.md, "The loop".
+Knows tensors and the files of its own run. Callers decide what a batch holds and what is done with the result.
 """
 
 from __future__ import annotations
@@ -20,44 +21,44 @@ from torch import Tensor
 from glip.errors import JobFailed
 from glip.model.glip import GLIP, RawOutputs
 from glip.training.batches import TrainingBatch
-from glip.training.checkpointing import Saved, add_metrics, cut_metrics, load_newest, save
+from glip.training.checkpointing import SavedRun, add_metrics, drop_metrics_after, load_newest, save_checkpoint
 from glip.training.distributed import Processes
 from glip.training.losses import Criterion, Losses
-from glip.training.modes import enter_train_mode, rest_randomness, select_trainable
+from glip.training.modes import disable_dropout, enter_train_mode, recompute_blocks, select_trainable
 from glip.training.optimizer import (
     MovingAverage,
+    Plateau,
     Rates,
+    Schedule,
     make_optimizer,
     optimizer_tensors,
     restore_optimizer,
     set_rates,
 )
-from glip.training.recompute import recompute_blocks
-from glip.training.schedule import Plateau, Schedule
 
-_MOST_BAD_STEPS = 25  # in a row without a finite gradient
+_MAXIMUM_BAD_STEPS = 25  # in a row without a finite gradient
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to learn.
+    """Settings of the training loop.
 
     Attributes:
-        schedule: how many steps, and how the rates change.
-        mode: what learns, see `modes`.
-        rates: learning rates, weight decay, groups.
-        accumulate: batches to a step; each has its own normalisation, their gradients are averaged.
-        clip: largest L2 norm of all gradients; 0 for none.
+        schedule: length of the run, and the course of the learning rate.
+        mode: what is trained, see `modes`.
+        rates: learning rates, weight decay, parameter groups.
+        accumulate: batches per step; each has its own normalisation, and their gradients are averaged.
+        clip: maximum L2 norm of all gradients together; 0 for no limit.
         average: decay of the moving average of the weights; 0 for none.
         ramp_average: see `MovingAverage`.
         precision: 'fp32', 'bf16', or 'fp16' on a GPU.
-        recompute: keep less for the backward pass and compute it again: less memory, about a third slower.
-        dropout: whether dropout, drop path and DropBlock act.
-        seed: of dropout; batches have their own.
+        recompute: compute activations again in the backward pass: less memory, about a third slower.
+        dropout: whether dropout, drop path and DropBlock are active.
+        seed: of dropout. Batches have a seed of their own.
         log_every, save_every, validate_every: steps; 0 for never (the last step is always saved).
-        stop_after: stop when so many validations in a row were not better; 0 for never.
+        stop_after: stop after this many validations in a row without improvement; 0 for never.
     """
 
     schedule: Schedule
@@ -79,15 +80,15 @@ class FitSettings:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a run has made.
+    """The outcome of a run.
 
     Attributes:
-        steps: how many were done.
-        learned: the last weights of what learns, by name.
-        average: their moving average, None without one.
-        best: the weights of the best validation, None without validation.
+        steps: number of finished steps.
+        learned: the last values of the trainable parameters, by name.
+        average: their moving average; None without one.
+        best: their values at the best validation; None without validation.
         best_score, best_step: of that validation.
-        rows: the numbers logged.
+        rows: the logged metrics.
     """
 
     steps: int
@@ -104,7 +105,7 @@ Forward = Callable[[Any, TrainingBatch], RawOutputs]
 
 
 def forward_pixels(model: Any, batch: TrainingBatch) -> RawOutputs:
-    """The whole network."""
+    """Runs the whole network on a batch."""
     outputs: RawOutputs = model(batch.pixels, batch.input_ids, batch.mask)
     return outputs
 
@@ -121,28 +122,32 @@ def fit(
     advance: Callable[[int], None] = lambda done: None,
     stop_at: int | None = None,
 ) -> Fitted:
-    """Trains a model, from where an earlier run into `out` stopped. The model ends with its last weights.
+    """Trains a model, or resumes the run in `out`. The model ends with its last weights.
+
+    A resumed run gives the same weights, bit for bit, as one that was not interrupted.
 
     Args:
-        model: changed in place; on any device, is moved to that of `processes`.
-        batches: gives this process's batches for a range of numbers, counted over all steps and their parts.
-        settings: how.
-        out: gets `metrics.jsonl` and `checkpoints/`.
-        processes: this process and its fellows; alone by default.
-        forward: what is computed of a batch.
-        validate: gives a score, larger is better; called with the model in evaluation mode.
-        advance: told how many steps are done.
-        stop_at: end for now after this step; a later run goes on.
+        model: changed in place and moved to the device of `processes`.
+        batches: returns this process's batches for a range of indices, counted over all steps and their parts.
+        settings: of the loop.
+        out: receives `metrics.jsonl` and `checkpoints/`.
+        processes: distributed context; None: this process alone.
+        forward: computes the outputs of a batch.
+        validate: returns a score, larger is better. Called with the model in evaluation mode.
+        advance: called with the number of finished steps.
+        stop_at: pause after this step; a later call resumes.
 
     Raises:
-        JobFailed: the loss is not finite again and again, or nothing can be written.
-        InputError: the checkpoint to go on from is damaged.
+        JobFailed: gradients are not finite many times in a row, or nothing can be written.
+        InputError: the checkpoint to resume from is damaged.
     """
-    together = processes or Processes(settings.precision)
-    return _Run(model, settings, out, together, forward, validate, advance).go(batches, stop_at)
+    context = processes or Processes(settings.precision)
+    return _Fit(model, settings, out, context, forward, validate, advance).run(batches, stop_at)
 
 
-class _Run:
+class _Fit:
+    """The state of one call of `fit`."""
+
     def __init__(
         self,
         model: GLIP,
@@ -171,12 +176,12 @@ class _Run:
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
         self.best_step: int | None = None
-        self.worse = 0  # validations in a row
+        self.worse = 0  # validations in a row without improvement
         self.bad_steps = 0
         self.seconds = 0.0
         self.rows: list[dict[str, Any]] = []
 
-    def go(self, batches: Batches, stop_at: int | None) -> Fitted:
+    def run(self, batches: Batches, stop_at: int | None) -> Fitted:
         self.out.mkdir(parents=True, exist_ok=True)
         start = self._resume()
         wrapped = self.processes.wrap(self.model)
@@ -194,7 +199,7 @@ class _Run:
             done = step + 1
             window.add(losses, norm, images)
             self.seconds += time.perf_counter() - before
-            self._after(done, window)
+            self._after_step(done, window)
         if done > start or start == 0:
             self._save(done)
         return Fitted(
@@ -210,7 +215,7 @@ class _Run:
     def _enter_train_mode(self) -> None:
         enter_train_mode(self.model, self.settings.mode)
         if not self.settings.dropout:
-            rest_randomness(self.model)
+            disable_dropout(self.model)
 
     def _step(self, wrapped: Any, stream: Iterator[TrainingBatch], step: int) -> tuple[Losses, float, int]:
         schedule = self.settings.schedule
@@ -219,10 +224,10 @@ class _Run:
         total, images = None, 0
         for part in range(parts):
             batch = next(stream).to(self.processes.device)
-            # What dropout draws depends on the place in the run alone, so that a resumed run draws the same. Not before
-            # the batch is here: whoever reads it draws, too.
-            place = (self.settings.seed * 1_000_003 + step) * parts + part
-            torch.manual_seed(place * self.processes.count + self.processes.index)
+            # The seed of dropout depends on the step alone, so that a resumed run draws the same. It is set after the
+            # batch is read, because reading draws random numbers too.
+            index = (self.settings.seed * 1_000_003 + step) * parts + part
+            torch.manual_seed(index * self.processes.world_size + self.processes.rank)
             last = part == parts - 1
             with nullcontext() if last else self.processes.without_sync(wrapped):
                 with self.processes.autocast():
@@ -230,7 +235,7 @@ class _Run:
                 losses = self.criterion(outputs, batch.targets, batch.mask)
                 self.processes.backward(losses.total / parts)
             total = losses if total is None else Losses(*(a + b for a, b in zip(total, losses, strict=True)))
-            images += len(batch.targets) * self.processes.count
+            images += len(batch.targets) * self.processes.world_size
         assert total is not None
         norm = self.processes.clip(self.learning.values(), self.settings.clip, self.optimizer)
         self._update(norm, step)
@@ -241,10 +246,10 @@ class _Run:
         if not math.isfinite(norm):
             self.bad_steps += 1
             self.processes.skip(self.optimizer)
-            if self.bad_steps >= _MOST_BAD_STEPS:
+            if self.bad_steps >= _MAXIMUM_BAD_STEPS:
                 raise JobFailed(
-                    f"The gradient was not finite {self.bad_steps} steps in a row, up to step {step + 1}. Learn slower "
-                    f"(a smaller learning rate), or in fp32. The last checkpoint is in {self.out}."
+                    f"The gradient was not finite in {self.bad_steps} steps in a row, up to step {step + 1}. Use a "
+                    f"smaller learning rate, or precision fp32. The last checkpoint is in {self.out}."
                 )
         else:
             self.bad_steps = 0
@@ -253,7 +258,7 @@ class _Run:
                 self.average.update(step)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _after(self, done: int, window: _Window) -> None:
+    def _after_step(self, done: int, window: _Window) -> None:
         settings, last = self.settings, done == self.settings.schedule.steps
         if settings.log_every and (done % settings.log_every == 0 or last):
             rate = settings.schedule.at(done - 1) * self.plateau.factor * settings.rates.base
@@ -270,8 +275,8 @@ class _Run:
         self.model.eval()
         with torch.no_grad():
             score = self.validate(self.model)
-        self.plateau.look(score)
-        # As good as before counts as better, as published: of two equal ones the later is kept.
+        self.plateau.update(score)
+        # As published, an equal score counts as an improvement: the later of two equal epochs is kept.
         if score >= self.best_score:
             self.best_score, self.best_step, self.worse = score, done, 0
             self.best = {name: value.detach().clone() for name, value in self.learning.items()}
@@ -281,11 +286,11 @@ class _Run:
 
     def _log(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        if self.processes.first:
+        if self.processes.is_main:
             add_metrics(self.out, row)
 
     def _save(self, done: int) -> None:
-        if not self.processes.first:
+        if not self.processes.is_main:
             return
         names = {id(value): name for name, value in self.learning.items()}
         groups: dict[str, Mapping[str, Tensor]] = {
@@ -304,13 +309,14 @@ class _Run:
             "seconds": self.seconds,
             "scaler": self.processes.scaler_state(),
         }
-        save(self.out, Saved(done, state, groups))
+        save_checkpoint(self.out, SavedRun(done, state, groups))
 
     def _resume(self) -> int:
+        """Restores the newest checkpoint and returns its step; 0 if there is none."""
         saved = load_newest(self.out)
         if saved is None:
-            if self.processes.first:
-                cut_metrics(self.out, 0)
+            if self.processes.is_main:
+                drop_metrics_after(self.out, 0)
             self.processes.wait()
             return 0
         with torch.no_grad():
@@ -325,15 +331,15 @@ class _Run:
         self.plateau.restore(saved.state["plateau"])
         self.worse, self.seconds = saved.state["worse"], saved.state["seconds"]
         self.processes.restore_scaler(saved.state["scaler"])
-        if self.processes.first:
-            self.rows = cut_metrics(self.out, saved.step)
-            logger.info("Going on from step %d of %d.", saved.step, self.settings.schedule.steps)
+        if self.processes.is_main:
+            self.rows = drop_metrics_after(self.out, saved.step)
+            logger.info("Resuming at step %d of %d.", saved.step, self.settings.schedule.steps)
         self.processes.wait()
         return saved.step
 
 
 class _Window:
-    """Means since the last line of numbers."""
+    """Sums over the steps since the last logged row."""
 
     def __init__(self) -> None:
         self.clear()

@@ -1,4 +1,4 @@
-"""Images of a tuning run: its curve, and what it finds before and after."""
+"""Plots of a training run: its learning curve, and boxes before and after fine-tuning."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from glip.detections import Detections
 from glip.files import whole_file
 
-SHOWN = 0.3  # least score of a box that is drawn
-_HEIGHT = 320  # pixels of an image in the comparison
-_TITLE = 22
-_GAP = 6
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRAWN_SCORE = 0.3  # minimum score of a box that is drawn
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
-    """An image, and its boxes: annotated, found before, found after tuning."""
+class Comparison:
+    """An image with its annotated boxes, and the boxes found before and after fine-tuning."""
 
     image: Image.Image
     annotated: Detections
@@ -29,71 +29,78 @@ class Compared:
     after: Detections
 
 
-def draw_curve(path: Path, rows: Sequence[Mapping[str, Any]], title: str, steps_per_epoch: int | None = None) -> None:
-    """The loss of the steps and the validation score, over epochs or steps, as a PNG.
+def draw_curve(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    title: str,
+    steps_per_epoch: int | None = None,
+    zero_shot: float | None = None,
+) -> None:
+    """Plots the training loss and the validation AP over the run, as a PNG.
 
     Args:
-        path: to write.
-        rows: as `fit` logs them: with 'loss', or with 'score'.
+        path: of the file.
+        rows: as `fit` logs them, with 'loss' or with 'score'.
         title: of the figure.
-        steps_per_epoch: of the run; None: an epoch means nothing there.
+        steps_per_epoch: unit of the horizontal axis; None: it counts steps.
+        zero_shot: validation AP before training, drawn as a horizontal line; None: unknown.
 
     Raises:
-        JobFailed: it cannot be written.
+        JobFailed: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    learned = [row for row in rows if "loss" in row]
-    scored = [row for row in rows if "score" in row]
+    losses = [row for row in rows if "loss" in row]
+    scores = [row for row in rows if "score" in row]
     unit = steps_per_epoch or 1
-    axes.plot([row["step"] / unit for row in learned], [row["loss"] for row in learned], color="tab:grey")
-    axes.set(xlabel="epoch" if steps_per_epoch else "step", ylabel="loss", title=title)
+    axes.plot([row["step"] / unit for row in losses], [row["loss"] for row in losses], color="tab:gray", label="loss")
+    axes.set(xlabel="epoch" if steps_per_epoch else "step", ylabel="training loss", title=title)
     axes.set_ylim(bottom=0)
-    if scored:
+    lines = axes.get_lines()
+    if scores:
         right = axes.twinx()
-        places = [row["step"] / unit for row in scored]
-        right.plot(places, [row["score"] for row in scored], color="tab:blue", marker=".")
-        best = max(range(len(scored)), key=lambda place: (scored[place]["score"], place))
-        right.plot(places[best], scored[best]["score"], color="tab:red", marker="o", linestyle="none", label="kept")
-        right.set_ylabel("AP on validation images")
-        right.set_ylim(0, 100)
-        right.legend(loc="lower right")
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=120)
-    with whole_file(path) as file:
-        file.write(content.getvalue())
+        steps = [row["step"] / unit for row in scores]
+        right.plot(steps, [row["score"] for row in scores], color="tab:blue", marker=".", label="validation AP")
+        # Of equal scores the later one is kept, see `fit`.
+        best = max(range(len(scores)), key=lambda index: (scores[index]["score"], index))
+        label = f"best epoch, AP {scores[best]['score']:.1f}"
+        right.plot(steps[best], scores[best]["score"], color="tab:red", marker="o", linestyle="none", label=label)
+        if zero_shot is not None:
+            right.axhline(zero_shot, color="tab:green", linestyle="--", label=f"zero-shot, AP {zero_shot:.1f}")
+        right.set(ylabel="AP on validation images (%)", ylim=(0, 100))
+        lines = [*lines, *right.get_lines()]
+        right.legend(handles=lines, loc="best")
+    _save(path, figure, "png")
 
 
-def draw_comparison(path: Path, compared: Sequence[Compared]) -> None:
-    """Images side by side, one row each: annotated, before, after; as a JPEG.
+def draw_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Draws one row per image, with its annotated boxes and those found before and after fine-tuning, as a JPEG.
 
     Raises:
-        JobFailed: it cannot be written.
+        JobFailed: the file cannot be written.
     """
-    rows = [[_fitted(item.image, boxes) for boxes in _columns(item)] for item in compared]
-    widths = [max(row[column].width for row in rows) for column in range(3)]
-    size = (sum(widths) + 2 * _GAP, _TITLE + len(rows) * (_HEIGHT + _GAP))
-    sheet = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(sheet)
-    titles = ("annotated", f"before, score from {SHOWN}", f"after, score from {SHOWN}")
-    for column, title in enumerate(titles):
-        left = sum(widths[:column]) + column * _GAP
-        pen.text((left + 2, 4), title, fill="black", font=ImageFont.load_default(14))
-        for row, images in enumerate(rows):
-            sheet.paste(images[column], (left, _TITLE + row * (_HEIGHT + _GAP)))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4 * len(comparisons)), layout="constrained")
+    grid = figure.subplots(len(comparisons), 3, squeeze=False)
+    for row, comparison in zip(grid, comparisons, strict=True):
+        annotated = comparison.annotated
+        names = [annotated.names[label] for label in annotated.labels]
+        strong = [found.filter(found.scores >= DRAWN_SCORE) for found in (comparison.before, comparison.after)]
+        drawn = [found.draw(comparison.image) for found in strong]
+        for axes, image in zip(row, (annotated.draw(comparison.image, tags=names), *drawn), strict=True):
+            axes.imshow(image)
+            axes.set_axis_off()
+    titles = ("annotated", f"before, score ≥ {DRAWN_SCORE}", f"after, score ≥ {DRAWN_SCORE}")
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title)
+    _save(path, figure, "jpeg")
+
+
+def _save(path: Path, figure: Figure, kind: str) -> None:
     content = BytesIO()
-    sheet.save(content, "JPEG", quality=88)
+    figure.savefig(content, format=kind, dpi=120)
     with whole_file(path) as file:
         file.write(content.getvalue())
-
-
-def _columns(item: Compared) -> tuple[Detections, Detections, Detections]:
-    strong = [found.filter(found.scores >= SHOWN) for found in (item.before, item.after)]
-    return item.annotated, strong[0], strong[1]
-
-
-def _fitted(image: Image.Image, boxes: Detections) -> Image.Image:
-    drawn = boxes.draw(image)
-    return drawn.resize((max(1, round(drawn.width * _HEIGHT / drawn.height)), _HEIGHT), Image.Resampling.LANCZOS)

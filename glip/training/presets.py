@@ -1,6 +1,6 @@
-"""What `glip pretrain` knows by name: data, sizes, schedule and rates, each as published or as our own.
+"""Presets of `glip pretrain`: data, image sizes, schedule and learning rates, published ones and our own.
 
-Source: SPEC 11.4 and 11.5, the paper's section 4 and its published configurations.
+Source: the paper's section 4, and microsoft/GLIP, configs/pretrain/*.yaml; docs/training.md, "Pre-training presets".
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from glip.data.synthetic.stream import Sides
 from glip.data.transforms import PUBLISHED_LONGEST, PUBLISHED_SHORT_SIDES
 from glip.errors import InputError
 from glip.training.loop import FitSettings
-from glip.training.optimizer import Rates
-from glip.training.schedule import Schedule
+from glip.training.optimizer import Rates, Schedule
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Synthetic scenes, see `SceneStream`."""
+    """Settings of synthetic scenes, see `SceneStream`."""
 
     seed: int = 0
     names: int | None = 400
@@ -36,13 +35,13 @@ class SceneSettings:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set to learn from: a layout of `data.layouts`.
+class DataSource:
+    """A data set to train on.
 
     Attributes:
-        layout: its name.
-        copies: how often each of its images comes in an epoch.
-        weight: its share of the images, relative to the others; None: as many as it has, every image once.
+        layout: its name, see `data.pretraining_sets`.
+        copies: number of times each of its images is used per epoch.
+        weight: its share of the images, relative to the other data sets; None: every image once per epoch.
     """
 
     layout: str
@@ -52,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Views:
-    """How images of data sets are looked at, see `Augmented`."""
+    """Resizing and flipping of the images of data sets, see `Augmented`."""
 
     sizes_short: tuple[int, ...] = PUBLISHED_SHORT_SIDES
     longest: int = PUBLISHED_LONGEST
@@ -61,18 +60,18 @@ class Views:
 
 @dataclass(frozen=True)
 class PretrainPreset:
-    """One way to pre-train.
+    """The settings of one way to pre-train.
 
     Attributes:
         architecture: 'nano', or a published one.
-        start: 'fresh' weights, or 'published': ImageNet's Swin and BERT, the rest fresh.
-        batch_size: images to a step, over all processes.
-        fit: how to learn.
-        epochs: length of the run in rounds through the data, where `fit.schedule.steps` is 0.
-        scenes: synthetic scenes to learn from, None for none.
-        data: sets to learn from; without weights each comes as often as it has images, times its copies.
-        views: how their images are looked at.
-        seed: of the order and of what is asked.
+        start: 'fresh': random weights. 'published': ImageNet's Swin and BERT, random weights elsewhere.
+        batch_size: images per step, over all processes.
+        fit: settings of the training loop.
+        epochs: length of the run in epochs, if `fit.schedule.steps` is 0.
+        scenes: synthetic scenes to train on; None for none.
+        data: data sets to train on. Without weights, every image is used `copies` times per epoch.
+        views: resizing and flipping of their images.
+        seed: of the order of the images and of the sampled names.
     """
 
     architecture: str
@@ -81,7 +80,7 @@ class PretrainPreset:
     fit: FitSettings
     epochs: float | None = None
     scenes: SceneSettings | None = None
-    data: tuple[Source, ...] = ()
+    data: tuple[DataSource, ...] = ()
     views: Views = Views()
     seed: int = 0
 
@@ -92,7 +91,7 @@ _NANO = PretrainPreset(
     batch_size=16,
     scenes=SceneSettings(),
     fit=FitSettings(
-        schedule=Schedule(steps=20_000, decay="cosine", warmup=200, least=0.02),
+        schedule=Schedule(steps=20_000, decay="cosine", warmup=200, minimum=0.02),
         rates=Rates(base=1e-3, text=1e-3, weight_decay=0.02, groups="clean", betas=(0.9, 0.98)),
         average=0.999,
         ramp_average=True,
@@ -100,8 +99,8 @@ _NANO = PretrainPreset(
         save_every=500,
     ),
 )
-_OBJECTS = (Source("objects365"),)
-_GOLDG = (Source("flickr30k"), Source("mixed-no-coco"))
+_OBJECTS = (DataSource("objects365"),)
+_GOLDG = (DataSource("flickr30k"), DataSource("mixed-no-coco"))
 _TINY = PretrainPreset(
     architecture="glip-t",
     start="published",
@@ -110,12 +109,18 @@ _TINY = PretrainPreset(
     data=_OBJECTS,
     fit=FitSettings(schedule=Schedule(steps=0), precision="fp16", recompute=True),
 )
-# Published with seven sets; Visual Genome, ImageNet and OpenImages are not read here.
+# Published with seven data sets; Visual Genome, ImageNet and OpenImages cannot be read here.
 _LARGE = PretrainPreset(
     architecture="glip-l",
     start="published",
     batch_size=64,
-    data=(Source("objects365", 2), Source("flickr30k", 8), Source("mixed-no-coco", 4), Source("cc12m"), Source("sbu")),
+    data=(
+        DataSource("objects365", 2),
+        DataSource("flickr30k", 8),
+        DataSource("mixed-no-coco", 4),
+        DataSource("cc12m"),
+        DataSource("sbu"),
+    ),
     fit=FitSettings(
         schedule=Schedule(steps=1_000_000, decay_milestones=(0.667 * 0.67, 0.667 * 0.89)),
         mode="full",
@@ -129,90 +134,102 @@ PRESETS: Mapping[str, PretrainPreset] = {
     "nano": _NANO,
     "glip-t-a": replace(_TINY, architecture="glip-t-a"),
     "glip-t-b": _TINY,
-    # How often each set came is not published for these two: once.
+    # The number of copies of each data set is not published for these two: 1.
     "glip-t-c": replace(_TINY, data=_OBJECTS + _GOLDG),
-    "glip-t": replace(_TINY, data=_OBJECTS + _GOLDG + (Source("cc3m"), Source("sbu"))),
+    "glip-t": replace(_TINY, data=_OBJECTS + _GOLDG + (DataSource("cc3m"), DataSource("sbu"))),
     "glip-l": _LARGE,
 }
 
 
+# Fields of version 0.1.0 that have other names now. Its settings and run folders are still read.
+OLD_FIELDS = {"least": "minimum", "most": "maximum"}
+
+
 def find_preset(name: str) -> PretrainPreset:
-    """The preset of a name.
+    """Returns the preset of this name.
 
     Raises:
         InputError: there is none.
     """
     if name not in PRESETS:
-        raise InputError(f"There is no preset {name!r}. Known: {', '.join(PRESETS)}.")
+        raise InputError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 
 def changed(preset: PretrainPreset, values: Mapping[str, Any]) -> PretrainPreset:
-    """A preset with some fields set.
+    """Returns a preset with some fields changed.
 
     Args:
-        preset: what to begin with.
-        values: new values by their place, such as {'fit.rates.base': 0.001} or {'fit': {'rates': {'base': 0.001}}}.
+        preset: to start from.
+        values: new values by field, such as {'fit.rates.base': 0.001} or {'fit': {'rates': {'base': 0.001}}}.
 
     Raises:
-        InputError: there is no such field, or the value does not fit.
+        InputError: there is no such field, or a value has the wrong type.
     """
     content = msgspec.to_builtins(preset)
-    for place, value in values.items():
-        _put(content, place, place.split("."), value)
+    for path, value in values.items():
+        _put(content, path, path.split("."), value)
     try:
         return msgspec.convert(content, PretrainPreset)
     except msgspec.ValidationError as error:
-        raise InputError(f"The preset's values do not fit: {error}.") from error
+        raise InputError(f"A value of the preset has the wrong type: {error}.") from error
 
 
-def _put(content: dict[str, Any], place: str, path: list[str], value: Any) -> None:
-    name = path[0]
+def _put(content: dict[str, Any], path: str, parts: list[str], value: Any) -> None:
+    """Sets the field at `parts` of nested dictionaries; `path` is its full name, for messages."""
+    name = parts[0] if parts[0] in content else OLD_FIELDS.get(parts[0], parts[0])
     if name not in content:
-        raise InputError(f"A preset has no field {place!r}. Known here: {', '.join(content)}.")
-    if isinstance(value, Mapping) and len(path) == 1 and isinstance(content[name], dict):
+        raise InputError(f"A preset has no field {path!r}; it must be one of {', '.join(content)}.")
+    if isinstance(value, Mapping) and len(parts) == 1 and isinstance(content[name], dict):
         for key, inner in value.items():
-            _put(content[name], f"{place}.{key}", [str(key)], inner)
-    elif len(path) == 1:
-        content[name] = value
+            _put(content[name], f"{path}.{key}", [str(key)], inner)
+    elif len(parts) == 1:
+        content[name] = with_new_names(value)
     elif isinstance(content[name], dict):
-        _put(content[name], place, path[1:], value)
+        _put(content[name], path, parts[1:], value)
     else:
-        raise InputError(f"A preset has no field {place!r}: {name} holds {content[name]!r}.")
+        raise InputError(f"A preset has no field {path!r}: {name} is the value {content[name]!r}.")
+
+
+def with_new_names(value: Any) -> Any:
+    """Returns JSON-like content with the fields of version 0.1.0 under their present names."""
+    if isinstance(value, Mapping):
+        return {OLD_FIELDS.get(str(key), str(key)): with_new_names(inner) for key, inner in value.items()}
+    return [with_new_names(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_changes(path: Path) -> dict[str, Any]:
-    """The fields that a YAML file sets.
+    """Returns the fields that a YAML file sets, for `changed`.
 
     Raises:
-        InputError: it cannot be read, or holds no mapping.
+        InputError: the file cannot be read, or holds no mapping.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"The settings {path} cannot be read: {error}") from error
+        raise InputError(f"Cannot read the settings {path}: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(f"The settings {path} must hold fields and values, such as 'batch_size: 32'.")
+        raise InputError(f"{path} holds no fields of a preset; write lines such as 'batch_size: 32'.")
     return {str(key): value for key, value in content.items()}
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """A field and its value from words of the command line: 'fit.rates.base=0.001'.
+    """Returns the field and the value of a text such as 'fit.rates.base=0.001', for `changed`.
 
     Raises:
-        InputError: there is no '=', or the value is no YAML.
+        InputError: there is no '=', or the value is not YAML.
     """
-    place, equals, value = text.partition("=")
-    if not equals or not place.strip():
-        raise InputError(f"--set needs FIELD=VALUE, such as fit.rates.base=0.001, not {text!r}.")
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise InputError(f"{text!r} changes no field of a preset; write FIELD=VALUE, such as fit.rates.base=0.001.")
     try:
-        return place.strip(), _number(yaml.safe_load(value))
+        return path.strip(), _as_number(yaml.safe_load(value))
     except yaml.YAMLError as error:
-        raise InputError(f"The value of --set {text!r} cannot be read: {error}") from error
+        raise InputError(f"The value of {text!r} is not YAML: {error}") from error
 
 
-def _number(value: Any) -> Any:
-    # YAML takes 1e-3 for a text, because it has no full stop.
+def _as_number(value: Any) -> Any:
+    # YAML reads 1e-3 as a string, because it has no decimal point.
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

@@ -1,4 +1,7 @@
-"""Grounded pre-training: detection, grounding and captions as one task. Source: paper section 3.3, SPEC 11."""
+"""Grounded pre-training: detection, grounding and captions as one task.
+
+Source: paper sections 3.3 and 4; docs/training.md, "Pre-training".
+"""
 
 from __future__ import annotations
 
@@ -43,17 +46,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PretrainJob:
-    """A run.
+    """A pre-training run.
 
     Attributes:
-        preset: data, sizes, schedule, rates.
-        out: folder of the run: settings, numbers, checkpoints and, at the end, `curve.png` and `model/`.
-        init: model folder whose weights and vocabulary to begin with instead of the preset's.
-        data_root: folder that holds the data sets' folders; not needed for scenes.
-        workers: processes that make batches.
-        offline: fetch nothing.
-        cpu: use the CPU even where there is a GPU.
-        stop_at: end for now after this step, with the model as it is then; a later run goes on.
+        preset: data, image sizes, schedule, learning rates.
+        out: output folder: configuration, metrics, checkpoints and, at the end, `curve.png` and `model/`.
+        init: model folder whose weights and vocabulary to start from; None: as the preset says.
+        data_root: folder of the data sets' folders; not needed for synthetic scenes.
+        workers: processes that prepare batches; 0: this process.
+        offline: never use the network.
+        device: auto, cpu, mps, cuda or cuda:N.
+        stop_at: pause after this step and save the model as it is then; a later run resumes.
     """
 
     preset: PretrainPreset
@@ -62,34 +65,38 @@ class PretrainJob:
     data_root: Path | None = None
     workers: int = 1
     offline: bool = False
-    cpu: bool = False
+    device: str = "auto"
     stop_at: int | None = None
 
 
 def pretrain(job: PretrainJob, advance: Callable[[int], None] = lambda done: None) -> ModelFolder | None:
-    """Pre-trains, or goes on where an earlier run into the same folder stopped.
+    """Pre-trains a model, or resumes the run in the output folder.
+
+    Args:
+        job: the run.
+        advance: called with the number of finished steps.
 
     Returns:
-        The model folder, in the first process; None in others.
+        The model folder, in the main process; None in others.
 
     Raises:
-        InputError: the settings cannot be used, or the folder holds a run with others.
+        InputError: the settings cannot be used, or the output folder holds a run with another configuration.
         JobFailed: training failed, or nothing can be written.
     """
     preset = job.preset
-    processes = Processes(preset.fit.precision, cpu=job.cpu)
-    if preset.batch_size % processes.count:
+    processes = Processes(preset.fit.precision, job.device)
+    if preset.batch_size % processes.world_size:
         raise InputError(
-            f"A batch of {preset.batch_size} cannot be shared by {processes.count} processes. "
-            f"Set batch_size to a multiple of {processes.count}."
+            f"batch_size is {preset.batch_size}; it must be a multiple of the number of processes, "
+            f"{processes.world_size}."
         )
-    if processes.first:
+    if processes.is_main:
         settle(job.out, {"preset": msgspec.to_builtins(job.preset), "init": str(job.init) if job.init else None})
     processes.wait()
     config, vocabulary, model = _begin(job)
     tokenizer = build_tokenizer(vocabulary)
     stream = open_stream(preset, job.data_root, tokenizer)
-    share = Share(preset.batch_size, processes.count, processes.index)
+    share = Share(preset.batch_size, processes.world_size, processes.rank)
     fitted = fit(
         model,
         lambda steps: read_batches(stream, tokenizer, share, steps, job.workers),
@@ -99,23 +106,23 @@ def pretrain(job: PretrainJob, advance: Callable[[int], None] = lambda done: Non
         advance=advance,
         stop_at=job.stop_at,
     )
-    if not processes.first:
+    if not processes.is_main:
         return None
     draw_curve(job.out / CURVE_FILE, fitted.rows, f"{preset.architecture}, {fitted.steps} steps of {preset.batch_size}")
     return _save(job, config, vocabulary, model, fitted)
 
 
 def open_stream(preset: PretrainPreset, data_root: Path | None, tokenizer: Tokenizer) -> ExampleStream:
-    """What a preset learns from.
+    """Returns the training examples of a preset.
 
     Raises:
-        InputError: it learns from nothing, or a file of a data set is missing.
+        InputError: the preset names no data, or a file of a data set is missing.
     """
     streams = [_scenes(preset, preset.scenes)] if preset.scenes else []
     if preset.data:
         streams.append(_sets(preset, data_root, tokenizer))
     if len(streams) != 1:
-        raise InputError("A preset learns either from `scenes` or from `data`; set one of them and not both.")
+        raise InputError("A preset trains either on `scenes` or on `data`; set exactly one of them.")
     return streams[0]
 
 
@@ -136,26 +143,28 @@ def _scenes(preset: PretrainPreset, scenes: SceneSettings) -> ExampleStream:
 def _sets(preset: PretrainPreset, data_root: Path | None, tokenizer: Tokenizer) -> ExampleStream:
     if data_root is None:
         names = ", ".join(source.layout for source in preset.data)
-        raise InputError(f"This preset learns from {names}. Say with --data-root in which folder they lie.")
+        raise InputError(f"data_root is missing; this preset reads {names} from folders below it.")
     streams = [
-        open_layout(source.layout, data_root, tokenizer, preset.seed + number, copies=source.copies)
-        for number, source in enumerate(preset.data)
+        open_layout(source.layout, data_root, tokenizer, preset.seed + index, copies=source.copies)
+        for index, source in enumerate(preset.data)
     ]
     weights = [source.weight for source in preset.data if source.weight is not None]
     if weights and len(weights) != len(streams):
-        raise InputError("Some data sets of the preset have a weight, others none. Give all of them one, or none.")
+        raise InputError(
+            "Some data sets of the preset have a weight and others have none. Set it for all of them, or for none."
+        )
     mixed = Mixture(streams, weights, preset.seed) if weights else Concatenation(streams, preset.seed)
     views = preset.views
     return Augmented(mixed, preset.seed, views.flip, views.sizes_short, views.longest)
 
 
 def _with_steps(preset: PretrainPreset, stream: ExampleStream) -> FitSettings:
-    """The settings of the run, its length in steps."""
+    """Returns the settings of the loop with the length of the run in steps."""
     schedule = preset.fit.schedule
     if schedule.steps:
         return preset.fit
     if preset.epochs is None or stream.epoch_length is None:
-        raise InputError("How long to train is not said. Set fit.schedule.steps; or epochs, if the data has an end.")
+        raise InputError("The preset has no length. Set fit.schedule.steps, or epochs if the data is finite.")
     images = preset.epochs * stream.epoch_length
     steps = max(1, int(images // (preset.batch_size * preset.fit.accumulate)))
     return replace(preset.fit, schedule=replace(schedule, steps=steps))
@@ -171,7 +180,7 @@ def _begin(job: PretrainJob) -> tuple[GLIPConfig, list[str], GLIP]:
     if preset.start == "published":
         state, vocabulary = published_start(config, Fetching(job.offline))
         model = fresh_model(config, preset.fit.seed)
-        model.load_state_dict(state, strict=False)  # the rest stays fresh
+        model.load_state_dict(state, strict=False)  # the other parts keep their random weights
         return config, vocabulary, model
     vocabulary = scene_vocabulary(load_pool(), SPECIAL_TOKENS)
     config = replace(config, text=replace(config.text, vocab_size=len(vocabulary)))

@@ -26,7 +26,7 @@ from glip.engine.local import Engine, LocalEngine
 from glip.errors import InputError
 from glip.files import whole_file
 from glip.training.distributed import Processes
-from glip.training.feature_cache import DISK, MEMORY, Store
+from glip.training.feature_cache import DISK, MEMORY, FeatureStore
 from glip.training.finetune import (
     FinetuneJob,
     Shared,
@@ -66,7 +66,7 @@ class Sweep:
         recipe: a preset by name; None: the published one of each mode and number of shots.
         changes: fields of the recipe to set; 'lr' sets `rates.base`.
         augment: whether images are resized and mirrored.
-        imgsz, precision, workers, cpu, cache, scenes, compared, offline: of every run, see `FinetuneJob`.
+        imgsz, precision, workers, device, cache, scenes, comparisons, offline: of every run, see `FinetuneJob`.
         memory, disk: bytes for features that are kept.
         missing: sets of a group that were not found; for the table.
     """
@@ -83,10 +83,10 @@ class Sweep:
     imgsz: int | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     workers: int = 0
-    cpu: bool = False
+    device: str = "auto"
     cache: bool = True
     scenes: int = 0
-    compared: int = 4
+    comparisons: int = 4
     offline: bool = False
     memory: int = MEMORY
     disk: int = DISK
@@ -107,8 +107,8 @@ class Sweep:
                 raise InputError(f"--seeds has {seed}; a seed is a whole number from 0 to {2**31 - 1}.")
         if self.imgsz is not None and not 32 <= self.imgsz <= 4096:
             raise InputError(f"--imgsz is {self.imgsz}; it must be a whole number from 32 to 4096.")
-        if self.scenes < 0 or self.compared < 0 or self.workers < 0:
-            numbers = f"{self.scenes}, {self.compared} and {self.workers}"
+        if self.scenes < 0 or self.comparisons < 0 or self.workers < 0:
+            numbers = f"{self.scenes}, {self.comparisons} and {self.workers}"
             raise InputError(f"--scenes, --images and --workers are {numbers}; accepted are whole numbers from 0.")
 
     def seeds_of(self, shots: Shots) -> tuple[int, ...]:
@@ -184,10 +184,10 @@ def _job(sweep: Sweep, source: Source, out: Path, shots: Shots, seed: int, recip
         sweep.imgsz,
         sweep.precision,
         sweep.workers,
-        sweep.cpu,
+        sweep.device,
         sweep.cache,
         sweep.scenes,
-        sweep.compared,
+        sweep.comparisons,
         sweep.offline,
     )
 
@@ -219,7 +219,7 @@ def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: Advance | Non
         shutil.rmtree(sweep.out / FEATURES_FOLDER, ignore_errors=True)
     runs = tuple(done[str(job.out)] for job in jobs)
     result = SweepResult(runs, table_of(runs), sweep.missing, str(sweep.out))
-    if not Processes(sweep.precision, cpu=sweep.cpu).first:
+    if not Processes(sweep.precision, sweep.device).is_main:
         return result
     with whole_file(sweep.out / RESULTS_FILE) as file:
         file.write(msgspec.json.format(msgspec.json.encode({"unit": "percent", **msgspec.to_builtins(result)})) + b"\n")
@@ -275,7 +275,7 @@ class _Maker:
     def __call__(self) -> _Worker:
         # Features are the same for all seeds, numbers of shots, prompts and heads, because the base is; each place
         # keeps its own.
-        store = Store(self.features / f"{gethostname()}-{os.getpid()}", self.memory, self.disk)
+        store = FeatureStore(self.features / f"{gethostname()}-{os.getpid()}", self.memory, self.disk)
         return _Worker(Shared(store), self.advance)
 
 

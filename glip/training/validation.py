@@ -28,7 +28,7 @@ from glip.evaluation.tasks.detection import score_set
 from glip.images import ImageBatch, collate, prepare, read_image
 from glip.model.glip import GLIP
 from glip.prompts import Prompt, PromptSet
-from glip.training.feature_cache import Store
+from glip.training.feature_cache import FeatureStore
 
 MOST = 100  # boxes an image, as in all published numbers
 
@@ -43,7 +43,7 @@ class Scorer:
         imgsz: int,
         *,
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-        store: Store | None = None,
+        store: FeatureStore | None = None,
     ) -> None:
         """Prepares the question.
 

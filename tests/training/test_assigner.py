@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glip.training.assigner import UNCLAIMED, assign
+from glip.training.assigner import UNASSIGNED, assign
 from tests.training.scenes import ANCHORS, LEVEL_SIZES, ODD_BOXES, random_boxes
 
 Box = Sequence[float]
@@ -48,7 +48,7 @@ def claims_of(box: Box, anchors: list[Box], level_sizes: Sequence[int]) -> dict[
 
 def owners(boxes: Tensor, anchors: Tensor, level_sizes: Sequence[int]) -> list[int]:
     """The published rule word by word, for an image."""
-    owner, best = [UNCLAIMED] * len(anchors), [-1.0] * len(anchors)
+    owner, best = [UNASSIGNED] * len(anchors), [-1.0] * len(anchors)
     for number, box in enumerate(boxes.tolist()):
         for anchor, overlap in claims_of(box, anchors.tolist(), level_sizes).items():
             if overlap > best[anchor]:
@@ -74,7 +74,7 @@ def test_anchors_may_lie_anywhere() -> None:
 def test_without_boxes_no_anchor_is_claimed() -> None:
     owner = assign(torch.zeros(0, 4), ANCHORS, LEVEL_SIZES)
     assert owner.dtype == torch.int64
-    assert owner.tolist() == [UNCLAIMED] * len(ANCHORS)
+    assert owner.tolist() == [UNASSIGNED] * len(ANCHORS)
 
 
 def test_an_anchor_claimed_twice_takes_the_box_it_overlaps_most() -> None:
@@ -95,7 +95,7 @@ def test_the_first_of_two_equal_boxes_is_answered_for() -> None:
 
 @pytest.mark.parametrize("kind", ["outside", "without area", "turned inside out"])
 def test_what_no_anchor_can_lie_in_claims_nothing(kind: str) -> None:
-    assert (assign(ODD_BOXES[kind], ANCHORS, LEVEL_SIZES) == UNCLAIMED).all()
+    assert (assign(ODD_BOXES[kind], ANCHORS, LEVEL_SIZES) == UNASSIGNED).all()
 
 
 @pytest.mark.parametrize("kind", ODD_BOXES)
@@ -125,4 +125,4 @@ def test_five_hundred_boxes_are_assigned_as_each_box_claims() -> None:
 
 def test_a_level_with_fewer_than_nine_anchors_gives_all_it_has() -> None:
     anchors = torch.tensor([[0.0, 0.0, 9.0, 9.0], [4.0, 4.0, 13.0, 13.0], [-9.0, -9.0, 22.0, 22.0]])
-    assert assign(torch.tensor([[0.0, 0.0, 9.0, 9.0]]), anchors, [2, 1]).tolist() == [0, UNCLAIMED, UNCLAIMED]
+    assert assign(torch.tensor([[0.0, 0.0, 9.0, 9.0]]), anchors, [2, 1]).tolist() == [0, UNASSIGNED, UNASSIGNED]

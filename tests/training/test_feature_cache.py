@@ -11,10 +11,9 @@ import torch
 from glip.data.transforms import Augmented
 from glip.model.glip import GLIP
 from glip.training.batches import Share, make_batch, read_batches
-from glip.training.feature_cache import FrozenParts, KeyedBatch, Store, fingerprint, keyed
+from glip.training.feature_cache import FeatureStore, FrozenParts, KeyedBatch, fingerprint, keyed
 from glip.training.loop import FitSettings, fit, forward_pixels
-from glip.training.optimizer import Rates
-from glip.training.schedule import Schedule
+from glip.training.optimizer import Rates, Schedule
 from tests.tiny import letters_tokenizer, tiny_model
 from tests.training.images import SquareStream
 
@@ -32,7 +31,7 @@ def batches_of(stream: Any, batch_size: int) -> Any:
     return lambda steps: read_batches(stream, letters_tokenizer(), Share(batch_size), steps)
 
 
-def losses(out: Path, mode: str, batches: Any, steps: int, store: Store | None, **changes: Any) -> list[float]:
+def losses(out: Path, mode: str, batches: Any, steps: int, store: FeatureStore | None, **changes: Any) -> list[float]:
     rates = Rates(0.05 if mode == "prompt" else 1e-3, weight_decay=0.25)
     settings = FitSettings(Schedule(steps, warmup=0), mode, rates, average=0, log_every=1, **changes)
     if store is None:
@@ -48,13 +47,13 @@ def test_the_loss_curve_is_that_of_the_plain_loop(mode: str, tmp_path: Path) -> 
     stream = Augmented(Few(), sizes_short=(48, 64), longest=80)
     steps = 20 if mode == "prompt" else 4  # benchmarks/tuning.py compares 50
     plain = losses(tmp_path / "plain", mode, batches_of(stream, 2), steps, None)
-    store = Store()
+    store = FeatureStore()
     cached = losses(tmp_path / "cached", mode, batches_of(stream, 2), steps, store)
     assert max(abs(a - b) for a, b in zip(plain, cached, strict=True)) < 1e-4
     assert plain[-1] < plain[0]
     # Two images, two sizes, mirrored or not, alone or padded for the other: a few views at most.
-    assert store.missed <= 12
-    assert store.found > (store.missed if mode == "prompt" else 0)
+    assert store.misses <= 12
+    assert store.hits > (store.misses if mode == "prompt" else 0)
 
 
 def test_one_image_alone_gives_the_same_losses(tmp_path: Path) -> None:
@@ -64,7 +63,7 @@ def test_one_image_alone_gives_the_same_losses(tmp_path: Path) -> None:
     other kernels of the same convolution.
     """
     plain = losses(tmp_path / "plain", "prompt", batches_of(Few(), 1), 6, None)
-    cached = losses(tmp_path / "cached", "prompt", batches_of(Few(), 1), 6, Store())
+    cached = losses(tmp_path / "cached", "prompt", batches_of(Few(), 1), 6, FeatureStore())
     assert cached == pytest.approx(plain, rel=1e-5)
 
 
@@ -77,7 +76,7 @@ def test_a_frozen_image_is_seen_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return before(self, pixels)
 
     monkeypatch.setattr(GLIP, "encode_image", count)
-    losses(tmp_path / "cached", "prompt", batches_of(Few(), 4), 5, Store())
+    losses(tmp_path / "cached", "prompt", batches_of(Few(), 4), 5, FeatureStore())
     assert seen == [2]  # each of two images stands twice in every batch
 
 
@@ -94,19 +93,19 @@ def test_copies_in_a_batch_are_computed_once_unless_dropout_tells_them_apart(
 
     plain = losses(tmp_path / "plain", mode, batches_of(Few(), 4), 3, None)
     monkeypatch.setattr(GLIP, "ground", count)
-    cached = losses(tmp_path / "cached", mode, batches_of(Few(), 4), 3, Store())
+    cached = losses(tmp_path / "cached", mode, batches_of(Few(), 4), 3, FeatureStore())
     assert seen == 3 * grounded
     assert max(abs(a - b) for a, b in zip(plain, cached, strict=True)) < 1e-4
 
 
 def test_a_mode_that_changes_everything_keeps_nothing() -> None:
-    store = Store()
+    store = FeatureStore()
     parts = FrozenParts("full", store)
     assert not parts.useful
     model = tiny_model()
     batch = make_batch([SquareStream().example(0)], letters_tokenizer())
     assert torch.equal(parts.forward(model, batch).alignment, forward_pixels(model, batch).alignment)
-    assert store.found == store.missed == 0
+    assert store.hits == store.misses == 0
 
 
 def test_keys_tell_numbers_shapes_and_kinds_apart() -> None:
@@ -130,7 +129,7 @@ def tensors(number: float) -> list[torch.Tensor]:
 
 def test_memory_first_then_disk_then_nothing(tmp_path: Path) -> None:
     size = 32  # bytes of one group
-    store = Store(tmp_path / "features", memory=2 * size, disk=size)
+    store = FeatureStore(tmp_path / "features", memory=2 * size, disk=size)
     for number in range(4):
         store.put(f"key{number}", tensors(float(number)))
     cpu = torch.device("cpu")
@@ -140,29 +139,29 @@ def test_memory_first_then_disk_then_nothing(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(found, tensors(number), strict=True))
     assert store.get("key3", cpu) is None
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["key2.safetensors"]
-    assert (store.found, store.missed) == (3, 1)
+    assert (store.hits, store.misses) == (3, 1)
     store.close()
     assert not (tmp_path / "features").exists()
 
 
 def test_what_a_killed_run_left_is_not_believed(tmp_path: Path) -> None:
-    store = Store(tmp_path / "features", memory=0)
+    store = FeatureStore(tmp_path / "features", memory=0)
     store.put("key", tensors(1))
-    assert Store(tmp_path / "features", memory=0).get("key", torch.device("cpu")) is None
+    assert FeatureStore(tmp_path / "features", memory=0).get("key", torch.device("cpu")) is None
 
 
 def test_a_disk_that_refuses_costs_time_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "features").write_text("in the way")
-    store = Store(tmp_path / "features", memory=0)
+    store = FeatureStore(tmp_path / "features", memory=0)
     store.put("key", tensors(1))
     store.put("other", tensors(1))
     assert store.get("key", torch.device("cpu")) is None
     assert len(caplog.records) == 1
-    assert "computed anew" in caplog.text
+    assert str(tmp_path / "features") in caplog.text
 
 
 def test_a_kept_image_does_not_hold_on_to_its_batch() -> None:
-    store = Store(memory=10_000)
+    store = FeatureStore(memory=10_000)
     batch = torch.zeros(8, 4)
     store.put("key", [batch[:1]])
     kept = store.get("key", torch.device("cpu"))

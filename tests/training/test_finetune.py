@@ -23,7 +23,7 @@ from glip.evaluation.predictions import Predictions
 from glip.evaluation.run import EvalRequest, evaluate
 from glip.training import finetune as module
 from glip.training import sweep as sweep_module
-from glip.training.feature_cache import Store
+from glip.training.feature_cache import FeatureStore
 from glip.training.finetune import FinetuneJob, Shared, finetune, load_base, trainable
 from glip.training.finetune_data import find_sources, open_tuning_set
 from glip.training.recipes import recipe_for
@@ -55,7 +55,7 @@ def job_of(folders: Path, out: Path, **changes: Any) -> FinetuneJob:
     fields = {"epochs": 3, "copies": 2, "stop_patience": 100} | fields
     recipe = replace(recipe.without_augmentation(), **fields)
     sources, _ = find_sources(str(folders / "Squares"), Path())
-    job = FinetuneJob(sources[0], out, str(folders / "base"), shots, 3, recipe, cpu=True, compared=0)
+    job = FinetuneJob(sources[0], out, str(folders / "base"), shots, 3, recipe, device="cpu", comparisons=0)
     return replace(job, **changes)
 
 
@@ -68,7 +68,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_prompt_run_leaves_an_adapter_numbers_and_images(folders: Path, tmp_path: Path) -> None:
-    tuned = finetune(job_of(folders, tmp_path / "out", compared=1))
+    tuned = finetune(job_of(folders, tmp_path / "out", comparisons=1))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "adapter.safetensors",
         "comparison.jpg",
@@ -148,7 +148,7 @@ def test_without_the_adapter_the_base_is_what_it_was(folders: Path, tmp_path: Pa
 
 
 def test_a_full_run_leaves_a_model_folder(folders: Path, tmp_path: Path) -> None:
-    tuned = finetune(job_of(folders, tmp_path / "out", mode="full", epochs=1, compared=0))
+    tuned = finetune(job_of(folders, tmp_path / "out", mode="full", epochs=1, comparisons=0))
     assert tuned.files == ("model", "curve.png")
     folder = load_model_folder(tmp_path / "out" / "model")
     base = load_model_folder(folders / "base")
@@ -214,10 +214,10 @@ def test_a_note_that_is_damaged_is_refused(folders: Path, tmp_path: Path) -> Non
 
 
 def test_the_cache_changes_nothing(folders: Path, tmp_path: Path) -> None:
-    store = Store()
+    store = FeatureStore()
     cached = finetune(job_of(folders, tmp_path / "cached"), shared=Shared(store))
     plain = finetune(job_of(folders, tmp_path / "plain", cache=False))
-    assert store.found > store.missed
+    assert store.hits > store.misses
     for name, value in adapter_of(tmp_path / "plain").items():
         assert (adapter_of(tmp_path / "cached")[name] - value).abs().max() < 1e-3  # the rate is 0.05
     assert cached.test["AP"] == pytest.approx(plain.test["AP"], abs=0.1)
@@ -296,8 +296,8 @@ def sweep_of(folders: Path, out: Path, **changes: Any) -> Sweep:
         "seeds": (3, 30),
         "changes": {"epochs": 1, "copies": 2},
         "augment": False,
-        "cpu": True,
-        "compared": 0,
+        "device": "cpu",
+        "comparisons": 0,
     }
     return Sweep(tuple(sources), out, str(folders / "base"), **fields | changes)
 
@@ -456,7 +456,7 @@ def test_kept_maps_score_the_same_and_follow_what_learns(folders: Path) -> None:
     folder = load_model_folder(folders / "base")
     sources, _ = find_sources(str(folders / "Squares"), Path())
     data = open_tuning_set(sources[0], "all", 3)
-    store = Store()
+    store = FeatureStore()
     kept, plain = (Scorer(data.val, folder.tokenizer(), 64, store=one) for one in (store, None))
     model = load_base(folder)
     for offset in (0.0, 0.5):
@@ -464,4 +464,4 @@ def test_kept_maps_score_the_same_and_follow_what_learns(folders: Path) -> None:
         one, other = kept.predict(model), plain.predict(model)
         assert np.array_equal(one.bbox, other.bbox)
         assert np.array_equal(one.score, other.score)
-    assert store.found == len(data.val.truth.image_ids)
+    assert store.hits == len(data.val.truth.image_ids)

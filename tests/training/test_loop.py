@@ -19,8 +19,7 @@ from glip.training.batches import Share, TrainingBatch, read_batches
 from glip.training.checkpointing import METRICS_FILE
 from glip.training.distributed import Processes
 from glip.training.loop import FitSettings, Fitted, fit
-from glip.training.optimizer import Rates
-from glip.training.schedule import Schedule
+from glip.training.optimizer import Rates, Schedule
 from tests.tiny import letters_tokenizer, tiny_model
 from tests.training.images import SquareStream
 
@@ -103,7 +102,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     run(tmp_path)
     newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
     (newest / "learned.safetensors").write_bytes(b"half of it")
-    with pytest.raises(InputError, match=r"checkpoint .*step-00000006 is damaged .* Delete that folder"):
+    with pytest.raises(InputError, match="step-00000006"):
         run(tmp_path)
 
 
@@ -168,7 +167,7 @@ def test_a_gradient_that_is_never_finite_ends_the_run_with_a_sentence(tmp_path: 
     before = model.neck.p6.weight.clone()
     settings = replace(SETTINGS, schedule=Schedule(steps=60, warmup=0), log_every=0, save_every=0)
     one = next(batches(range(1)))
-    with pytest.raises(JobFailed, match="not finite 25 steps in a row"):
+    with pytest.raises(JobFailed, match=r"\b25 steps.*precision fp32"):
         fit(model, lambda steps: iter([one] * len(steps)), settings, tmp_path)
     assert torch.equal(model.neck.p6.weight, before)
 
@@ -205,7 +204,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         lambda steps: read_batches(SquareStream(), letters_tokenizer(), Share(2), steps),
         THEIRS,
         tmp_path / "one",
-        processes=Processes(cpu=True),
+        processes=Processes(device="cpu"),
     )
     theirs = rows(tmp_path / "two")
     # Adam multiplies rounding: changing every weight by 1e-7 of itself moves the third loss by up to 9e-5.

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from glip.model.config import GLIP_T
-from glip.training.optimizer import MovingAverage, Rates, group_of, make_optimizer, set_rates
-from glip.training.schedule import Plateau, Schedule
+from glip.training.optimizer import MovingAverage, Plateau, Rates, Schedule, group_of, make_optimizer, set_rates
 from glip.weights.tensor_names import Counts, spell
 from tests.tiny import tiny_model
 
@@ -61,7 +60,7 @@ def test_the_published_schedule() -> None:
 
 
 def test_cosine_begins_at_one_and_ends_at_the_least() -> None:
-    schedule = Schedule(steps=1100, decay="cosine", warmup=100, least=0.02)
+    schedule = Schedule(steps=1100, decay="cosine", warmup=100, minimum=0.02)
     assert schedule.at(100) == 1
     assert schedule.at(600) == pytest.approx(0.51)
     assert schedule.at(1100) == pytest.approx(0.02)
@@ -69,13 +68,13 @@ def test_cosine_begins_at_one_and_ends_at_the_least() -> None:
 
 def test_the_plateau_acts_as_torchs_own() -> None:
     scores = [0.3, 0.35, 0.35, 0.34, 0.0, 0.35, 0.35, 0.36, 0.1, 0.1, 0.1, 0.1, 0.1]
-    schedule = Schedule(steps=99, decay="plateau", warmup=0, patience=3, least=1e-6)
+    schedule = Schedule(steps=99, decay="plateau", warmup=0, patience=3, minimum=1e-6)
     plateau = Plateau(schedule)
     weight = nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=1.0)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=3, min_lr=1e-6)
     for score in scores:
-        plateau.look(score)
+        plateau.update(score)
         if score:  # a score of exactly 0 is not looked at, as published
             theirs.step(score)
         assert plateau.factor == pytest.approx(optimizer.param_groups[0]["lr"])
@@ -85,12 +84,12 @@ def test_the_plateau_acts_as_torchs_own() -> None:
 def test_a_restored_plateau_goes_on_as_if_nothing_had_happened() -> None:
     schedule = Schedule(steps=9, decay="plateau", patience=1)
     one = Plateau(schedule)
-    one.look(0.5)
-    one.look(0.4)
+    one.update(0.5)
+    one.update(0.4)
     other = Plateau(schedule)
     other.restore(one.state())
     for plateau in (one, other):
-        plateau.look(0.4)
+        plateau.update(0.4)
         assert plateau.factor == pytest.approx(0.1)
     fresh = Plateau(schedule)
     fresh.restore(Plateau(schedule).state())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glip.data.synthetic.stream import Sides
 from glip.errors import InputError
 from glip.training.presets import PRESETS, PretrainPreset, changed, find_preset, parse_change, read_changes
 
@@ -28,7 +29,11 @@ def test_the_published_presets_hold_the_published_numbers() -> None:
         ("batch_size=8", lambda p: p.batch_size == 8),
         ("fit.rates.base=1e-3", lambda p: p.fit.rates.base == 1e-3),
         ("fit.schedule.milestones=[0.5]", lambda p: p.fit.schedule.milestones == (0.5,)),
-        ("scenes.sides=[{least: 96, most: 128}]", lambda p: p.scenes.sides[0].most == 128),
+        ("scenes.sides=[{minimum: 96, maximum: 128}]", lambda p: p.scenes.sides[0].maximum == 128),
+        # Names of version 0.1.0.
+        ("scenes.sides=[{least: 96, most: 128}]", lambda p: p.scenes.sides == (Sides(96, 128),)),
+        ("fit.schedule.least=0.25", lambda p: p.fit.schedule.minimum == 0.25),
+        ("fit={schedule: {least: 0.25}}", lambda p: p.fit.schedule.minimum == 0.25),
         (
             "fit={rates: {text: 0.5}, clip: 0}",
             lambda p: (p.fit.rates.text, p.fit.clip, p.fit.average) == (0.5, 0, 0.999),
@@ -47,28 +52,28 @@ def test_a_file_sets_fields_as_words_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "named"),
     [
-        ("batch=8", r"no field 'batch'. Known here: architecture, start, batch_size"),
-        ("fit.rates.bse=1", r"no field 'fit.rates.bse'|no field 'bse'"),
-        ("batch_size.x=1", "batch_size holds 16"),
-        ("batch_size=many", "do not fit: Expected `int`"),
-        ("batch_size", "needs FIELD=VALUE"),
-        ("fit.clip=[", "cannot be read"),
+        ("batch=8", "'batch'.*architecture, start, batch_size"),
+        ("fit.rates.bse=1", "'fit.rates.bse'.*base, text, weight_decay"),
+        ("batch_size.x=1", "'batch_size.x'.*16"),
+        ("batch_size=many", r"`int`.*\$\.batch_size"),
+        ("batch_size", "'batch_size'"),
+        ("fit.clip=[", r"'fit.clip=\['"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_place(words: str, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+def test_what_does_not_fit_is_refused_with_its_place(words: str, named: str) -> None:
+    with pytest.raises(InputError, match=named):
         changed(PRESETS["nano"], dict([parse_change(words)]))
 
 
 def test_an_unknown_preset_and_a_file_without_fields_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no preset 'nan'\. Known: nano, glip-t-a"):
+    with pytest.raises(InputError, match=r"'nan'.*nano, glip-t-a"):
         find_preset("nan")
     (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
-    with pytest.raises(InputError, match="must hold fields and values"):
+    with pytest.raises(InputError, match=r"list\.yaml"):
         read_changes(tmp_path / "list.yaml")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"none\.yaml"):
         read_changes(tmp_path / "none.yaml")
 
 

@@ -29,7 +29,7 @@ SHORT = {
     "fit.schedule.warmup": 0,
     "fit.log_every": 1,
 }
-SCENES = {"scenes.names": 0, "scenes.sides": [{"least": 64, "most": 64}], "scenes.objects": [1, 2]}
+SCENES = {"scenes.names": 0, "scenes.sides": [{"minimum": 64, "maximum": 64}], "scenes.objects": [1, 2]}
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def nano(**more: Any) -> PretrainPreset:
 def test_nano_learns_from_scenes_and_becomes_a_model_that_labels(
     tmp_path: Path, glip: Callable[..., CommandResult]
 ) -> None:
-    folder = pretrain(PretrainJob(nano(), tmp_path / "run", workers=0, cpu=True))
+    folder = pretrain(PretrainJob(nano(), tmp_path / "run", workers=0, device="cpu"))
     assert folder is not None
     assert folder.path == tmp_path / "run" / "model"
     with Image.open(tmp_path / "run" / "curve.png") as curve:
@@ -74,20 +74,20 @@ def test_nano_learns_from_scenes_and_becomes_a_model_that_labels(
 
 
 def test_a_run_goes_on_and_another_one_is_refused_by_its_field(tmp_path: Path) -> None:
-    job = PretrainJob(nano(), tmp_path, workers=0, cpu=True)
+    job = PretrainJob(nano(), tmp_path, workers=0, device="cpu")
     first = pretrain(job)
     again = pretrain(job)  # nothing is left to do
     assert first is not None and again is not None
     assert first.sha256 == again.sha256
-    with pytest.raises(InputError, match=r"another fit.rates.base \(0.001 there, 0.5 now\)"):
+    with pytest.raises(InputError, match=r"fit\.rates\.base.*0\.001.*0\.5"):
         pretrain(replace(job, preset=nano(**{"fit.rates.base": 0.5})))
 
 
 def test_init_begins_with_the_weights_of_a_model_folder(tmp_path: Path) -> None:
-    first = pretrain(PretrainJob(nano(), tmp_path / "one", workers=0, cpu=True))
+    first = pretrain(PretrainJob(nano(), tmp_path / "one", workers=0, device="cpu"))
     assert first is not None
     still = nano(**{"fit.rates.base": 0.0, "fit.rates.text": 0.0, "fit.average": 0.0})
-    second = pretrain(PretrainJob(still, tmp_path / "two", init=first.path, workers=0, cpu=True))
+    second = pretrain(PretrainJob(still, tmp_path / "two", init=first.path, workers=0, device="cpu"))
     assert second is not None
     one, two = first.state_dict(), second.state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -98,7 +98,7 @@ def test_every_published_preset_learns_from_its_sets(name: str, tmp_path: Path) 
     preset = changed(PRESETS[name], SHORT | {"views.sizes_short": [32], "views.longest": 64})
     for source in preset.data:
         MAKERS[source.layout](tmp_path / "data")
-    folder = pretrain(PretrainJob(preset, tmp_path / "run", data_root=tmp_path / "data", workers=0, cpu=True))
+    folder = pretrain(PretrainJob(preset, tmp_path / "run", data_root=tmp_path / "data", workers=0, device="cpu"))
     assert folder is not None
     assert load_model_folder(folder.path).config.deep_fusion == (name != "glip-t-a")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -108,7 +108,7 @@ def test_every_published_preset_learns_from_its_sets(name: str, tmp_path: Path) 
 def test_the_length_follows_from_epochs(tmp_path: Path) -> None:
     MAKERS["objects365"](tmp_path / "data")
     preset = changed(PRESETS["glip-t-b"], SHORT | {"fit.schedule.steps": 0, "epochs": 3, "views.sizes_short": [32]})
-    folder = pretrain(PretrainJob(preset, tmp_path / "run", data_root=tmp_path / "data", workers=0, cpu=True))
+    folder = pretrain(PretrainJob(preset, tmp_path / "run", data_root=tmp_path / "data", workers=0, device="cpu"))
     assert folder is not None
     assert folder.source["origin"]["steps"] == 3  # two images, two to a step
 
@@ -122,20 +122,20 @@ def test_sets_with_weights_are_mixed_by_them(tmp_path: Path) -> None:
     share = sum("cat and a dog" in caption or caption == "a dog" for caption in captions) / len(captions)
     assert 0.15 < share < 0.35
     partly = changed(PRESETS["glip-t"], {"data": [data[0], {"layout": "flickr30k"}]})
-    with pytest.raises(InputError, match="Give all of them one, or none"):
+    with pytest.raises(InputError, match="weight"):
         open_stream(partly, tmp_path, letters_tokenizer())
 
 
 def test_what_a_preset_lacks_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"learns from objects365. Say with --data-root"):
+    with pytest.raises(InputError, match=r"data_root.*objects365"):
         open_stream(PRESETS["glip-t-b"], None, letters_tokenizer())
     with pytest.raises(InputError, match="objects365"):
         open_stream(PRESETS["glip-t-b"], tmp_path, letters_tokenizer())
-    with pytest.raises(InputError, match="either from `scenes` or from `data`"):
+    with pytest.raises(InputError, match=r"`scenes`.*`data`"):
         open_stream(replace(PRESETS["nano"], scenes=None), None, letters_tokenizer())
     endless = nano(**{"fit.schedule.steps": 0})
-    with pytest.raises(InputError, match="How long to train is not said"):
-        pretrain(PretrainJob(endless, tmp_path, workers=0, cpu=True))
+    with pytest.raises(InputError, match=r"fit\.schedule\.steps.*epochs"):
+        pretrain(PretrainJob(endless, tmp_path, workers=0, device="cpu"))
 
 
 def test_the_command_trains_and_says_where_the_model_is(tmp_path: Path, glip: Callable[..., CommandResult]) -> None:
@@ -159,4 +159,4 @@ def test_a_full_disk_stops_the_run_with_a_sentence(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(checkpointing, "save_file", full)
     with pytest.raises(JobFailed, match="No space left on device"):
-        pretrain(PretrainJob(nano(), tmp_path, workers=0, cpu=True))
+        pretrain(PretrainJob(nano(), tmp_path, workers=0, device="cpu"))

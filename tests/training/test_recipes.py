@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from glip.errors import InputError
+from glip.training.optimizer import Plateau
 from glip.training.recipes import MODES, PRESETS, Recipe, Shots, find_recipe, recipe_for
-from glip.training.schedule import Plateau
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_every_epoch_is_validated_and_a_plateau_has_a_floor() -> None:
     assert settings.seed == 30
     plateau = Plateau(settings.schedule)
     for _ in range(100):
-        plateau.look(1.0)
+        plateau.update(1.0)
     assert plateau.factor * recipe_for("prompt", 3).rates.base == pytest.approx(1e-6)
 
 
@@ -78,10 +78,10 @@ def test_without_augmentation_images_are_seen_as_in_testing() -> None:
 @pytest.mark.parametrize(
     ("name", "mode", "shots", "message"),
     [
-        ("lvis", "full", 1, "There is no recipe 'lvis'. Known: coco, coco-mmdet, coco-mmdet-a"),
-        (None, "adapter", 1, "'adapter'; known: full, linear, language, prompt"),
-        (None, "all", 1, "'all'; known: full"),
-        (None, "full", -1, "--shots is -1"),
+        ("lvis", "full", 1, "recipe is 'lvis'.*coco, coco-mmdet, coco-mmdet-a"),
+        (None, "adapter", 1, "mode is 'adapter'.*full, linear, language, prompt"),
+        (None, "all", 1, "mode is 'all'.*full"),
+        (None, "full", -1, "shots is -1"),
     ],
 )
 def test_what_is_unknown_is_said(name: str | None, mode: str, shots: Shots, message: str) -> None:
@@ -91,5 +91,5 @@ def test_what_is_unknown_is_said(name: str | None, mode: str, shots: Shots, mess
 
 @pytest.mark.parametrize("field", ["epochs", "copies", "batch_size"])
 def test_numbers_below_one_are_refused(field: str) -> None:
-    with pytest.raises(InputError, match="it must be 1 or more"):
+    with pytest.raises(InputError, match=f"{field} is 0"):
         Recipe("full", **{field: 0})  # type: ignore[arg-type]  # one of the numbers

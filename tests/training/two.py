@@ -10,8 +10,7 @@ import torch
 from glip.training.batches import Share, read_batches
 from glip.training.distributed import Processes
 from glip.training.loop import FitSettings, fit
-from glip.training.optimizer import Rates
-from glip.training.schedule import Schedule
+from glip.training.optimizer import Rates, Schedule
 from tests.tiny import letters_tokenizer, tiny_model
 from tests.training.images import SquareStream
 
@@ -21,10 +20,10 @@ SETTINGS = FitSettings(
 
 
 def main(out: Path) -> None:
-    processes = Processes(cpu=True)
-    assert processes.count == 2
+    processes = Processes(device="cpu")
+    assert processes.world_size == 2
     model = tiny_model()
-    share = Share(2, processes.count, processes.index)
+    share = Share(2, processes.world_size, processes.rank)
     fit(
         model,
         lambda steps: read_batches(SquareStream(), letters_tokenizer(), share, steps),
@@ -32,7 +31,7 @@ def main(out: Path) -> None:
         out / "two",
         processes=processes,
     )
-    if processes.first:
+    if processes.is_main:
         torch.save({name: value.detach() for name, value in model.named_parameters()}, out / "weights.pt")
 
 

@@ -19,10 +19,10 @@ from glip.prompts import SEPARATOR
 
 @dataclass(frozen=True)
 class Sides:
-    """Scenes of some size: the root of width times height, in pixels, and how often they come."""
+    """Sizes of scenes: the minimum and maximum of the square root of width times height, in pixels, and their share."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
     weight: float = 1.0
 
 
@@ -86,7 +86,7 @@ class SceneStream:
         """Width and height of a scene, multiples of 32 such that nothing is padded."""
         rng = random.Random(f"{self.seed}/size/{position // self.group}")  # noqa: S311
         sides = rng.choices(self.sides, [item.weight for item in self.sides])[0]
-        side, ratio = rng.uniform(sides.least, sides.most), self.widest ** rng.uniform(-0.5, 0.5)
+        side, ratio = rng.uniform(sides.minimum, sides.maximum), self.widest ** rng.uniform(-0.5, 0.5)
         return round(side * ratio / 32) * 32, round(side / ratio / 32) * 32
 
     def _class_list(self, scene: Scene, position: int) -> Example:
