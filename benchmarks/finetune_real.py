@@ -27,11 +27,12 @@ from statistics import fmean, stdev
 import msgspec
 import torch
 
+from glip.data.lookup import TrainingSplits, find_training_splits
 from glip.data.synthetic import MINI_ODINW, load_pool, write_mini_odinw
 from glip.files import whole_file
 from glip.training.feature_cache import FeatureStore
 from glip.training.finetune import FinetuneJob, Shared, finetune
-from glip.training.finetune_data import Source, find_sources, open_tuning_set
+from glip.training.finetune_data import open_tuning_set
 from glip.training.recipes import Shots, recipe_for
 from glip.training.result import ZERO, Tuned
 from glip.training.sweep import Sweep, jobs_of
@@ -48,7 +49,7 @@ class Group:
     """Sets that share a row of the table."""
 
     title: str
-    sources: tuple[Source, ...]
+    sources: tuple[TrainingSplits, ...]
     shots: tuple[Shots, ...]
     seeds: tuple[int, ...]
 
@@ -62,12 +63,12 @@ class Cost(msgspec.Struct):
 
 def groups(words: argparse.Namespace) -> list[Group]:
     """What is looked at; the drawn sets are made where they are not."""
-    raccoons, _ = find_sources("odinw/Raccoons", words.data_root)
-    cells, _ = find_sources("odinw/BCCD", words.data_root)
+    raccoons, _ = find_training_splits("odinw/Raccoons", words.data_root)
+    cells, _ = find_training_splits("odinw/BCCD", words.data_root)
     drawn = words.out / "mini-odinw"
     if not drawn.is_dir():
         write_mini_odinw(drawn, load_pool(), sets=[one for one in MINI_ODINW if one.name in MINI])
-    mini, _ = find_sources(str(drawn), Path())
+    mini, _ = find_training_splits(str(drawn), Path())
     found = [
         Group("Raccoons", tuple(raccoons), SHOTS, (3, 30, 300)),
         Group("BCCD", tuple(cells), SHOTS, (3,)),
@@ -106,7 +107,7 @@ def jobs(group: Group, words: argparse.Namespace) -> Iterator[FinetuneJob]:
                     )
 
 
-def epochs(source: Source, mode: str, shots: Shots, seed: int, words: argparse.Namespace) -> int:
+def epochs(source: TrainingSplits, mode: str, shots: Shots, seed: int, words: argparse.Namespace) -> int:
     """So many that the steps are about those of the budget."""
     if shots == 0:
         return 1

@@ -35,10 +35,10 @@ def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[s
         read = load_class_file(classes)
         return read.phrases, read
     assert prompt is not None
-    benchmark = find_in_prompt(prompt)
-    if benchmark is not None:
-        names = tuple(benchmark.wanted)
-        return names, replace(ClassFile.from_phrases(names), ids=tuple(benchmark.wanted.values()))
+    class_list = find_in_prompt(prompt)
+    if class_list is not None:
+        names = tuple(class_list.id_of_name)
+        return names, replace(ClassFile.from_phrases(names), ids=tuple(class_list.id_of_name.values()))
     return tuple(dict.fromkeys(split_names(prompt))), None
 
 

@@ -187,12 +187,12 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from glip.data.benchmark_search import known_benchmarks
+    from glip.data.benchmarks import known_benchmarks
 
     rows = known_benchmarks()
     if as_json:
         fields = ("name", "about", "splits", "layout", "source", "fetch")
-        print_json([{field: getattr(row, field) for field in fields} for row in rows])
+        print_json([{field: getattr(row, field) for field in fields} | {"splits": list(row.splits)} for row in rows])
         return
     for row in rows:
         typer.echo(f"{row.name}: {row.about}")

@@ -173,11 +173,11 @@ def finetune(
     as_json: JsonOption = False,
 ) -> None:
     """Tune a model on a few examples or whole data sets. The best epoch is kept and scored."""
-    from glip.training.finetune_data import find_sources
+    from glip.data.lookup import find_training_splits
     from glip.training.sweep import Sweep, plan_sweep, run_sweep
 
     wanted = (("epochs", epochs), ("batch_size", batch), ("lr", lr), ("copies", copies))
-    sources, missing = find_sources(data, data_root, _prompts(prompts), images)  # type: ignore[arg-type]
+    sources, missing = find_training_splits(data, data_root, _prompts(prompts), images)  # type: ignore[arg-type]
     sweep = Sweep(
         sources=tuple(sources),
         out=out,

@@ -1,315 +1,356 @@
-"""The table of benchmarks: where each has its files, as it publishes them, and what is asked of its images.
+"""The table of data sets: files, splits, sources, and what evaluation, tuning and pre-training read of each.
 
-Every row names the source that its layout was read from. Opens no image, no model and no annotations.
+A new benchmark is one row in `_ROWS`. Paths are relative to the data folder, as each data set is published. Opens no
+file; `glip.data.lookup` finds the files of a row, and `glip.data.splits` reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import msgspec
 
-from glip.data.benchmark_rows import EvalSet, Prompts, Row, subsets
-from glip.errors import InputError
+from glip.data.captions import Packing
 
-if TYPE_CHECKING:
-    from glip.data import class_lists
+# How the annotations are written, and so how they are read (`glip.data.splits`) and scored (`glip.evaluation.tasks`).
+# coco-images: COCO's form without annotations, whose truth is not public.
+Format = Literal["coco", "coco-images", "lvis", "voc", "flickr30k", "d3"]
 
 COCO_O_DOMAINS = ("sketch", "weather", "cartoon", "painting", "tattoo", "handmake")
-LVIS_NAMES_PER_CHUNK = 40  # of 1203: 31 chunks an image, the last of three names
-LVIS_LIMIT = 300  # boxes of each chunk
-# Images of train, val and test as the GLIP paper counts them (arXiv:2112.03857v2, Table 9).
-_ODINW_SIZES: dict[str, tuple[int, ...]] = {
-    "PascalVOC": (13_690, 3422, 3422),
-    "AerialMaritimeDrone_large": (52, 15, 7),
-    "Aquarium": (448, 127, 63),
-    "CottontailRabbits": (1980, 19, 10),
-    "EgoHands_generic": (3840, 480, 480),
-    "NorthAmericaMushrooms": (41, 5, 5),
-    "Packages": (19, 4, 3),
-    "Raccoons": (150, 29, 17),
-    "ShellfishOpenImages": (406, 116, 58),
-    "VehiclesOpenImages": (878, 250, 126),
-    "pistols": (2377, 297, 297),
-    "pothole": (465, 133, 67),
-    "thermalDogsAndPeople": (142, 41, 20),
-}
-AUTHORS_SPLIT = "published"  # what the authors' own configuration of a set scores: val, or a smaller part of it
-ODINW_SPLIT: dict[Prompts, str] = {"plain": "val", "original": AUTHORS_SPLIT, "paper": "test"}
 
 
-_TEST_DEV = (
-    "The truth of test-dev is COCO's own: call results.json detections_test-dev2017_NAME_results.json, zip it, and "
-    "give it to the server that cocodataset.org/#upload names."
+@dataclass(frozen=True)
+class Files:
+    """The files of one split, relative to the data folder. `{split}` and `{set}` in a path stand for their names.
+
+    Attributes:
+        annotations: paths where the annotation file may be; the first that exists is used.
+        images: groups of folders; of each group at least one must exist, and all that exist are searched in order.
+        required: other files and folders that must exist.
+        format: of the annotations.
+        size: number of images of the published split; None if unknown.
+        notes: what a reader of the score should know, in sentences.
+        folder_of_sets: instead of `annotations` and `images`: every folder below this one is a data set of its own, in
+            one of the layouts of `glip.data.coco_folders`.
+    """
+
+    annotations: tuple[str, ...] = ()
+    images: tuple[tuple[str, ...], ...] = ()
+    required: tuple[str, ...] = ()
+    format: Format = "coco"
+    size: int | None = None
+    notes: tuple[str, ...] = ()
+    folder_of_sets: str = ""
+
+    def described(self) -> str:
+        """Returns the paths as one line of text."""
+        if self.folder_of_sets:
+            return (
+                f"{self.folder_of_sets}/SET/{{train,valid,test}}/_annotations.coco.json (or "
+                f"annotations_without_background.json), images in the same folders"
+            )
+        images = " and ".join(" or ".join(f"{folder}/" for folder in group) for group in self.images)
+        return f"{', '.join((' or '.join(self.annotations), *self.required))}, images in {images}"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How pre-training reads a data set (`glip.data.pretraining_sets`).
+
+    Attributes:
+        files: of the training split.
+        kind: detection (boxes of classes, COCO's form) or grounding (captions with boxes, MDETR's form).
+        sampling: for detection: which class names a caption holds, see `DetectionStream`.
+        patches: for detection: images are in folders `patch0`, …, whatever else their `file_name` says.
+        packing: for grounding: how often captions of other images are added.
+    """
+
+    files: Files
+    kind: Literal["detection", "grounding"]
+    sampling: Literal["pretrain", "all-names"] = "pretrain"
+    patches: bool = False
+    packing: Packing | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A row of the table.
+
+    Attributes:
+        name: the word on the command line.
+        about: one line for people.
+        splits: files of each split that can be scored or, if called train, val and test, tuned on; the first is the
+            default of `glip eval`. Empty for a data set of pre-training only.
+        source: the document that the layout was read from.
+        fetch: where people get the files.
+        sets: the names of its data sets, put into paths for `{set}`; () if the benchmark is one data set.
+        pretraining: how pre-training reads it; None if it is not used there.
+    """
+
+    name: str
+    about: str
+    splits: Mapping[str, Files]
+    source: str
+    fetch: str
+    sets: tuple[str, ...] = ()
+    pretraining: Pretraining | None = None
+
+    @property
+    def layout(self) -> str:
+        """Returns where the files are, as text: one clause per split, or one for all if they are alike."""
+        texts = {split: files.described() for split, files in self.splits.items()}
+        names, domains = ",".join(self.splits), ",".join(self.sets)
+        if len(set(texts.values())) == 1:
+            text = next(iter(texts.values()))
+            return text.replace("{split}", f"{{{names}}}").replace("{set}", f"{{{domains}}}")
+        return "; ".join(f"{split}: {text}" for split, text in texts.items())
+
+
+def known_benchmarks() -> tuple[Benchmark, ...]:
+    """Returns the rows that can be scored."""
+    return tuple(row for row in _ROWS if row.splits)
+
+
+def pretraining_rows() -> dict[str, Benchmark]:
+    """Returns the rows that pre-training can read, by name."""
+    return {row.name: row for row in _ROWS if row.pretraining is not None}
+
+
+def group_of_set(benchmark: str) -> dict[str, str]:
+    """Returns, for each data set of RF100 and RF100-VL, the part of the benchmark it is averaged in; {} for others."""
+    content = files("glip.data").joinpath("set_groups.json").read_bytes()
+    parts = msgspec.json.decode(content, type=dict[str, dict[str, tuple[str, ...]]])
+    return {name: part for part, names in parts.get(benchmark, {}).items() for name in names}
+
+
+def _one(paths: str) -> tuple[tuple[str, ...], ...]:
+    """Returns one group of image folders, from their paths separated by ' | '."""
+    return (tuple(paths.split(" | ")),)
+
+
+_COCO_TRAIN = Files(("coco/annotations/instances_train2017.json",), _one("coco/train2017"))
+_COCO_VAL = Files(("coco/annotations/instances_val2017.json",), _one("coco/val2017"), size=5000)
+_COCO_TEST_DEV = Files(
+    ("coco/annotations/image_info_test-dev2017.json",),
+    _one("coco/test2017"),
+    format="coco-images",
+    size=20_288,
+    notes=(
+        "The annotations of test-dev are not public: rename results.json to detections_test-dev2017_NAME_results.json, "
+        "zip it, and upload it to the server named on cocodataset.org/#upload.",
+    ),
 )
+_COCO_SOURCE = "microsoft/GLIP DATA.md and maskrcnn_benchmark/config/paths_catalog.py"
+_LVIS_FETCH = (
+    "The annotations are at lvisdataset.org (minival: in the DATA.md of microsoft/GLIP); the images are COCO's."
+)
+_MIXED = ("mdetr_annotations/final_mixed_train", "mixed_grounding/annotations/final_mixed_train")
+_GQA = ("gqa/images", "mixed_grounding/images")
+_MDETR_FETCH = "The annotations are MDETR's (zenodo.org/record/4729015)"
 
 
-def _coco(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-    folder = root / "coco"
-    if split == "test-dev":
-        path = row.need(folder / "annotations/image_info_test-dev2017.json")
-        images = (row.need(folder / "test2017"),)
-        return [EvalSet("coco", split, "none", path, images, size=20_288, notes=(_TEST_DEV,))]
-    path = row.need(folder / "annotations/instances_val2017.json")
-    return [EvalSet("coco", split, "coco", path, (row.need(folder / "val2017"),), size=5000)]
+def _lvis(name: str, about: str, *annotations: str) -> Benchmark:
+    # LVIS uses COCO's images of both train2017 and val2017; its files name them with or without the folder.
+    images = _one("coco | coco/val2017 | coco/train2017")
+    paths = tuple(f"coco/annotations/{path}" for path in annotations)
+    return Benchmark(name, about, {"val": Files(paths, images, format="lvis")}, "GLIP configs/lvis", _LVIS_FETCH)
 
 
-def _lvis(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-    folder = root / "coco"
-    places = [folder / "annotations" / name for name in _LVIS_FILES[row.name]]
-    # LVIS's images are COCO's, from train2017 as well as from val2017; its files name them with and without.
-    images = (folder, folder / "val2017", folder / "train2017")
-    return [EvalSet(row.name, split, "lvis", row.need(*places), images)]
-
-
-def _flickr(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-    path = row.need(root / f"mdetr_annotations/final_flickr_separateGT_{split}.json")
-    folder = row.need(root / "flickr30k/flickr30k_images")
-    return [EvalSet("flickr30k", split, "flickr30k", path, (folder, folder / split))]
-
-
-def _coco_o(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-    base = row.need(root / "ood_coco", root / "coco-o")
-    return [
-        EvalSet(
-            domain,
-            split,
-            "coco",
-            row.need(base / domain / "annotations/instances_val2017.json"),
-            (row.need(base / domain / "val2017"),),
-        )
-        for domain in COCO_O_DOMAINS
-    ]
-
-
-def _d3(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-    folder = root / "d3"
-    path = row.need(folder / "d3_json/d3_full_annotations.json")
-    row.need(folder / "d3_pkl/groups.pkl")
-    return [EvalSet("d3", split, "d3", path, (row.need(folder / "d3_images"),))]
-
-
-def _voc(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-    folder = root / "VOCdevkit" / row.name.upper()
-    path = row.need(folder / f"ImageSets/Main/{split}.txt")
-    row.need(folder / "Annotations")
-    return [EvalSet(row.name, split, "voc", path, (row.need(folder / "JPEGImages"),))]
-
-
-def _sets_below(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-    """RF100 and others whose every folder is a set, with its own class names."""
-    folder = row.need(root / row.name)
-    groups = _categories().get(row.name, {})
-    found = [
-        replace(item, group=groups.get(item.name, "")) for item in subsets(folder, _FOLDER_OF_SPLIT.get(split, split))
-    ]
-    if not found:
-        raise InputError(
-            f"{folder} holds no set with a split {split!r}. {row.name} is laid out below --data-root as {row.layout}. "
-            f"{row.fetch}"
-        )
-    return found
-
-
-def _odinw_group(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-    from glip.data.class_lists import group
-
-    return [_odinw_set(row, root, benchmark, split, prompts) for benchmark in group(row.name)]
-
-
-def row_of_odinw(dataset: str) -> Row | None:
-    """The row of a single set of ODinW; None if the word is none."""
-    from glip.data.class_lists import resolve
-
-    short = dataset.strip().removeprefix("@").removeprefix("odinw/")
-    name = next((known for known in odinw_names() if known.casefold() == short.casefold()), None)
-    if name is None:
-        return None
-    benchmark = resolve(f"odinw/{name}")
-    splits = tuple(split.name for split in benchmark.splits)
-
-    def find(row: Row, root: Path, split: str, prompts: Prompts) -> list[EvalSet]:
-        return [_odinw_set(row, root, benchmark, split, prompts)]
-
-    row = replace(TABLE["odinw35"], name=benchmark.name, about=f"the set {name} of ODinW", find=find)
-    return replace(row, splits=(*splits, AUTHORS_SPLIT))
-
-
-def _odinw_set(row: Row, root: Path, benchmark: class_lists.Benchmark, split: str, prompts: Prompts) -> EvalSet:
-    protocols = {protocol.name: protocol for protocol in benchmark.protocols}
-    authors = protocols["glip-35"]
-    plain = protocols.get("glip-13", authors) if row.name == "odinw13" else authors
-    asked = {"plain": plain, "original": authors, "paper": protocols.get("paper-13", plain)}[prompts]
-    where = authors.split if split == AUTHORS_SPLIT else benchmark.split(split)
-    folder = root / benchmark.root
-    name = benchmark.name.removeprefix("odinw/")
-    wordings = None if prompts == "plain" else asked.wordings
-    # ODinW's ChessPieces has a class of two spaces, which nothing can be asked for; it stays in the truth.
-    classes = [(id, name) for id, name in zip(benchmark.ids, asked.names, strict=True) if name.strip()]
-    if wordings is not None and len(classes) < len(asked.names):
-        wordings = tuple(w for w, name in zip(wordings, asked.names, strict=True) if name.strip())
-    return EvalSet(
+def _odinw(name: str, about: str) -> Benchmark:
+    # The files of each set are in `odinw.json`; this one is an example of the layout.
+    root = "odinw/Aquarium/Aquarium Combined.v2-raw-1024.coco"
+    example = Files((f"{root}/valid/annotations_without_background.json",), _one(f"{root}/valid"))
+    return Benchmark(
         name,
-        where.name,
-        "coco",
-        row.need(folder / where.annotations),
-        (folder / where.images if where.images else folder,),
-        tuple(classes),
-        wordings,
-        size=dict(zip(("train", "val", "test"), _ODINW_SIZES.get(name, ()), strict=False)).get(where.name),
-        notes=tuple(_odinw_notes(benchmark, split, prompts)),
+        about,
+        dict.fromkeys(("val", "test", "train", "published"), example),
+        "microsoft/GLIP configs/odinw_13, configs/odinw_35 (commit 9dda955)",
+        "Fetch it as microsoft/GLIP odinw/README.md says.",
     )
 
 
-def _odinw_notes(benchmark: class_lists.Benchmark, split: str, prompts: Prompts) -> Iterable[str]:
-    name = benchmark.name.removeprefix("odinw/")
-    if prompts == "paper" and all(protocol.name != "paper-13" for protocol in benchmark.protocols):
-        yield f"{name} is none of the paper's thirteen, and is asked plainly."
-    if split == "test" and benchmark.split("test").annotations == benchmark.split("val").annotations:
-        yield f"{name} has no test images of its own: its test split is val."
-
-
-def sets_of(benchmark: str) -> frozenset[str]:
-    """The names of all sets of RF100 or RF100-VL; none of a benchmark whose sets are always all needed."""
-    return frozenset(_categories().get(benchmark, {}))
-
-
-def _categories() -> dict[str, dict[str, str]]:
-    """Of RF100 and RF100-VL: each set's part of the benchmark."""
-    content = files("glip.evaluation").joinpath("categories.json").read_bytes()
-    parts = msgspec.json.decode(content, type=dict[str, dict[str, tuple[str, ...]]])
-    return {
-        benchmark: {name: part for part, names in groups.items() for name in names}
-        for benchmark, groups in parts.items()
-    }
-
-
-def odinw_names() -> list[str]:
-    """Of the 35 sets, as they are called after 'odinw/'."""
-    from glip.data.class_lists import known_names
-
-    return [name.removeprefix("odinw/") for name in known_names() if name.startswith("odinw/")]
-
-
-_FOLDER_OF_SPLIT = {"val": "valid"}
-_LVIS_FILES = {
-    # As GLIP's DATA.md names them, and as LVIS and its minival are published.
-    "lvis-minival": ("lvis_v1_minival_inserted_image_name.json", "lvis_v1_minival.json"),
-    "lvis-val": ("lvis_od_val.json", "lvis_v1_val.json"),
-}
-_COCO_SOURCE = "microsoft/GLIP DATA.md and maskrcnn_benchmark/config/paths_catalog.py"
-_ODINW_SOURCE = "microsoft/GLIP configs/odinw_13, configs/odinw_35 (commit 9dda955)"
-_ODINW_LAYOUT = (
-    "odinw/Aquarium/Aquarium Combined.v2-raw-1024.coco/valid/annotations_without_background.json with the images "
-    "beside it, and the other sets alike"
-)
-_ODINW_FETCH = "Fetch it as microsoft/GLIP odinw/README.md says."
-_LVIS_FETCH = (
-    "The annotations are at lvisdataset.org, of minival in the DATA.md of microsoft/GLIP; the images are COCO's."
-)
-
-
-def _odinw_row(name: str, about: str) -> Row:
-    splits = ("val", "test", "train", AUTHORS_SPLIT)
-    return Row(name, about, splits, _ODINW_LAYOUT, _ODINW_SOURCE, _ODINW_FETCH, _odinw_group)
-
-
-def _lvis_row(name: str, about: str) -> Row:
-    layout = f"coco/annotations/{_LVIS_FILES[name][0]}, coco/val2017/*.jpg, coco/train2017/*.jpg"
-    return Row(name, about, ("val",), layout, "microsoft/GLIP configs/lvis", _LVIS_FETCH, _lvis)
-
-
-def _voc_row(year: int, splits: Sequence[str]) -> Row:
-    name = f"VOCdevkit/VOC{year}"
-    return Row(
+def _voc(year: int, *splits: str) -> Benchmark:
+    folder = f"VOCdevkit/VOC{year}"
+    split_files = Files(
+        (f"{folder}/ImageSets/Main/{{split}}.txt",),
+        _one(f"{folder}/JPEGImages"),
+        required=(f"{folder}/Annotations",),
+        format="voc",
+    )
+    return Benchmark(
         f"voc{year}",
         f"Pascal VOC {year}: AP50 over all recalls, and by VOC's own rule",
-        tuple(splits),
-        f"{name}/ImageSets/Main/{splits[0]}.txt, {name}/Annotations/*.xml, {name}/JPEGImages/*.jpg",
+        dict.fromkeys(splits, split_files),
         "the development kit of Pascal VOC",
         "It is at host.robots.ox.ac.uk/pascal/VOC.",
-        _voc,
     )
+
+
+def _folder_of_sets(name: str, about: str, source: str, fetch: str) -> Benchmark:
+    return Benchmark(name, about, dict.fromkeys(("test", "val", "train"), Files(folder_of_sets=name)), source, fetch)
+
+
+def _labeled_captions(name: str) -> Benchmark:
+    split_files = Files((f"{name}/grounding.json", f"{name}/labels/grounding.json"), _one(f"{name}/images | {name}"))
+    return Benchmark(
+        name,
+        "images of the web with their captions, labelled by `glip label --captions`",
+        {},
+        "arXiv:2112.03857v2, section 3.3",
+        "Fetch the images, then label them with `glip label --captions`.",
+        pretraining=Pretraining(split_files, "grounding", packing=Packing()),
+    )
+
+
+def _pretraining(name: str, about: str, fetch: str, reads: Pretraining) -> Benchmark:
+    return Benchmark(name, about, {}, _COCO_SOURCE, fetch, pretraining=reads)
 
 
 _ROWS = (
-    Row(
+    Benchmark(
         "coco",
         "COCO 2017: 80 classes; test-dev makes a results file for the server",
-        ("val", "test-dev"),
-        "coco/annotations/instances_val2017.json and coco/val2017/*.jpg "
-        "(test-dev: coco/annotations/image_info_test-dev2017.json and coco/test2017/*.jpg)",
+        {"val": _COCO_VAL, "test-dev": _COCO_TEST_DEV, "train": _COCO_TRAIN},
         _COCO_SOURCE,
         "It is at cocodataset.org.",
-        _coco,
+        pretraining=Pretraining(_COCO_TRAIN, "detection", sampling="all-names"),
     ),
-    _lvis_row("lvis-minival", "LVIS v1 on minival: Fixed AP, and LVIS's standard AP"),
-    _lvis_row("lvis-val", "LVIS v1 val: Fixed AP, and LVIS's standard AP"),
-    _odinw_row("odinw13", "the 13 sets of ODinW that the GLIP paper reports"),
-    _odinw_row("odinw35", "all 35 sets of ODinW"),
-    Row(
+    # Annotations as GLIP's DATA.md names them, and as LVIS and its minival are published.
+    _lvis(
+        "lvis-minival",
+        "LVIS v1 on minival: Fixed AP, and LVIS's standard AP",
+        "lvis_v1_minival_inserted_image_name.json",
+        "lvis_v1_minival.json",
+    ),
+    _lvis("lvis-val", "LVIS v1 val: Fixed AP, and LVIS's standard AP", "lvis_od_val.json", "lvis_v1_val.json"),
+    _odinw("odinw13", "the 13 sets of ODinW that the GLIP paper reports"),
+    _odinw("odinw35", "all 35 sets of ODinW"),
+    Benchmark(
         "flickr30k",
         "Flickr30k Entities: Recall@1/5/10 of phrases",
-        ("val", "test"),
-        "mdetr_annotations/final_flickr_separateGT_{val,test}.json, flickr30k/flickr30k_images/*.jpg (or in its "
-        "folders val and test) and, for recall by type of phrase, flickr30k_entities/{Annotations,Sentences}",
+        dict.fromkeys(
+            ("val", "test"),
+            Files(
+                # MDETR's file, or Flickr30k Entities' own list of the images of a split.
+                ("mdetr_annotations/final_flickr_separateGT_{split}.json", "flickr30k_entities/{split}.txt"),
+                _one("flickr30k/flickr30k_images | flickr30k/flickr30k_images/{split}"),
+                format="flickr30k",
+            ),
+        ),
         _COCO_SOURCE,
-        "The annotations are MDETR's (zenodo.org/record/4729015), the images Flickr30k's (asked for at "
-        "shannon.cs.illinois.edu/DenotationGraph), flickr30k_entities is at "
-        "github.com/BryanPlummer/flickr30k_entities.",
-        _flickr,
+        f"{_MDETR_FETCH}; the images are Flickr30k's (on request at shannon.cs.illinois.edu/DenotationGraph); "
+        f"flickr30k_entities, which recall by type of phrase needs, is at github.com/BryanPlummer/flickr30k_entities.",
+        pretraining=Pretraining(
+            Files(
+                tuple(f"{folder}/final_flickr_separateGT_train.json" for folder in ("mdetr_annotations", "flickr30k")),
+                _one("flickr30k/flickr30k_images/train | flickr30k/flickr30k_images | flickr30k/images"),
+            ),
+            "grounding",
+        ),
     ),
-    Row(
+    Benchmark(
         "coco-o",
         "COCO-O: COCO's classes in six other domains, with effective robustness",
-        ("val",),
-        "ood_coco/{sketch,weather,cartoon,painting,tattoo,handmake}/annotations/instances_val2017.json, "
-        "…/val2017/*.jpg",
+        {
+            "val": Files(
+                tuple(f"{root}/{{set}}/annotations/instances_val2017.json" for root in ("ood_coco", "coco-o")),
+                _one("ood_coco/{set}/val2017 | coco-o/{set}/val2017"),
+            )
+        },
         "alibaba/easyrobust benchmarks/coco_o/README.md",
         "The README of alibaba/easyrobust benchmarks/coco_o links it.",
-        _coco_o,
+        sets=COCO_O_DOMAINS,
     ),
-    Row(
+    Benchmark(
         "d3",
         "D3, descriptions as classes: FULL, PRES and ABS, inside each scenario",
-        ("test",),
-        "d3/d3_json/d3_{full,pres,abs}_annotations.json, d3/d3_pkl/groups.pkl, d3/d3_images/*.jpg",
+        {
+            "test": Files(
+                ("d3/d3_json/d3_full_annotations.json",),
+                _one("d3/d3_images"),
+                required=("d3/d3_pkl/groups.pkl",),
+                format="d3",
+            )
+        },
         "shikras/d-cube README.md and doc.md; open-mmlab/mmdetection configs/mm_grounding_dino/dod",
-        "It is linked in the README of shikras/d-cube.",
-        _d3,
+        "The README of shikras/d-cube links it.",
     ),
-    Row(
+    _folder_of_sets(
         "rf100",
         "Roboflow 100: a hundred sets of seven kinds",
-        ("test", "val", "train"),
-        "rf100/NAME/{train,valid,test}/_annotations.coco.json with the images beside it",
         "roboflow/roboflow-100-benchmark README.md and GLIP-benchmark/train.sh",
         "The README of roboflow/roboflow-100-benchmark says how to download it.",
-        _sets_below,
     ),
-    Row(
+    _folder_of_sets(
         "rf100-vl",
         "Roboflow 100-VL: a hundred sets of seven kinds",
-        ("test", "val", "train"),
-        "rf100-vl/NAME/{train,valid,test}/_annotations.coco.json with the images beside it",
         "roboflow/rf100-vl README.md",
-        "`rf100vl download rf100vl DATA-ROOT/rf100-vl` of the package rf100vl fetches it.",
-        _sets_below,
+        "Run `rf100vl download rf100vl DATA-ROOT/rf100-vl` of the package rf100vl.",
     ),
-    _voc_row(2007, ("test", "val", "trainval")),
-    _voc_row(2012, ("val", "trainval")),
-    Row(
+    _voc(2007, "test", "val", "trainval"),
+    _voc(2012, "val", "trainval"),
+    _folder_of_sets(
         "mini-odinw",
         "thirteen small drawn sets in ODinW's layout, for a quick look",
-        ("test", "val", "train"),
-        "mini-odinw/NAME/{train,valid,test}/annotations_without_background.json with the images beside it",
         "glip data synthetic",
-        "`glip data synthetic --mini-odinw DATA-ROOT/mini-odinw` writes it.",
-        _sets_below,
+        "Run `glip data synthetic --mini-odinw DATA-ROOT/mini-odinw`.",
+    ),
+    _pretraining(
+        "objects365",
+        "Objects365 version 1: 365 classes",
+        "It is at objects365.org.",
+        Pretraining(
+            Files(
+                ("objects365v1/objects365_train.json", "objects365v1/annotations/objects365_train.json"),
+                _one("objects365v1/train"),
+            ),
+            "detection",
+        ),
+    ),
+    _pretraining(
+        "objects365v2",
+        "Objects365 version 2: 365 classes",
+        "It is at objects365.org.",
+        Pretraining(
+            Files(
+                ("objects365v2/annotations/zhiyuan_objv2_train.json", "objects365v2/train/zhiyuan_objv2_train.json"),
+                _one("objects365v2/train"),
+            ),
+            "detection",
+            patches=True,
+        ),
+    ),
+    _pretraining(
+        "mixed",
+        "MDETR's mix of COCO, Visual Genome and GQA captions",
+        f"{_MDETR_FETCH}; the images are COCO's train2014 and GQA's.",
+        Pretraining(Files(tuple(f"{path}.json" for path in _MIXED), (("coco/train2014",), _GQA)), "grounding"),
+    ),
+    _pretraining(
+        "mixed-no-coco",
+        "MDETR's mix without COCO's images",
+        f"{_MDETR_FETCH}, as published by GLIP without COCO; the images are GQA's.",
+        Pretraining(Files(tuple(f"{path}_no_coco.json" for path in _MIXED), (_GQA,)), "grounding"),
+    ),
+    *map(_labeled_captions, ("cc3m", "cc12m", "sbu")),
+    # Any folder with images and one annotation file, such as that of `glip data synthetic`.
+    _pretraining(
+        "coco-folder",
+        "a folder of your own: COCO annotations and images",
+        "",
+        Pretraining(
+            Files(("annotations.json", "annotations.coco.json", "_annotations.coco.json"), _one("images | .")),
+            "detection",
+        ),
+    ),
+    _pretraining(
+        "grounding-folder",
+        "a folder of your own: captions with boxes in MDETR's form, and images",
+        "",
+        Pretraining(Files(("captions.json", "grounding.json"), _one("images | .")), "grounding"),
     ),
 )
-TABLE = {row.name: row for row in _ROWS}
+TABLE = {row.name: row for row in known_benchmarks()}

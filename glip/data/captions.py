@@ -10,12 +10,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tokenizers import Encoding, Tokenizer
-
-from glip.data.examples import Span
 from glip.errors import InputError
 from glip.prompts import MAX_TOKENS, SEPARATOR, Prompt, Wording, clean_name
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+    from glip.data.examples import Span
 
 ROOM = MAX_TOKENS - 2  # tokens of a caption without [CLS] and [SEP]
 

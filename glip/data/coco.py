@@ -1,4 +1,4 @@
-"""COCO files in and out: checked when read, written piece by piece in bounded memory.
+"""COCO annotation files: read and checked in one pass, written entry by entry in bounded memory.
 
 A box is [left, top, width, height] in pixels of the original image. Knows nothing of prompts, models or records.
 """
@@ -9,17 +9,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from glip.errors import InputError
-from glip.files import whole_file
+from glip.files import read_json, whole_file
 
 BoxXYWH = tuple[float, float, float, float]
-_Kind = TypeVar("_Kind")
 
 
 class CocoImage(msgspec.Struct, frozen=True):
@@ -32,16 +32,27 @@ class CocoImage(msgspec.Struct, frozen=True):
 
 
 class CocoCategory(msgspec.Struct, frozen=True):
-    """A class."""
+    """A class. `supercategory` is kept as the file has it."""
 
     id: int
     name: str
+    supercategory: Any = UNSET
 
 
 class CocoAnnotation(msgspec.Struct, frozen=True):
-    """A box. `score` stands in files made by a detector only.
+    """A box.
 
-    There is no segmentation, because an empty one breaks importers.
+    A segmentation is not kept, because an empty one breaks importers.
+
+    Attributes:
+        id: unique in the file.
+        image_id: of the image.
+        category_id: of the class.
+        bbox: left, top, width, height in pixels of the image.
+        area: square pixels of the box or of a finer outline.
+        iscrowd: 1 if the box holds an uncounted group.
+        score: of a detector; not set in a file made by people.
+        ignore, difficult: marks by which some files leave a box out of the score: 0, 1, true or null, as in the file.
     """
 
     id: int
@@ -51,10 +62,17 @@ class CocoAnnotation(msgspec.Struct, frozen=True):
     area: float | UnsetType = UNSET
     iscrowd: int = 0
     score: float | UnsetType = UNSET
+    ignore: Any = UNSET
+    difficult: Any = UNSET
+
+    @property
+    def is_ignored(self) -> bool:
+        """Returns whether the box is marked as ignored or difficult."""
+        return any(mark is not UNSET and bool(mark) for mark in (self.ignore, self.difficult))
 
 
 class CocoResult(msgspec.Struct, frozen=True):
-    """A box in the results form, which benchmarks take: a bare list of these."""
+    """A box in COCO's results format, a bare list of these, which benchmark servers accept."""
 
     image_id: int
     category_id: int
@@ -62,8 +80,8 @@ class CocoResult(msgspec.Struct, frozen=True):
     score: float
 
 
-class CocoDataset(msgspec.Struct, frozen=True):
-    """A COCO file. What else it holds (segmentations, licences, …) is not read."""
+class CocoDataset(msgspec.Struct, frozen=True, dict=True):
+    """A COCO file. Its other content (segmentations, licences, …) is not read."""
 
     images: tuple[CocoImage, ...]
     annotations: tuple[CocoAnnotation, ...]
@@ -72,56 +90,87 @@ class CocoDataset(msgspec.Struct, frozen=True):
 
     @property
     def label_of_category(self) -> dict[int, int]:
-        """Category id to label: categories count from 0 in the order of their ids."""
-        return {category.id: label for label, category in enumerate(self._sorted_categories())}
+        """Returns the label of each category id: categories count from 0 in the order of their ids."""
+        return {category.id: label for label, category in enumerate(self._sorted_categories)}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Class names in the order of the labels."""
-        return tuple(category.name for category in self._sorted_categories())
+        """Returns the class names in the order of the labels."""
+        return tuple(category.name for category in self._sorted_categories)
+
+    @cached_property
+    def _sorted_categories(self) -> list[CocoCategory]:
+        return sorted(self.categories, key=lambda category: category.id)
+
+    @property
+    def unused_group(self) -> int | None:
+        """Returns the id of a category without boxes that groups all others, as Roboflow writes; None without one."""
+        name = next((category.name for category in self.categories if category.id == 0), None)
+        others = [category for category in self.categories if category.id != 0]
+        if name is None or not others or any(category.supercategory != name for category in others):
+            return None
+        return None if any(box.category_id == 0 for box in self.annotations) else 0
 
     def boxes_by_image(self) -> dict[int, list[CocoAnnotation]]:
-        """Image id to its annotations; every image is there, those without boxes too."""
+        """Returns the annotations of each image id; images without boxes have an empty list."""
         boxes: dict[int, list[CocoAnnotation]] = {image.id: [] for image in self.images}
         for annotation in self.annotations:
             boxes[annotation.image_id].append(annotation)
         return boxes
 
-    def _sorted_categories(self) -> list[CocoCategory]:
-        return sorted(self.categories, key=lambda category: category.id)
+    def with_images(self, ids: set[int]) -> CocoDataset:
+        """Returns some of the images with their boxes; all categories stay."""
+        return msgspec.structs.replace(
+            self,
+            images=tuple(image for image in self.images if image.id in ids),
+            annotations=tuple(box for box in self.annotations if box.image_id in ids),
+        )
+
+    def with_categories(self, ids: Sequence[int], names: Sequence[str]) -> CocoDataset:
+        """Returns the same images with other categories, and the boxes of these."""
+        known = set(ids)
+        return msgspec.structs.replace(
+            self,
+            categories=tuple(CocoCategory(id, name) for id, name in zip(ids, names, strict=True)),
+            annotations=tuple(box for box in self.annotations if box.category_id in known),
+        )
+
+
+class _ImageList(msgspec.Struct, frozen=True):
+    images: tuple[CocoImage, ...]
+    categories: tuple[CocoCategory, ...]
 
 
 def load_coco(path: str | Path) -> CocoDataset:
     """Reads and checks a COCO file.
 
     Raises:
-        InputError: it cannot be read, something is missing or contradicts itself; the message says what and where.
+        InputError: the file cannot be read, lacks a field, or contradicts itself.
     """
-    dataset = _decode(Path(path), CocoDataset, "a COCO file")
-    _check(Path(path), dataset)
+    path = Path(path)
+    dataset = read_json(path, CocoDataset, "a COCO file")
+    _check(path, dataset)
     return dataset
 
 
-def load_results(path: str | Path, dataset: CocoDataset) -> list[CocoResult]:
-    """Reads boxes in the results form and checks them against the images and categories they talk about.
+def load_coco_images(path: str | Path) -> CocoDataset:
+    """Reads a COCO file of images and categories without annotations, as test-dev is published.
 
     Raises:
-        InputError: it cannot be read, or an entry fits no image or category of `dataset`.
+        InputError: the file cannot be read, lacks a field, or contradicts itself.
     """
     path = Path(path)
-    results = _decode(path, list[CocoResult], "a list of COCO results")
-    images = {image.id for image in dataset.images}
-    categories = {category.id for category in dataset.categories}
-    for index, result in enumerate(results):
-        _check_box(f"{path}: entry {index}", result, images, categories)
-    return results
+    listed = read_json(path, _ImageList, "a list of images and categories in COCO's format")
+    dataset = CocoDataset(listed.images, (), listed.categories)
+    _check(path, dataset)
+    return dataset
 
 
 def save_coco(path: Path, dataset: CocoDataset) -> None:
-    """Writes a COCO file, whole or not at all; equal data gives equal bytes.
+    """Writes a COCO file, complete or not at all; equal data gives equal bytes.
 
     Raises:
-        JobFailed: it cannot be written.
+        JobFailed: the file cannot be written.
     """
     with whole_file(path) as file, coco_writer(file, dataset.categories, dataset.info) as writer:
         for image in dataset.images:
@@ -131,29 +180,29 @@ def save_coco(path: Path, dataset: CocoDataset) -> None:
 
 
 class CocoWriter:
-    """Takes images and boxes in any order; made by `coco_writer`."""
+    """Writes images and boxes in any order; made by `coco_writer`."""
 
     def __init__(self, images: Entries, annotations: Entries) -> None:
         self._images = images
         self._annotations = annotations
 
     def add_image(self, image: CocoImage) -> None:
-        """One more image."""
+        """Writes one image."""
         self._images.add(image)
 
     def add_annotation(self, annotation: CocoAnnotation) -> None:
-        """One more box."""
+        """Writes one box."""
         self._annotations.add(annotation)
 
 
 @contextmanager
 def coco_writer(file: BinaryIO, categories: Iterable[CocoCategory], info: Mapping[str, Any]) -> Iterator[CocoWriter]:
-    """Writes a COCO file, one entry a line, in memory that does not grow with it. It is complete after the block.
+    """Writes a COCO file, one entry per line, in memory that does not grow. The file is complete after the block.
 
     Args:
-        file: open for writing; named, because boxes wait in a nameless file on the same disk until all images stand.
+        file: open for writing; has a name, because boxes are kept in a temporary file in its folder meanwhile.
         categories: all classes.
-        info: the file's own description.
+        info: the file's description.
     """
     with open_lists(file, categories, info) as (images, annotations):
         yield CocoWriter(images, annotations)
@@ -163,9 +212,9 @@ def coco_writer(file: BinaryIO, categories: Iterable[CocoCategory], info: Mappin
 def open_lists(
     file: BinaryIO, categories: Iterable[CocoCategory], info: Mapping[str, Any]
 ) -> Iterator[tuple[Entries, Entries]]:
-    """Gives the two long lists of a file of COCO's form, images and annotations, to be filled in any order.
+    """Yields the two long lists of a COCO-like file, images and annotations, to be filled in any order.
 
-    Memory does not grow with them: annotations wait in a nameless file on the same disk until all images stand.
+    Memory does not grow: annotations are kept in a temporary file in the same folder until all images are written.
     """
     head = {"info": info, "licenses": [], "categories": list(categories)}
     with tempfile.TemporaryFile(dir=Path(file.name).parent) as annotations:
@@ -179,14 +228,14 @@ def open_lists(
 
 @contextmanager
 def results_writer(file: BinaryIO) -> Iterator[Callable[[CocoResult], None]]:
-    """Writes the results form, one entry a line. It is complete after the block."""
+    """Yields a function that writes one entry of COCO's results format. The file is complete after the block."""
     file.write(b"[\n")
     yield Entries(file).add
     file.write(b"\n]\n")
 
 
 class Entries:
-    """Entries of a JSON list, one a line, with their count."""
+    """The entries of a JSON list, one per line, and their count."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -194,72 +243,61 @@ class Entries:
         self.count = 0
 
     def add(self, entry: msgspec.Struct) -> None:
-        """Writes one more."""
+        """Writes one entry."""
         self._file.write((b",\n" if self.count else b"") + self._encode(entry))
         self.count += 1
 
 
-class _PlacedBox(Protocol):
-    @property
-    def image_id(self) -> int: ...
-    @property
-    def category_id(self) -> int: ...
-    @property
-    def bbox(self) -> BoxXYWH: ...
-
-
-def _decode(path: Path, kind: type[_Kind], what: str) -> _Kind:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path} is not {what}: {error}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # Also where NaN and Infinity end up, and letters that are not UTF-8: they are no JSON.
-        raise InputError(f"{path} is not complete, valid JSON: {error}. Make or fetch it again.") from error
-
-
-def _check(path: Path, dataset: CocoDataset) -> None:
-    _check_unique(path, "image id", [image.id for image in dataset.images])
-    _check_unique(path, "image file_name", [image.file_name for image in dataset.images])
-    _check_unique(path, "category id", [category.id for category in dataset.categories])
-    _check_unique(path, "annotation id", [annotation.id for annotation in dataset.annotations])
-    for image in dataset.images:
-        if not is_inside(image.file_name):
-            raise InputError(
-                f"{path}: the file_name {image.file_name!r} of image {image.id} leads out of the folder of images. "
-                f"Only relative paths without `..` are accepted."
-            )
-        if image.width < 1 or image.height < 1:
-            raise InputError(
-                f"{path}: image {image.id} is {image.width} × {image.height} pixels large, which cannot be."
-            )
-    images = {image.id for image in dataset.images}
-    categories = {category.id for category in dataset.categories}
-    for annotation in dataset.annotations:
-        _check_box(f"{path}: annotation {annotation.id}", annotation, images, categories)
-
-
-def _check_box(where: str, box: _PlacedBox, images: set[int], categories: set[int]) -> None:
-    if box.image_id not in images:
-        raise InputError(f"{where} belongs to image {box.image_id}, which is not listed.")
-    if box.category_id not in categories:
-        raise InputError(f"{where} has category {box.category_id}, which is not listed.")
-    if box.bbox[2] < 0 or box.bbox[3] < 0:
-        raise InputError(f"{where} has a negative size: {list(box.bbox)} (left, top, width, height).")
-
-
-def _check_unique(path: Path, what: str, values: Sequence[int | str]) -> None:
-    if len(set(values)) < len(values):
-        seen: set[int | str] = set()
-        double = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
-        raise InputError(f"{path}: the {what} {double!r} stands there twice.")
-
-
 def is_inside(file_name: str) -> bool:
-    """Whether a relative path stays in its folder, read as this system or another one reads it."""
+    """Returns whether a relative path stays in its folder, on this and other operating systems."""
     if not file_name or "\0" in file_name:
         return False
     kinds = (PurePosixPath(file_name), PureWindowsPath(file_name))
     return not any(path.is_absolute() or path.anchor or ".." in path.parts for path in kinds)
+
+
+def check_unique(path: Path, what: str, values: Sequence[int | str]) -> None:
+    """Refuses a value that is listed twice.
+
+    Raises:
+        InputError: the message names the file, what the values are (such as "image id"), and the value.
+    """
+    if len(set(values)) < len(values):
+        seen: set[int | str] = set()
+        double = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+        raise InputError(f"{path}: the {what} {double!r} is listed twice.")
+
+
+def check_image(path: Path, id: int, file_name: str, width: int, height: int) -> None:
+    """Refuses an image outside of its folder or without pixels.
+
+    Raises:
+        InputError: the message names the file, the image and the value.
+    """
+    if not is_inside(file_name):
+        raise InputError(
+            f"{path}: the file_name {file_name!r} of image {id} is outside of the folder of images. Only relative "
+            f"paths without `..` are accepted."
+        )
+    if width < 1 or height < 1:
+        raise InputError(f"{path}: image {id} has the size {width} × {height} pixels; both must be at least 1.")
+
+
+def _check(path: Path, dataset: CocoDataset) -> None:
+    check_unique(path, "image id", [image.id for image in dataset.images])
+    check_unique(path, "image file_name", [image.file_name for image in dataset.images])
+    check_unique(path, "category id", [category.id for category in dataset.categories])
+    check_unique(path, "annotation id", [annotation.id for annotation in dataset.annotations])
+    for image in dataset.images:
+        check_image(path, image.id, image.file_name, image.width, image.height)
+    images = {image.id for image in dataset.images}
+    categories = {category.id for category in dataset.categories}
+    for box in dataset.annotations:
+        if box.image_id not in images:
+            raise InputError(f"{path}: annotation {box.id} belongs to image {box.image_id}, which is not listed.")
+        if box.category_id not in categories:
+            raise InputError(f"{path}: annotation {box.id} has category {box.category_id}, which is not listed.")
+        if box.bbox[2] < 0 or box.bbox[3] < 0:
+            raise InputError(
+                f"{path}: annotation {box.id} has a negative size: {list(box.bbox)} (left, top, width, height)."
+            )

@@ -1,38 +1,40 @@
-"""The phrases of Flickr30k Entities with their boxes, read from the data set's own files or from MDETR's JSON of it.
+"""Reads the phrases and boxes of Flickr30k Entities, from its own files or from MDETR's JSON.
 
-    FOLDER/{train,val,test}.txt      names of images, one a line
-    FOLDER/Sentences/NAME.txt        captions, one a line: [/EN#283585/people Two people] photo each other .
-    FOLDER/Annotations/NAME.xml      boxes by the number after EN#
-    final_flickr_separateGT_{val,test}.json      captions, phrases to score and boxes, by MDETR
+    flickr30k_entities/{train,val,test}.txt      names of images, one per line
+    flickr30k_entities/Sentences/NAME.txt        captions: [/EN#283585/people Two people] photo each other .
+    flickr30k_entities/Annotations/NAME.xml      boxes, by the number after EN#
+    mdetr_annotations/final_flickr_separateGT_{val,test}.json      captions, phrases to score, and boxes
 
-Boxes are xyxy in pixels of the original image, float64, as the files have them. Knows nothing of scores.
+Boxes are xyxy in pixels of the original image, float64, as in the files. Knows nothing of scores.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from glip.boxes import xywh_to_xyxy
 from glip.data.annotations import Floats
-from glip.data.grounding import Span, load_grounding
+from glip.data.grounding import GroundingDataset, Span, load_grounding
 from glip.errors import InputError
 
-_PHRASE = re.compile(r"\[/EN#(?P<id>[^/\s]+)(?P<types>(?:/[^/\s\]]+)+) (?P<words>[^\]]*)\]")
+ENTITIES_FOLDER = "flickr30k_entities"  # the data set's own files, which alone have the types of the phrases
+_MARK = re.compile(r"\[/EN#(?P<id>[^/\s]+)(?P<types>(?:/[^/\s\]]+)+) (?P<words>[^\]]*)\]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(frozen=True, eq=False)
 class Phrase:
-    """A phrase that stands for something in the image.
+    """A phrase of a caption, with the boxes it names.
 
     Attributes:
         spans: its character ranges in the caption.
-        types: people, clothing, bodyparts, animals, vehicles, instruments, scene, other; () if they are not known.
+        types: people, clothing, bodyparts, animals, vehicles, instruments, scene, other; () if unknown.
         boxes: (B, 4) xyxy, at least one.
     """
 
@@ -43,11 +45,11 @@ class Phrase:
 
 @dataclass(frozen=True, eq=False)
 class Sentence:
-    """A caption of an image, with the phrases that have boxes, in order.
+    """A caption of an image, and its phrases that have boxes, in order.
 
     Attributes:
-        image: the image's file name without its ending, as 1007129816.
-        number: which of the image's captions, from 0.
+        image: the image's file name without its suffix, such as 1007129816.
+        number: index of the caption among those of the image.
         caption: the text.
         phrases: those that are scored.
     """
@@ -58,31 +60,61 @@ class Sentence:
     phrases: tuple[Phrase, ...]
 
 
-def read_entities(folder: Path, split: str) -> list[Sentence]:
-    """Reads the data set in its own layout.
+@dataclass(frozen=True, eq=False)
+class FlickrSplit:
+    """A split of Flickr30k Entities.
 
-    Raises:
-        InputError: a file is not there or is not as expected.
+    Attributes:
+        sentences: all captions, in the order of the file.
+        file_names: file name of each image by its name without suffix, in the order of the file.
+        has_types: whether the types of the phrases are known.
     """
-    images = _text(folder / f"{split}.txt").split()
-    return [sentence for image in images for sentence in _sentences(folder, image)]
+
+    sentences: tuple[Sentence, ...]
+    file_names: Mapping[str, str]
+    has_types: bool
+
+    def first_images(self, count: int) -> FlickrSplit:
+        """Returns the split with its first images only."""
+        kept = dict(list(self.file_names.items())[:count])
+        sentences = tuple(sentence for sentence in self.sentences if sentence.image in kept)
+        return replace(self, sentences=sentences, file_names=kept)
 
 
-def read_mdetr(path: Path, entities: Path | None = None) -> list[Sentence]:
-    """Reads MDETR's JSON of the data set: phrases are `tokens_positive_eval`, boxes those with the same ranges.
+def read_flickr30k(path: Path) -> FlickrSplit:
+    """Reads a split.
 
     Args:
-        path: final_flickr_separateGT_val.json or the like.
-        entities: the data set's own folder, for the types of the phrases; None leaves them unknown.
+        path: MDETR's JSON (the types of the phrases are read from `flickr30k_entities` next to its folder, if that
+            exists), or `flickr30k_entities/SPLIT.txt`.
 
     Raises:
-        InputError: the file is not as expected, or the two do not tell the same phrases.
+        InputError: a file is missing or has another format, or the two sources have different phrases.
     """
+    if path.suffix == ".txt":
+        images = _text(path).split()
+        sentences = [sentence for image in images for sentence in _sentences(path.parent, image)]
+        return FlickrSplit(tuple(sentences), {image: f"{image}.jpg" for image in images}, has_types=True)
+    entities = path.parent.parent / ENTITIES_FOLDER
     dataset = load_grounding(path)
+    sentences = _sentences_of_mdetr(path, dataset)
+    if entities.is_dir():
+        sentences = _with_types(sentences, entities)
+    file_names = {PurePosixPath(image.file_name).stem: image.file_name for image in dataset.images}
+    return FlickrSplit(tuple(sentences), file_names, entities.is_dir())
+
+
+def words_of(caption: str, spans: Sequence[Span]) -> str:
+    """Returns the text of a phrase."""
+    return " ".join(caption[start:end] for start, end in spans)
+
+
+def _sentences_of_mdetr(path: Path, dataset: GroundingDataset) -> list[Sentence]:
+    """Returns the captions of MDETR's JSON: phrases are `tokens_positive_eval`, boxes those with the same ranges."""
     boxes = dataset.boxes_by_caption()
     sentences = []
-    for position, image in enumerate(dataset.images):
-        groups = []
+    for index, image in enumerate(dataset.images):
+        phrases = []
         for ranges in image.tokens_positive_eval:
             own = [box.bbox for box in boxes[image.id] if set(box.tokens_positive) & set(ranges)]
             if not own:
@@ -90,23 +122,18 @@ def read_mdetr(path: Path, entities: Path | None = None) -> list[Sentence]:
                     f"{path}: caption {image.id} has the phrase {words_of(image.caption, ranges)!r} to score, but no "
                     f"box with its character ranges. Is it one of MDETR's final_flickr_*.json?"
                 )
-            groups.append(Phrase(ranges, (), _to_xyxy(own)))
+            phrases.append(Phrase(ranges, (), xywh_to_xyxy(np.array(own, np.float64))))
         stem = PurePosixPath(image.file_name).stem
-        number = image.sentence_id if isinstance(image.sentence_id, int | str) else position
-        sentences.append(Sentence(stem, int(number), image.caption, tuple(groups)))
-    return sentences if entities is None else _with_types(sentences, entities)
-
-
-def words_of(caption: str, spans: Sequence[Span]) -> str:
-    """The text of a phrase."""
-    return " ".join(caption[start:end] for start, end in spans)
+        number = image.sentence_id if isinstance(image.sentence_id, int | str) else index
+        sentences.append(Sentence(stem, int(number), image.caption, tuple(phrases)))
+    return sentences
 
 
 def _parse_sentence(line: str) -> tuple[str, list[tuple[str, tuple[str, ...], Span]]]:
-    """The caption without its marks, and for each mark the number, the types and the characters that it stands for."""
+    """Returns the caption without its marks, and of each mark its number, types and character range."""
     line = " ".join(line.split())
     caption, marked, end = "", [], 0
-    for mark in _PHRASE.finditer(line):
+    for mark in _MARK.finditer(line):
         caption += line[end : mark.start()]
         span = (len(caption), len(caption) + len(mark["words"]))
         marked.append((mark["id"], tuple(mark["types"].strip("/").split("/")), span))
@@ -116,7 +143,7 @@ def _parse_sentence(line: str) -> tuple[str, list[tuple[str, tuple[str, ...], Sp
 
 
 def _boxes(path: Path) -> dict[str, Floats]:
-    """The boxes of each number; things that are not visible or are the whole scene have none."""
+    """Returns the (B, 4) boxes of each number; things that are not visible or are the whole scene have none."""
     boxes: dict[str, list[list[float]]] = {}
     try:
         for item in ET.fromstring(_text(path)).iterfind("object"):  # noqa: S314 (a file the user has chosen)
@@ -137,8 +164,8 @@ def _with_types(sentences: Sequence[Sentence], folder: Path) -> list[Sentence]:
         own = known.get((sentence.image, sentence.number), ())
         if len(own) != len(sentence.phrases):
             raise InputError(
-                f"{folder} tells other phrases of caption {sentence.number} of image {sentence.image} than the JSON. "
-                f"Take both from the same release."
+                f"{folder} has {len(own)} phrases for caption {sentence.number} of image {sentence.image}, and the "
+                f"JSON has {len(sentence.phrases)}. Take both from the same release."
             )
         phrases = zip(sentence.phrases, own, strict=True)
         typed.append(replace(sentence, phrases=tuple(replace(phrase, types=other.types) for phrase, other in phrases)))
@@ -158,14 +185,8 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(
-            f"There is no {path}. Flickr30k Entities holds val.txt, test.txt, Sentences/ and Annotations/; it is at "
-            f"github.com/BryanPlummer/flickr30k_entities."
+            f"{path} is missing. Flickr30k Entities consists of val.txt, test.txt, Sentences/ and Annotations/; it is "
+            f"at github.com/BryanPlummer/flickr30k_entities."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from error
-
-
-def _to_xyxy(boxes: Sequence[Sequence[float]]) -> Floats:
-    corners = np.array(boxes, np.float64)
-    corners[:, 2:] += corners[:, :2]
-    return corners

@@ -1,17 +1,17 @@
-"""Captions with boxes for their phrases, in and out: the JSON form of MDETR, which GLIP learns grounding from.
+"""Reads and writes captions with boxes for their phrases: MDETR's JSON format, which GLIP learns grounding from.
 
-    images       one entry a caption (an image may have several): the image, and `caption`
-    annotations  one entry a box: `bbox` [left, top, width, height], and `tokens_positive`, the characters of the
-                 caption that name what is in it
+    images       one entry per caption (an image may have several): the image, and `caption`
+    annotations  one entry per box: `bbox` [left, top, width, height], and `tokens_positive`, the character ranges of
+                 the caption that name its content
 
-Files are read as they are published, and written piece by piece in bounded memory. A file that a detector made has a
-`score` at each box besides. Knows nothing of prompts, models or records.
+Files are read as they are published, and written entry by entry in bounded memory. Boxes made by a detector also have
+a `score`. Knows nothing of prompts, models or records.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,14 +20,15 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from glip.data.coco import BoxXYWH, CocoCategory, Entries, is_inside, open_lists
+from glip.boxes import xyxy_to_xywh
+from glip.data.coco import BoxXYWH, CocoCategory, Entries, check_image, check_unique, open_lists
 from glip.detections import Detections
 from glip.errors import InputError
-from glip.files import whole_file
+from glip.files import read_json, whole_file
 
 Span = tuple[int, int]
 
-# The form has one category: what a box holds is said by the caption.
+# The format has one category: the caption names what a box holds.
 OBJECT = CocoCategory(1, "object")
 
 logger = logging.getLogger(__name__)
@@ -40,13 +41,13 @@ class GroundingImage(msgspec.Struct, frozen=True):
         id: of this caption, unique in the file.
         file_name: of the image; several captions may share one.
         width: pixels. Published files have some sizes in quotes, which are read as numbers.
-        height: likewise.
+        height: pixels.
         caption: the text.
-        original_img_id: says which captions belong to one image.
-        sentence_id: which of the captions of that image this is.
-        dataset_name: where it comes from.
+        original_img_id: equal for all captions of one image.
+        sentence_id: index of this caption among those of its image.
+        dataset_name: the data set that it comes from.
         tokens_negative: ranges of the caption that name nothing boxed; all of it where nobody checked.
-        tokens_positive_eval: for each phrase its ranges, phrases without a box included; what grounding is scored on.
+        tokens_positive_eval: the ranges of each phrase, also of phrases without a box; grounding is scored on these.
     """
 
     id: int
@@ -70,8 +71,8 @@ class GroundingAnnotation(msgspec.Struct, frozen=True):
         bbox: left, top, width, height in pixels of the image.
         tokens_positive: character ranges [start, end) of the caption that name it.
         area: of the box, or of a finer outline.
-        iscrowd: 1 where the box is around an uncounted many.
-        category_id: means nothing in this form.
+        iscrowd: 1 if the box holds an uncounted group.
+        category_id: without meaning in this format.
         score: of a detector; not set in a file made by people.
     """
 
@@ -86,13 +87,13 @@ class GroundingAnnotation(msgspec.Struct, frozen=True):
 
 
 class GroundingDataset(msgspec.Struct, frozen=True):
-    """A file of captions and boxes. What else it holds is not read."""
+    """A file of captions and boxes. Its other content is not read."""
 
     images: tuple[GroundingImage, ...]
     annotations: tuple[GroundingAnnotation, ...]
 
     def boxes_by_caption(self) -> dict[int, list[GroundingAnnotation]]:
-        """Image id to its boxes; every caption is there, those without boxes too."""
+        """Returns the boxes of each caption, by its id; captions without boxes have an empty list."""
         boxes: dict[int, list[GroundingAnnotation]] = {image.id: [] for image in self.images}
         for annotation in self.annotations:
             boxes[annotation.image_id].append(annotation)
@@ -102,31 +103,24 @@ class GroundingDataset(msgspec.Struct, frozen=True):
 def load_grounding(path: str | Path) -> GroundingDataset:
     """Reads and checks a file of captions and boxes.
 
-    Ranges that lie outside of their caption are left out and counted in the log: a few of millions are no reason to
-    refuse a published file. A box may be left without any.
+    Character ranges outside of their caption are left out and counted in the log: a few of millions are no reason to
+    refuse a published file. A box may then have no range.
 
     Raises:
-        InputError: it cannot be read, or contradicts itself; the message says what and where.
+        InputError: the file cannot be read, or contradicts itself.
     """
     path = Path(path)
-    try:
-        # Not strict: sizes of images are published as "500" and as 500.
-        dataset = msgspec.json.decode(path.read_bytes(), type=GroundingDataset, strict=False)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path} is not a grounding file: {error}.") from error
-    except msgspec.DecodeError as error:
-        raise InputError(f"{path} is not complete, valid JSON: {error}. Make or fetch it again.") from error
+    # Not strict: published files have image sizes both as "500" and as 500.
+    dataset = read_json(path, GroundingDataset, "a grounding file", strict=False)
     _check(path, dataset)
     return _without_stray_ranges(path, dataset)
 
 
 def save_grounding(path: Path, dataset: GroundingDataset, info: Mapping[str, Any] | None = None) -> None:
-    """Writes a file of captions and boxes, whole or not at all; equal data gives equal bytes.
+    """Writes a file of captions and boxes, complete or not at all; equal data gives equal bytes.
 
     Raises:
-        JobFailed: it cannot be written.
+        JobFailed: the file cannot be written.
     """
     with whole_file(path) as file, open_lists(file, [OBJECT], info or {}) as (images, annotations):
         for image in dataset.images:
@@ -136,7 +130,7 @@ def save_grounding(path: Path, dataset: GroundingDataset, info: Mapping[str, Any
 
 
 class GroundingWriter:
-    """Takes captions with what was found of them; made by `grounding_writer`. Numbers them from 1."""
+    """Writes captions with their detections; made by `grounding_writer`. Ids count from 1."""
 
     def __init__(self, images: Entries, annotations: Entries) -> None:
         self._images = images
@@ -150,13 +144,13 @@ class GroundingWriter:
         spans: Sequence[Sequence[Span]],
         found: Detections,
     ) -> None:
-        """One more caption, with its boxes exactly as the detector gave them.
+        """Writes one caption with its boxes, exactly as the detector returned them.
 
         Args:
             file_name: of the image, '/' between folders.
             size_hw: of the image.
-            caption: what was asked.
-            spans: (P) for each phrase its ranges; the labels of `found` count them.
+            caption: the prompt.
+            spans: (P) the ranges of each phrase; the labels of `found` are indices of phrases.
             found: boxes in pixels of the image.
         """
         height, width = size_hw
@@ -174,8 +168,7 @@ class GroundingWriter:
                 tokens_positive_eval=phrases,
             )
         )
-        boxes = found.boxes.astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
+        boxes = xyxy_to_xywh(found.boxes.astype(np.float64))
         for bbox, label, score in zip(boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True):
             number = self._annotations.count + 1
             area = bbox[2] * bbox[3]
@@ -184,45 +177,25 @@ class GroundingWriter:
 
 @contextmanager
 def grounding_writer(file: BinaryIO, info: Mapping[str, Any]) -> Iterator[GroundingWriter]:
-    """Writes a file of captions and boxes in memory that does not grow with it. It is complete after the block.
+    """Writes a file of captions and boxes in memory that does not grow. The file is complete after the block.
 
     Args:
-        file: open for writing; named, because boxes wait in a nameless file on the same disk until all captions stand.
-        info: the file's own description.
+        file: open for writing; has a name, because boxes are kept in a temporary file in its folder meanwhile.
+        info: the file's description.
     """
     with open_lists(file, [OBJECT], info) as (images, annotations):
         yield GroundingWriter(images, annotations)
 
 
 def _check(path: Path, dataset: GroundingDataset) -> None:
-    images = {image.id for image in dataset.images}
-    for what, ids in (("image", [i.id for i in dataset.images]), ("annotation", [a.id for a in dataset.annotations])):
-        if double := _first_double(ids):
-            raise InputError(f"{path}: the {what} id {double[0]} stands there twice.")
+    check_unique(path, "image id", [image.id for image in dataset.images])
+    check_unique(path, "annotation id", [box.id for box in dataset.annotations])
     for image in dataset.images:
-        if not is_inside(image.file_name):
-            raise InputError(
-                f"{path}: the file_name {image.file_name!r} of image {image.id} leads out of the folder of images. "
-                f"Only relative paths without `..` are accepted."
-            )
-        if image.width < 1 or image.height < 1:
-            raise InputError(
-                f"{path}: image {image.id} is {image.width} × {image.height} pixels large, which cannot be."
-            )
-    for annotation in dataset.annotations:
-        if annotation.image_id not in images:
-            raise InputError(
-                f"{path}: annotation {annotation.id} belongs to image {annotation.image_id}, which is not listed."
-            )
-
-
-def _first_double(ids: Iterable[int]) -> list[int]:
-    seen: set[int] = set()
-    for id in ids:
-        if id in seen:
-            return [id]
-        seen.add(id)
-    return []
+        check_image(path, image.id, image.file_name, image.width, image.height)
+    images = {image.id for image in dataset.images}
+    for box in dataset.annotations:
+        if box.image_id not in images:
+            raise InputError(f"{path}: annotation {box.id} belongs to image {box.image_id}, which is not listed.")
 
 
 def _without_stray_ranges(path: Path, dataset: GroundingDataset) -> GroundingDataset:

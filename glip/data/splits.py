@@ -1,179 +1,212 @@
-"""Opens a set: its truth, where its images are, and which classes are asked by which names."""
+"""Opens a split of a data set: its annotations, its images, and the class names to prompt.
+
+`Split` says where the files are (made by `glip.data.lookup`); `open_split` reads the annotation file once, and gives
+the columns that scores are computed from and, for COCO's format, the data set that training learns from.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from glip.data.annotations import Truth
-from glip.data.benchmark_rows import EvalSet
-from glip.data.coco import CocoCategory, CocoDataset, CocoImage
+from glip.data.annotations import Truth, check_box_format
+from glip.data.benchmarks import Format
+from glip.data.coco import CocoDataset, load_coco, load_coco_images
 from glip.errors import InputError
+from glip.prompts import name_key
 
 if TYPE_CHECKING:
     from glip.prompts import Wording
 
 
-@dataclass(frozen=True, eq=False)
-class OpenSet:
-    """A set that is ready to be labelled and scored.
+@dataclass(frozen=True)
+class Split:
+    """One split of one data set, found on disk.
 
     Attributes:
-        item: its row.
-        truth: annotated boxes; none for a set whose truth is not public.
-        names: of the classes, as they are asked.
-        category_ids: of `names`.
-        wordings: how they stand in the caption; None for the plain names.
-        notes: what is unusual about it, in sentences.
+        name: of the data set, in tables, files and submissions.
+        split: train, val, test, …; '' where the files name none.
+        format: how the annotations are written; decides how they are read and scored.
+        annotations: the annotation file; of D3 that of all descriptions, of VOC the list of images.
+        images: folders that file names are relative to, searched in order.
+        classes: category ids and the names to prompt; None: those of the annotations.
+        wordings: how each class is written in the caption; None for the plain names.
+        group: the part of a benchmark that the set is averaged in.
+        size: number of images of the published split; None if unknown.
+        notes: what a reader of the score should know, in sentences.
     """
 
-    item: EvalSet
+    name: str
+    split: str
+    format: Format
+    annotations: Path
+    images: tuple[Path, ...]
+    classes: tuple[tuple[int, str], ...] | None = None
+    wordings: tuple[Wording, ...] | None = None
+    group: str = ""
+    size: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def image_path(self, file_name: str) -> Path:
+        """Returns the path of an image: the first that exists, or the first candidate if none does."""
+        candidates = [folder / file_name for folder in self.images]
+        return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSplit:
+    """A split whose annotations are read.
+
+    Attributes:
+        split: where its files are.
+        truth: the annotated boxes; none if they are not public.
+        names: of the classes, as they are prompted.
+        category_ids: of `names`.
+        wordings: how each class is written in the caption; None for the plain names.
+        notes: what a reader of the score should know, in sentences.
+        dataset: images and boxes of the classes in `names`, in the order of the file and renamed as they are
+            prompted; None for formats that nothing is trained on. Not cut by `limit`.
+    """
+
+    split: Split
     truth: Truth
     names: tuple[str, ...]
     category_ids: tuple[int, ...]
     wordings: tuple[Wording, ...] | None
     notes: tuple[str, ...]
+    dataset: CocoDataset | None = None
+
+    @property
+    def class_of_id(self) -> dict[int, str]:
+        """Returns the prompted name of each category id."""
+        return dict(zip(self.category_ids, self.names, strict=True))
 
     @cached_property
     def images(self) -> tuple[Path, ...]:
-        """(I) absolute, in the order of `truth.image_ids`; whether they exist is not asked."""
-        return tuple(self.item.image(name).resolve() for name in self.truth.file_names)
+        """Returns (I) absolute paths, in the order of `truth.image_ids`; an image may be missing."""
+        return tuple(self.split.image_path(name).resolve() for name in self.truth.file_names)
 
     @cached_property
     def ids_of_image(self) -> Mapping[Path, Sequence[int]]:
-        """The image ids of each file."""
+        """Returns the image ids of each file; a file that is listed twice has two."""
         ids: dict[Path, list[int]] = {}
         for path, id in zip(self.images, self.truth.image_ids.tolist(), strict=True):
             ids.setdefault(path, []).append(id)
         return ids
 
 
-def open_set(item: EvalSet, limit: int | None = None) -> OpenSet:
-    """Reads the truth of a set whose classes are names.
+def open_split(split: Split, limit: int | None = None) -> OpenSplit:
+    """Reads the annotations of a split whose classes are names.
 
     Args:
-        item: of the scorers coco, lvis, voc and none.
-        limit: only the first so many images, by their ids.
+        split: of any format but flickr30k, whose phrases are not classes (see `glip.data.flickr30k`).
+        limit: keep only the first N images, by their ids; None for all.
 
     Raises:
-        InputError: a file cannot be used, or has other classes than the benchmark.
+        InputError: a file cannot be used, or its classes are not those of the benchmark.
     """
-    truth = _truth(item)
-    names, ids = _asked(item, truth)
+    truth, dataset = _read(split)
+    names, ids = _prompted_classes(split, truth, dataset)
     if limit is not None:
         truth = truth.of_images(truth.image_ids[:limit])
     if not len(truth.image_ids):
-        raise InputError(f"{item.annotations} lists no image.")
-    notes = [*item.notes, *_renamed(item, truth), *_alike(item, names), *_counted_from_0(item, truth)]
-    if item.size is not None and limit is None and item.size != len(truth.image_ids):
+        raise InputError(f"{split.annotations} lists no image.")
+    notes = [
+        *split.notes,
+        *_renamed_note(split, truth),
+        *_same_names_note(split, names),
+        *_id_zero_note(split, truth),
+    ]
+    if split.size is not None and limit is None and split.size != len(truth.image_ids):
         notes.append(
-            f"{item.name} has {len(truth.image_ids)} images here and {item.size} as published: compare with care."
+            f"{split.name} has {len(truth.image_ids)} images here and {split.size} as published: compare with care."
         )
-    return OpenSet(item, truth, names, ids, item.wordings, tuple(notes))
+    if dataset is not None:
+        split = _with_likely_folder_first(split, dataset)
+        dataset = dataset.with_categories(ids, names)
+    return OpenSplit(split, truth, names, ids, split.wordings, tuple(notes), dataset)
 
 
-def _truth(item: EvalSet) -> Truth:
-    if item.scorer == "lvis":
-        return Truth.from_lvis(item.annotations)
-    if item.scorer == "voc":
+def _read(split: Split) -> tuple[Truth, CocoDataset | None]:
+    path = split.annotations
+    if split.format == "lvis":
+        from glip.data.lvis import read_lvis
+
+        return read_lvis(path), None
+    if split.format == "voc":
         from glip.data.voc import read_voc
 
-        return read_voc(item.annotations, item.annotations.parents[2] / "Annotations")
-    if item.scorer == "none":
-        return Truth.from_coco(_images_only(item.annotations))
-    return Truth.from_coco(item.annotations)
+        return read_voc(path, path.parents[2] / "Annotations"), None
+    if split.format == "coco-images":
+        return Truth.from_coco(load_coco_images(path)), None
+    assert split.format in ("coco", "d3"), f"{split.format} has no class names"
+    dataset = load_coco(path)
+    truth = Truth.from_coco(dataset)
+    check_box_format(truth, path)
+    return truth, dataset
 
 
-class _Images(msgspec.Struct):
-    images: tuple[CocoImage, ...]
-    categories: tuple[CocoCategory, ...]
+def _with_likely_folder_first(split: Split, dataset: CocoDataset) -> Split:
+    """Returns the split with the folder first that has the first image."""
+    if not dataset.images:
+        return split
+    first = dataset.images[0].file_name
+    return replace(split, images=tuple(sorted(split.images, key=lambda folder: not (folder / first).is_file())))
 
 
-def _images_only(path: Path) -> CocoDataset:
-    """A COCO file of images and classes without annotations, as test-dev is published."""
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=_Images)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no list of images and classes in COCO's form: {error}.") from error
-    return CocoDataset(content.images, (), content.categories)
-
-
-def _asked(item: EvalSet, truth: Truth) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The names that are asked, with their category ids."""
+def _prompted_classes(
+    split: Split, truth: Truth, dataset: CocoDataset | None
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Returns the names to prompt, and their category ids."""
     known = dict(zip(truth.category_ids.tolist(), truth.names, strict=True))
-    if item.classes is not None:
-        strange = [id for id, _ in item.classes if id not in known]
-        if strange:
+    if split.classes is not None:
+        missing = [id for id, _ in split.classes if id not in known]
+        if missing:
             raise InputError(
-                f"{item.annotations} has no category {strange[0]}, which {item.name} is asked with; it has "
+                f"{split.annotations} has no category {missing[0]}, which {split.name} is prompted with; it has "
                 f"{', '.join(f'{id} {name!r}' for id, name in list(known.items())[:5])}. Is it another version?"
             )
-        return tuple(name for _, name in item.classes), tuple(id for id, _ in item.classes)
-    group = _group_name(item.annotations, truth) if item.scorer == "coco" else None
-    asked = {id: name for id, name in known.items() if name.strip() and id != group}
-    if not asked:
-        raise InputError(f"{item.annotations} names no class that can be looked for.")
-    return tuple(asked.values()), tuple(asked)
+        return tuple(name for _, name in split.classes), tuple(id for id, _ in split.classes)
+    group = dataset.unused_group if dataset is not None and split.format == "coco" else None
+    prompted = {id: name for id, name in known.items() if name.strip() and id != group}
+    if not prompted:
+        raise InputError(f"{split.annotations} names no class that can be prompted.")
+    return tuple(prompted.values()), tuple(prompted)
 
 
-class _Category(msgspec.Struct):
-    id: int
-    name: str
-    supercategory: str | None = None
-
-
-class _Categories(msgspec.Struct):
-    categories: list[_Category]
-
-
-def _group_name(path: Path, truth: Truth) -> int | None:
-    """The category 0 of Roboflow's exports that is no class: the name of all others together. None if there is none."""
-    if 0 not in truth.category_ids or 0 in truth.category_id:
-        return None
-    try:
-        categories = msgspec.json.decode(path.read_bytes(), type=_Categories).categories
-    except msgspec.DecodeError:  # a supercategory that is no text; then it says nothing
-        return None
-    name = next(category.name for category in categories if category.id == 0)
-    others = [category for category in categories if category.id != 0]
-    return 0 if others and all(category.supercategory == name for category in others) else None
-
-
-def _counted_from_0(item: EvalSet, truth: Truth) -> list[str]:
-    """Says what COCO's evaluator makes of an annotation with the id 0."""
-    if item.scorer != "coco" or 0 not in truth.annotation_id:
+def _id_zero_note(split: Split, truth: Truth) -> list[str]:
+    """Returns a note if an annotation has the id 0, which COCO's evaluator treats as unmatched."""
+    if split.format != "coco" or 0 not in truth.annotation_id:
         return []
     return [
-        f"{item.name} has an annotated box with the id 0, which COCO's evaluator never takes for found; published "
-        f"scores contain this, and so does this one."
+        f"{split.name} has an annotated box with the id 0, which COCO's evaluator never counts as found; published "
+        f"scores contain this error, and so does this one."
     ]
 
 
-def _alike(item: EvalSet, names: Sequence[str]) -> list[str]:
-    """Says which classes the model cannot tell apart, because their names differ by the case of letters at most."""
+def _same_names_note(split: Split, names: Sequence[str]) -> list[str]:
+    """Returns a note if the model cannot tell some classes apart, because it reads their names alike."""
+    if split.format != "coco":
+        return []
     same: dict[str, list[str]] = {}
     for name in names:
-        same.setdefault(" ".join(name.casefold().split()), []).append(name)
+        same.setdefault(name_key(name), []).append(name)
     pairs = [" and ".join(map(repr, group)) for group in same.values() if len(group) > 1]
     if not pairs:
         return []
     return [
-        f"{item.name} has classes that are one name to a model: {', '.join(pairs)}. Each gets the boxes of all of "
-        f"them; join or rename them in {item.annotations}."
+        f"{split.name} has classes that a model reads as the same name: {', '.join(pairs)}. Each gets the boxes of "
+        f"all of them; join or rename them in {split.annotations}."
     ]
 
 
-def _renamed(item: EvalSet, truth: Truth) -> list[str]:
-    """Says which classes are asked by other names than the file's."""
-    if item.classes is None:
+def _renamed_note(split: Split, truth: Truth) -> list[str]:
+    """Returns a note if classes are prompted by other names than the file's."""
+    if split.classes is None:
         return []
     known = dict(zip(truth.category_ids.tolist(), truth.names, strict=True))
-    other = [f"{known[id]!r} as {name!r}" for id, name in item.classes if known[id] != name]
-    return [f"{item.name} asks for {', '.join(other)}, as the benchmark does."] if other else []
+    renamed = [f"{known[id]!r} as {name!r}" for id, name in split.classes if known[id] != name]
+    return [f"{split.name} prompts {', '.join(renamed)}, as the benchmark does."] if renamed else []

@@ -1,6 +1,6 @@
 """Reads Pascal VOC annotation files.
 
-VOC's corners are pixels, counted from 1 and both inside the box: its 1..10 is here a left edge of 0 with a width of 10.
+VOC's corners are pixels that count from 1, both inside the box: its 1..10 is here a left edge of 0 with a width of 10.
 """
 
 from __future__ import annotations
@@ -13,38 +13,30 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from glip.data.annotations import Truth
+from glip.data.class_lists import find_class_list
 from glip.errors import InputError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(listing: Path, annotations: Path, names: Sequence[str] | None = None) -> Truth:
-    """Reads a split of VOC's form. Images get the ids 1, 2, … in the order of the list.
+def read_voc(image_list: Path, annotations: Path, names: Sequence[str] | None = None) -> Truth:
+    """Reads a split in VOC's layout. Images get the ids 1, 2, … in the order of the list.
 
     Args:
-        listing: names of images, one a line, as ImageSets/Main/test.txt; what follows the name is not read.
+        image_list: file of image names, one per line, such as ImageSets/Main/test.txt; text after the name is ignored.
         annotations: folder of NAME.xml.
-        names: of the classes, for the ids 1, 2, …; None for VOC's twenty, or if the files have others, for those in
-            the order of the alphabet.
+        names: class names of the ids 1, 2, …; None for VOC's twenty or, if the files have others, theirs in
+            alphabetical order.
 
     Raises:
-        InputError: a file is not there or is not as expected.
+        InputError: a file is missing or has another format.
     """
-    from glip.data.class_lists import resolve  # brings torch along, which scoring does without
-
     try:
-        stems = [line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+        stems = [line.split()[0] for line in image_list.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {listing}: {error}.") from error
+        raise InputError(f"Cannot read {image_list}: {error}.") from error
     images = [_read_image(annotations / f"{stem}.xml", stem) for stem in stems]
-    used = {name for image in images for name in image.names}
-    known = tuple(names) if names is not None else resolve("voc").names
-    if not used <= set(known):
-        if names is not None:
-            raise InputError(
-                f"{annotations} has the class {min(used - set(known))!r}, which is not one of those given."
-            )
-        known = tuple(sorted(used))
+    known = _class_names(images, annotations, names)
     count = [len(image.names) for image in images]
     bbox = np.array([box for image in images for box in image.boxes], np.float64).reshape(-1, 4)
     return Truth(
@@ -64,7 +56,7 @@ def read_voc(listing: Path, annotations: Path, names: Sequence[str] | None = Non
 
 
 @dataclass(frozen=True)
-class _Image:
+class _VocImage:
     file_name: str
     size_hw: tuple[int, int]
     names: tuple[str, ...]
@@ -72,19 +64,31 @@ class _Image:
     difficult: tuple[bool, ...]
 
 
-def _read_image(path: Path, image: str) -> _Image:
+def _class_names(images: Sequence[_VocImage], annotations: Path, names: Sequence[str] | None) -> tuple[str, ...]:
+    used = {name for image in images for name in image.names}
+    known = tuple(names) if names is not None else find_class_list("voc").names
+    if used <= set(known):
+        return known
+    if names is not None:
+        raise InputError(
+            f"{annotations} has the class {min(used - set(known))!r}, which is not one of the names given."
+        )
+    return tuple(sorted(used))
+
+
+def _read_image(path: Path, stem: str) -> _VocImage:
     try:
         root = ET.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314 (a file the user has chosen)
         items = root.findall("object")
-        return _Image(
-            file_name=root.findtext("filename") or f"{image}.jpg",
+        return _VocImage(
+            file_name=root.findtext("filename") or f"{stem}.jpg",
             size_hw=(int(root.findtext("size/height", "")), int(root.findtext("size/width", ""))),
             names=tuple(item.findtext("name", "").strip() for item in items),
             boxes=tuple(_box(item) for item in items),
             difficult=tuple(item.findtext("difficult", "0").strip() == "1" for item in items),
         )
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}. Every image of the list has such a file.") from error
+        raise InputError(f"Cannot read {path}: {error.strerror}. Every listed image needs such a file.") from error
     except (ET.ParseError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path} is not an annotation file of Pascal VOC: {error}.") from error
 

@@ -174,11 +174,11 @@ class _Image:
 
 
 def _images(truth: Truth, predictions: Predictions, thresholds: float | Mapping[int, float]) -> Iterator[_Image]:
-    category = truth.category_places(predictions.category_id)
+    category = truth.category_indices(predictions.category_id)
     kept = np.flatnonzero(predictions.score >= thresholds_by_place(truth, thresholds)[category])
     kept = kept[np.lexsort((-predictions.score[kept], predictions.image_id[kept]))]
     rows = np.argsort(truth.image_id, kind="stable")
-    category_of_truth = truth.category_places(truth.category_id)
+    category_of_truth = truth.category_indices(truth.category_id)
     ends = [
         np.searchsorted(ids, truth.image_ids, "right") for ids in (truth.image_id[rows], predictions.image_id[kept])
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from glip.data.annotations import Floats
-from glip.data.splits import OpenSet
+from glip.data.splits import OpenSplit
 from glip.evaluation.error_analysis import Confusion, Mistake, confusion_matrix, find_mistakes, worst
 from glip.evaluation.metrics.coco import RECALLS, CocoScores, threshold_place
 from glip.evaluation.metrics.curves import best_f1_thresholds
@@ -27,7 +27,7 @@ MOST_CLASSES = 40  # of a matrix that can still be read
 logger = logging.getLogger(__name__)
 
 
-def draw_set(out: Path, opened: OpenSet, scored: Scored, count: int) -> list[Path]:
+def draw_set(out: Path, opened: OpenSplit, scored: Scored, count: int) -> list[Path]:
     """Draws what can be seen of a set's score. Boxes count from the threshold of each class's highest F1.
 
     Args:
@@ -45,13 +45,13 @@ def draw_set(out: Path, opened: OpenSet, scored: Scored, count: int) -> list[Pat
     if scored.scores is None:
         return []
     with whole_file(out / CURVES_FILE) as file:
-        file.write(curves_of(opened.item.name, scored.scores))
+        file.write(curves_of(opened.split.name, scored.scores))
     # Where a class was never checked, a box on nothing is no mistake.
     checked = scored.predictions.rows(surely_checked(scored.truth, scored.predictions))
     scored = replace(scored, predictions=checked)
     thresholds = best_f1_thresholds(scored.truth, scored.predictions)
     with whole_file(out / MATRIX_FILE) as file:
-        file.write(matrix_of(opened.item.name, confusion_matrix(scored.truth, scored.predictions, thresholds)))
+        file.write(matrix_of(opened.split.name, confusion_matrix(scored.truth, scored.predictions, thresholds)))
     written = [out / CURVES_FILE, out / MATRIX_FILE]
     if count and _draw_worst(out / GALLERY_FOLDER, opened, scored, thresholds, count):
         written.append(out / GALLERY_FOLDER)
@@ -142,7 +142,7 @@ def draw_gallery(folder: Path, images: Iterable[Shown], of: str) -> int:
     return drawn
 
 
-def _draw_worst(folder: Path, opened: OpenSet, scored: Scored, thresholds: Mapping[int, float], count: int) -> int:
+def _draw_worst(folder: Path, opened: OpenSplit, scored: Scored, thresholds: Mapping[int, float], count: int) -> int:
     place_of = {id: place for place, id in enumerate(scored.truth.image_ids.tolist())}
     shown = [
         Shown(
@@ -153,7 +153,7 @@ def _draw_worst(folder: Path, opened: OpenSet, scored: Scored, thresholds: Mappi
         )
         for mistake in worst(find_mistakes(scored.truth, scored.predictions, thresholds), count)
     ]
-    return draw_gallery(folder, shown, opened.item.name)
+    return draw_gallery(folder, shown, opened.split.name)
 
 
 def _in_words(mistake: Mistake, scored: Scored) -> str:

@@ -1,7 +1,7 @@
-"""The boxes that are scored, as columns, read from any detector's file and checked against the truth.
+"""The boxes that are scored, as columns: read from any detector's file and checked against the truth.
 
-Two forms are read: COCO's results, a bare list of boxes, and a COCO file whose boxes have a `score`, matched by file
-and class names. A box is [left, top, width, height] in pixels of the original image. Knows nothing of scores' use.
+Two formats are read: COCO results, a bare list of boxes, and a COCO file whose boxes have a `score`, matched by the
+names of images and classes. A box is [left, top, width, height] in pixels of the original image. Knows no metric.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from glip.data.annotations import Bools, Floats, Integers, Truth
-from glip.data.box_formats import why_not_pixels
-from glip.data.coco import CocoCategory, CocoImage
-from glip.data.json_errors import why_no_json
+from glip.data.annotations import Bools, Floats, Integers, Truth, box_format_problem
+from glip.data.coco import BoxXYWH, CocoCategory, CocoImage
 from glip.errors import InputError
+from glip.files import UnexpectedJson, decode_json
+from glip.prompts import name_key
 
-_Kind = TypeVar("_Kind")
+_Format = TypeVar("_Format")
+_FORMATS = (
+    "a list of COCO results (image_id, category_id, bbox, score) or a COCO file with scores (images, annotations, "
+    "categories)"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Boxes of a detector, in the order of its file: with equal scores the first goes first.
+    """Boxes of a detector, in the order of its file: of equal scores the first counts first.
 
     Attributes:
         image_id: (N,)
@@ -50,64 +54,68 @@ class Predictions:
 
     @classmethod
     def none(cls) -> Predictions:
-        """No box at all."""
+        """Returns no boxes."""
         nothing = np.zeros(0, np.int64)
         return cls(nothing, nothing, np.zeros((0, 4)), np.zeros(0))
 
     def rows(self, keep: Bools | Integers) -> Predictions:
-        """Some of the boxes: a mask, or places in their new order."""
+        """Returns some of the boxes: those of a mask, or of indices in their order."""
         return Predictions(self.image_id[keep], self.category_id[keep], self.bbox[keep], self.score[keep])
 
+    def of_images(self, image_ids: Integers) -> Predictions:
+        """Returns the boxes of some images."""
+        return self.rows(np.isin(self.image_id, image_ids))
 
-class _Box(msgspec.Struct, frozen=True, gc=False):
+
+class _ScoredBox(msgspec.Struct, frozen=True, gc=False):
     image_id: int
     category_id: int
-    bbox: tuple[float, float, float, float]
+    bbox: BoxXYWH
     score: float
 
 
-class _File(msgspec.Struct, frozen=True):
+class _ScoredFile(msgspec.Struct, frozen=True):
     images: list[CocoImage]
-    annotations: list[_Box]
+    annotations: list[_ScoredBox]
     categories: list[CocoCategory]
 
 
 def read_predictions(path: str | Path, truth: Truth) -> Predictions:
-    """Reads boxes with scores, in either form, and checks that they fit the truth.
+    """Reads boxes with scores, in either format, and checks them against the truth.
 
     Raises:
-        InputError: the file is cut off or not in one of the forms, talks of unknown images or classes, has scores
-            that are not numbers, or boxes in another form than left, top, width, height.
+        InputError: the file cannot be read or has another format, or `check_predictions` refuses its boxes.
     """
     path = Path(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    if content.lstrip()[:1] == b"{":
-        predictions = _by_names(path, _decode(path, content, _File), truth)
+    if content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        predictions = _matched_by_name(path, _decode(path, content, _ScoredFile), truth)
     else:
-        predictions = _columns(_decode(path, content, list[_Box]))
+        predictions = _columns(_decode(path, content, list[_ScoredBox]))
     check_predictions(predictions, truth, str(path))
     return predictions
 
 
 def check_predictions(predictions: Predictions, truth: Truth, where: str) -> None:
-    """Refuses boxes that cannot be meant for this truth.
+    """Refuses boxes that do not belong to the truth, or are not boxes.
 
     Args:
-        predictions: what was found.
-        truth: what it is to be scored against.
-        where: said first in the message, such as the name of the file.
+        predictions: to be scored.
+        truth: to score against.
+        where: the beginning of the message, such as the name of the file.
 
     Raises:
-        InputError: as `read_predictions`.
+        InputError: a box has an unknown image or class, a score or corner that is not finite, a negative size, or the
+            boxes are in another format than left, top, width, height.
     """
-    _check_known(where, "image", predictions.image_id, truth.image_ids)
-    _check_known(where, "class", predictions.category_id, truth.category_ids)
+    _check_ids(where, "image_id", predictions.image_id, truth.image_ids)
+    _check_ids(where, "category_id", predictions.category_id, truth.category_ids)
     bad = _first(~np.isfinite(predictions.score))
     if bad is not None:
-        raise InputError(f"{where}: the score of box {bad} is {predictions.score[bad]}; a score is a finite number.")
+        raise InputError(f"{where}: the score of box {bad} is {predictions.score[bad]}; it must be a finite number.")
     bad = _first(~np.all(np.isfinite(predictions.bbox), axis=1))
     if bad is not None:
         raise InputError(f"{where}: box {bad} is {predictions.bbox[bad].tolist()}; its four numbers must be finite.")
@@ -117,45 +125,36 @@ def check_predictions(predictions: Predictions, truth: Truth, where: str) -> Non
             f"{where}: box {bad} has a negative size: {predictions.bbox[bad].tolist()} "
             f"(left, top, width, height in pixels)."
         )
-    size_wh = truth.sizes_hw[truth.image_places(predictions.image_id)][:, ::-1].astype(np.float64)
-    if why := why_not_pixels(predictions.bbox, size_wh):
-        raise InputError(f"{where}: {why}")
+    sizes_wh = truth.sizes_hw[truth.image_indices(predictions.image_id)][:, ::-1].astype(np.float64)
+    if problem := box_format_problem(predictions.bbox, sizes_wh):
+        raise InputError(f"{where}: {problem}")
 
 
-def _decode(path: Path, content: bytes, kind: type[_Kind]) -> _Kind:
+def _decode(path: Path, content: bytes, kind: type[_Format]) -> _Format:
     try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.ValidationError as error:
-        if "out of range" in str(error):
+        return decode_json(content, kind, str(path), _FORMATS)
+    except UnexpectedJson as error:
+        if "out of range" in error.reason:
             raise InputError(
-                f"{path} holds a number that is too large ({error}); scores and boxes are finite."
+                f"{path} has a number that is too large ({error.reason}); numbers must be finite."
             ) from error
-        raise InputError(_why_no_boxes(path, content, str(error))) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(why_no_json(path, content, str(error))) from error
+        raise InputError(f"{error} {_hint(content, error.reason)}") from error
 
 
-def _why_no_boxes(path: Path, content: bytes, error: str) -> str:
-    """What is wrong with a file that is JSON, at least to the place where the parser stopped."""
-    try:
-        whole = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as other:
-        return why_no_json(path, content, str(other))
-    hint = "Write it in one of these forms."
+def _hint(content: bytes, reason: str) -> str:
+    """Returns what to do with a JSON file that is neither format."""
+    whole: Any = decode_json(content, object, "", "JSON")
     lists = [key for key, value in whole.items() if isinstance(value, list)] if isinstance(whole, dict) else []
     if lists and "images" not in whole:
-        hint = f"If the boxes stand under {lists[0]!r}, write that list alone."
-    elif isinstance(whole, list) and "_id" in error and ("`str`" in error or "`float`" in error):
-        hint = "Ids are the whole numbers of the annotation file, not names."
-    elif isinstance(whole, list) and "bbox" in error:
-        hint = "A bbox is four numbers: left, top, width, height in pixels."
-    return (
-        f"{path} is neither a list of COCO results (image_id, category_id, bbox, score) nor a COCO file with scores "
-        f"(images, annotations, categories): {error}. {hint}"
-    )
+        return f"If the boxes are under {lists[0]!r}, write that list alone."
+    if isinstance(whole, list) and "_id" in reason and ("`str`" in reason or "`float`" in reason):
+        return "Ids are the whole numbers of the annotation file, not names."
+    if isinstance(whole, list) and "bbox" in reason:
+        return "A bbox is four numbers: left, top, width, height in pixels."
+    return "Write it in one of these formats."
 
 
-def _columns(boxes: Sequence[_Box]) -> Predictions:
+def _columns(boxes: Sequence[_ScoredBox]) -> Predictions:
     return Predictions(
         np.array([box.image_id for box in boxes], np.int64),
         np.array([box.category_id for box in boxes], np.int64),
@@ -164,48 +163,56 @@ def _columns(boxes: Sequence[_Box]) -> Predictions:
     )
 
 
-def _by_names(path: Path, file: _File, truth: Truth) -> Predictions:
-    """A COCO file numbers its images and classes for itself, so that names say which are meant."""
+def _matched_by_name(path: Path, file: _ScoredFile, truth: Truth) -> Predictions:
+    """Returns boxes with the truth's ids: a COCO file has ids of its own, so images and classes are matched by name."""
     double = next((name for name, count in Counter(truth.names).items() if count > 1), None)
     if double is not None:
         raise InputError(
-            f"{path} says classes by their names, and the truth has several called {double!r}. Write a list of COCO "
-            f"results instead, which says them by their ids."
+            f"{path} gives classes by name, and the truth has several called {double!r}. Write a list of COCO results "
+            f"instead, which gives them by id."
         )
     boxes = _columns(file.annotations)
-    image_of = dict(zip(truth.file_names, truth.image_ids.tolist(), strict=True))
-    category_of = dict(zip(truth.names, truth.category_ids.tolist(), strict=True))
-    used_images, used_categories = set(boxes.image_id.tolist()), set(boxes.category_id.tolist())
-    images = {}
-    for image in file.images:
-        if image.file_name in image_of:
-            images[image.id] = image_of[image.file_name]
-        elif image.id in used_images:
-            raise InputError(
-                f"{path} has boxes for the image {image.file_name!r}, which the truth does not know"
-                f"{_example(truth.file_names)}."
-            )
-    categories = {}
-    small = {name.casefold(): name for name in truth.names}
-    for category in file.categories:
-        if category.name in category_of:
-            categories[category.id] = category_of[category.name]
-        elif category.name.casefold() in small:
-            raise InputError(
-                f"{path} calls a class {category.name!r}, which the truth spells "
-                f"{small[category.name.casefold()]!r}. Use the same letters."
-            )
-        elif category.id in used_categories:
-            raise InputError(
-                f"{path} has boxes of the class {category.name!r}, which the truth does not know"
-                f"{_example(truth.names)}."
-            )
+    images = _truth_image_ids(path, file, truth, set(boxes.image_id.tolist()))
+    categories = _truth_category_ids(path, file, truth, set(boxes.category_id.tolist()))
     return Predictions(
         _translated(path, "image_id", boxes.image_id, images),
         _translated(path, "category_id", boxes.category_id, categories),
         boxes.bbox,
         boxes.score,
     )
+
+
+def _truth_image_ids(path: Path, file: _ScoredFile, truth: Truth, used: set[int]) -> dict[int, int]:
+    known = dict(zip(truth.file_names, truth.image_ids.tolist(), strict=True))
+    ids = {}
+    for image in file.images:
+        if image.file_name in known:
+            ids[image.id] = known[image.file_name]
+        elif image.id in used:
+            raise InputError(
+                f"{path} has boxes for the image {image.file_name!r}, which is not in the truth"
+                f"{_example(truth.file_names)}."
+            )
+    return ids
+
+
+def _truth_category_ids(path: Path, file: _ScoredFile, truth: Truth, used: set[int]) -> dict[int, int]:
+    known = dict(zip(truth.names, truth.category_ids.tolist(), strict=True))
+    spelling = {name_key(name): name for name in truth.names}
+    ids = {}
+    for category in file.categories:
+        if category.name in known:
+            ids[category.id] = known[category.name]
+        elif name_key(category.name) in spelling:
+            raise InputError(
+                f"{path} has the class {category.name!r}, which the truth spells "
+                f"{spelling[name_key(category.name)]!r}. Use the same letters."
+            )
+        elif category.id in used:
+            raise InputError(
+                f"{path} has boxes of the class {category.name!r}, which is not in the truth{_example(truth.names)}."
+            )
+    return ids
 
 
 def _translated(path: Path, field: str, ids: Integers, meaning: Mapping[int, int]) -> Integers:
@@ -217,22 +224,21 @@ def _translated(path: Path, field: str, ids: Integers, meaning: Mapping[int, int
 
 
 def _example(names: Sequence[str]) -> str:
-    return f" (it knows, for instance, {', '.join(map(repr, names[:3]))})" if names else " (it knows none)"
+    return f" (it has, for example, {', '.join(map(repr, names[:3]))})" if names else " (it has none)"
 
 
-def _check_known(where: str, what: str, ids: Integers, known: Integers) -> None:
+def _check_ids(where: str, field: str, ids: Integers, known: Integers) -> None:
     unknown = ~np.isin(ids, known)
     bad = _first(unknown)
     if bad is None:
         return
-    field = {"image": "image_id", "class": "category_id"}[what]
-    span = f"{len(known)} of them, ids {known[0]} to {known[-1]}" if len(known) else "none"
+    span = f"{len(known)} ids, {known[0]} to {known[-1]}" if len(known) else "none"
     advice = "Score them against the split they were made for."
-    if what == "class" and ids.min() >= 0 and ids.max() <= len(known):
-        advice = "If they count classes instead, write the category ids of the annotation file."
+    if field == "category_id" and ids.min() >= 0 and ids.max() <= len(known):
+        advice = "If these are indices of classes, write the category ids of the annotation file instead."
     raise InputError(
-        f"{where}: {int(unknown.sum())} of {len(ids)} boxes have a {field} that the truth does not know, first "
-        f"box {bad} with {field} {ids[bad]} (the truth has {span}). {advice}"
+        f"{where}: {int(unknown.sum())} of {len(ids)} boxes have a {field} that is not in the truth, first box {bad} "
+        f"with {field} {ids[bad]} (the truth has {span}). {advice}"
     )
 
 

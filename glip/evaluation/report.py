@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from glip.data.benchmark_search import Benchmark
-from glip.data.benchmarks import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK, sets_of
+from glip.data.benchmarks import group_of_set
+from glip.data.lookup import Suite
 from glip.evaluation.published import find_published
 from glip.evaluation.results import EvaluationResult, Numbers, ScoreRow, SetResult
+from glip.evaluation.tasks.detection import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK
 from glip.files import whole_file
 
 UNKNOWN = "—"
@@ -34,7 +35,7 @@ _OWN_PROMPTS = {
 }
 
 
-def score_rows(benchmark: Benchmark, model: str, sets: Sequence[SetResult], summary: Numbers) -> tuple[ScoreRow, ...]:
+def score_rows(benchmark: Suite, model: str, sets: Sequence[SetResult], summary: Numbers) -> tuple[ScoreRow, ...]:
     """The lines of the table: every number of one set, or one line a set and the averages over them."""
     compare = _Compare(benchmark, model)
     if len(sets) == 1 and not summary:
@@ -45,7 +46,7 @@ def score_rows(benchmark: Benchmark, model: str, sets: Sequence[SetResult], summ
 
 
 def protocol_of(
-    benchmark: Benchmark,
+    benchmark: Suite,
     *,
     sets: Sequence[SetResult],
     model: str,
@@ -77,7 +78,7 @@ def protocol_of(
     words["images"] = str(sum(item.images for item in sets))
     if limit is not None:
         words["images"] += f"; at most the first {limit} of each set, so that nothing is compared"
-    if known := sets_of(benchmark.name):
+    if known := set(group_of_set(benchmark.name)):
         words["sets"] = f"{len(known & {item.name for item in sets})} of the benchmark's {len(known)}"
     if model:
         words["prompts"] = _OWN_PROMPTS.get("".join(scorers), _PROMPTS[benchmark.prompts])
@@ -131,7 +132,7 @@ def write_tables(out: Path, result: EvaluationResult) -> tuple[Path, ...]:
 class _Compare:
     """Puts what somebody published beside what was measured."""
 
-    benchmark: Benchmark
+    benchmark: Suite
     model: str
 
     def of_set(self, item: SetResult, metric: str, measured: float | None) -> ScoreRow:
@@ -144,7 +145,7 @@ class _Compare:
 
     def _row(self, shown_set: str, set_name: str, metric: str, measured: float | None, split: str) -> ScoreRow:
         found = None
-        if self.benchmark.named:
+        if self.benchmark.known:
             table = "odinw35" if self.benchmark.name.startswith("odinw/") else self.benchmark.name
             prompts = self.benchmark.prompts
             found = find_published(table, set_name, metric, self.model, split=split, prompts=prompts)

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glip.data.benchmark_rows import EvalSet, Prompts
-from glip.data.benchmark_search import Benchmark, find_benchmark
-from glip.data.benchmarks import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK
-from glip.data.splits import OpenSet, open_set
+from glip.data.lookup import PromptStyle, Suite, find_suite
+from glip.data.splits import OpenSplit, Split, open_split
 from glip.errors import InputError
 from glip.evaluation.asking import ask_names, ask_tuned
 from glip.evaluation.inference import LABELS_FOLDER, Ask, Looking, from_records, label_split, turned
@@ -27,7 +25,7 @@ from glip.evaluation.published import find_published
 from glip.evaluation.report import protocol_of, score_rows, write_tables
 from glip.evaluation.results import EvaluationResult, SetResult, averages
 from glip.evaluation.submission import RESULTS_FILE, read_submission, write_results, write_submission
-from glip.evaluation.tasks.detection import Scored, score_set
+from glip.evaluation.tasks.detection import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK, Scored, score_set
 from glip.files import whole_file
 from glip.labeling.records import read_run
 
@@ -68,7 +66,7 @@ class EvalRequest:
     data_root: Path = Path("data")
     look: Looking = Looking("glip-t")  # noqa: RUF009  # frozen
     split: str | None = None
-    prompts: Prompts = "plain"
+    prompts: PromptStyle = "plain"
     predictions: Path | None = None
     images: Path | None = None
     limit: int | None = None
@@ -106,21 +104,21 @@ def evaluate(request: EvalRequest) -> EvaluationResult:
         InputError: the benchmark is unknown, a file of it is missing or cannot be used, or what labelling refuses.
         JobFailed: the disk or the network failed. What was labelled before is kept.
     """
-    benchmark = find_benchmark(request.dataset, request.data_root.expanduser(), request.split, request.prompts)
+    benchmark = find_suite(request.dataset, request.data_root.expanduser(), request.split, request.prompts)
     if request.images is not None:
         benchmark = _with_images(benchmark, request.images)
     look = _loading_once(request.look)
-    if request.tta and any(item.scorer not in ("coco", "none", "voc") for item in benchmark.sets):
+    if request.tta and any(item.format not in ("coco", "coco-images", "voc") for item in benchmark.splits):
         raise InputError(f"--tta is for class lists in COCO's sense, not for {benchmark.name}. Leave it out.")
-    if request.look.adapter and any(item.scorer in ("flickr30k", "d3", "lvis") for item in benchmark.sets):
+    if request.look.adapter and any(item.format in ("flickr30k", "d3", "lvis") for item in benchmark.splits):
         raise InputError(f"--adapter is for one class list, not for {benchmark.name}. Leave it out.")
     given = _given(request, benchmark)
     results: list[SetResult] = []
     files: list[Path] = []
     try:
-        for place, item in enumerate(benchmark.sets, start=1):
-            if len(benchmark.sets) > 1:
-                logger.info("%s, %d of %d", item.name, place, len(benchmark.sets))
+        for place, item in enumerate(benchmark.splits, start=1):
+            if len(benchmark.splits) > 1:
+                logger.info("%s, %d of %d", item.name, place, len(benchmark.splits))
             result, written = _evaluate_set(item, request, look, given.get(item.name))
             results.append(result)
             files += written
@@ -130,7 +128,7 @@ def evaluate(request: EvalRequest) -> EvaluationResult:
 
 
 def _conclude(
-    benchmark: Benchmark, request: EvalRequest, results: Sequence[SetResult], files: Sequence[Path]
+    benchmark: Suite, request: EvalRequest, results: Sequence[SetResult], files: Sequence[Path]
 ) -> EvaluationResult:
     """Averages, the table, and the files about all sets."""
     model = "" if request.predictions else request.look.model
@@ -158,11 +156,9 @@ def _conclude(
     return replace(result, files=(*write_tables(request.out, result), *files))
 
 
-def _evaluate_set(
-    item: EvalSet, request: EvalRequest, look: Looking, given: Path | None
-) -> tuple[SetResult, list[Path]]:
+def _evaluate_set(item: Split, request: EvalRequest, look: Looking, given: Path | None) -> tuple[SetResult, list[Path]]:
     out = request.out / item.name
-    if item.scorer == "flickr30k":
+    if item.format == "flickr30k":
         from glip.evaluation.tasks.phrase_grounding import evaluate_flickr
 
         recall = evaluate_flickr(
@@ -171,7 +167,7 @@ def _evaluate_set(
         if recall is None:
             raise _Stopped
         return recall
-    if item.scorer == "d3":
+    if item.format == "d3":
         from glip.evaluation.tasks.described_objects import evaluate_d3
 
         described = evaluate_d3(
@@ -180,10 +176,10 @@ def _evaluate_set(
         if described is None:
             raise _Stopped
         return described
-    opened = open_set(item, request.limit)
+    opened = open_split(item, request.limit)
     scored = _score(opened, request, look, given)
     written = []
-    if item.scorer in ("coco", "none"):
+    if item.format in ("coco", "coco-images"):
         write_results(out / RESULTS_FILE, scored.predictions)
         written.append(out / RESULTS_FILE)
     if scored.scores is not None:
@@ -193,7 +189,7 @@ def _evaluate_set(
     return scored.result, written
 
 
-def _score(opened: OpenSet, request: EvalRequest, look: Looking, given: Path | None) -> Scored:
+def _score(opened: OpenSplit, request: EvalRequest, look: Looking, given: Path | None) -> Scored:
     if given is not None:
         boxes = _read(given, opened, request.limit)
         nothing = () if len(boxes) else (f"{given} holds no box for these images, so that all of it is missed.",)
@@ -202,14 +198,14 @@ def _score(opened: OpenSet, request: EvalRequest, look: Looking, given: Path | N
     return score_set(opened, predictions, request.max_det, notes)
 
 
-def _label(opened: OpenSet, request: EvalRequest, look: Looking) -> tuple[Predictions, tuple[str, ...]]:
+def _label(opened: OpenSplit, request: EvalRequest, look: Looking) -> tuple[Predictions, tuple[str, ...]]:
     """The model's boxes, and sentences about images that something is wrong with."""
     from glip.model.postprocess import PUBLISHED
 
-    out = request.out / opened.item.name
-    lvis = opened.item.scorer == "lvis"
+    out = request.out / opened.split.name
+    lvis = opened.split.format == "lvis"
     if look.adapter is not None:
-        ask = ask_tuned(look.adapter, opened.names, opened.item.name)
+        ask = ask_tuned(look.adapter, opened.names, opened.split.name)
     else:
         ask = ask_names(opened.names, opened.wordings, LVIS_NAMES_PER_CHUNK if lvis else None)
     images = list(opened.ids_of_image)
@@ -225,14 +221,14 @@ def _label(opened: OpenSet, request: EvalRequest, look: Looking) -> tuple[Predic
     sizes = dict(zip(opened.images, ((h, w) for h, w in opened.truth.sizes_hw.tolist()), strict=True))
     if upright := turned(labelled, sizes):
         notes.append(
-            f"{upright} images of {opened.item.name} are turned upright by a tag in their file, which their "
+            f"{upright} images of {opened.split.name} are turned upright by a tag in their file, which their "
             f"annotations do not know: boxes in them count as wrong."
         )
     return predictions, tuple(notes)
 
 
 def _label_augmented(
-    opened: OpenSet, out: Path, images: Sequence[Path], ask: Ask, look: Looking
+    opened: OpenSplit, out: Path, images: Sequence[Path], ask: Ask, look: Looking
 ) -> tuple[Predictions, tuple[str, ...]]:
     from glip.evaluation.tta import label_in_views
 
@@ -243,35 +239,35 @@ def _label_augmented(
     return predictions, tuple(_failures(augmented.failed, opened, out / "tta"))
 
 
-def _failures(count: int, opened: OpenSet, folder: Path) -> list[str]:
+def _failures(count: int, opened: OpenSplit, folder: Path) -> list[str]:
     if not count:
         return []
     return [
-        f"{count} images of {opened.item.name} could not be read and count as empty; errors.jsonl in {folder} says why."
+        f"{count} images of {opened.split.name} could not be read and count as empty; {folder}/errors.jsonl says why."
     ]
 
 
-def _read(path: Path, opened: OpenSet, limit: int | None) -> Predictions:
+def _read(path: Path, opened: OpenSplit, limit: int | None) -> Predictions:
     """Somebody's boxes; with a limit only those of the images that are scored."""
     if limit is None:
         return read_predictions(path, opened.truth)
-    predictions = read_predictions(path, open_set(opened.item).truth)
+    predictions = read_predictions(path, open_split(opened.split).truth)
     return predictions.rows(np.isin(predictions.image_id, opened.truth.image_ids))
 
 
-def _given(request: EvalRequest, benchmark: Benchmark) -> Mapping[str, Path]:
+def _given(request: EvalRequest, benchmark: Suite) -> Mapping[str, Path]:
     """The file of somebody's results for each set, by name; empty where a model is asked."""
     path = request.predictions
     if path is None:
         return {}
     if not path.exists():
         raise InputError(f"There is no file {path} to take the results from.")
-    if len(benchmark.sets) == 1 and path.is_file():
-        return {benchmark.sets[0].name: path}
+    if len(benchmark.splits) == 1 and path.is_file():
+        return {benchmark.splits[0].name: path}
     if path.is_file():
         return _of_submission(path, request.out, benchmark)
     given = {}
-    for item in benchmark.sets:
+    for item in benchmark.splits:
         places = (path / f"{item.name}.json", path / item.name / RESULTS_FILE)
         found = next((place for place in places if place.is_file()), None)
         if found is None:
@@ -280,16 +276,16 @@ def _given(request: EvalRequest, benchmark: Benchmark) -> Mapping[str, Path]:
     return given
 
 
-def _of_submission(path: Path, out: Path, benchmark: Benchmark) -> Mapping[str, Path]:
+def _of_submission(path: Path, out: Path, benchmark: Suite) -> Mapping[str, Path]:
     """Results of all sets in one file, taken apart into the sets' folders."""
     sets = read_submission(path)
     if sets is None:
         raise InputError(
-            f"{benchmark.name} has {len(benchmark.sets)} sets. Give a folder with a file for each, SET.json, or one "
+            f"{benchmark.name} has {len(benchmark.splits)} sets. Give a folder with a file for each, SET.json, or one "
             f"file with the results of each by its name; {path} is neither."
         )
     given = {}
-    for item in benchmark.sets:
+    for item in benchmark.splits:
         if item.name not in sets:
             has = f"It has {', '.join(list(sets)[:5])}, …" if sets else "It is an empty object"
             raise InputError(
@@ -301,12 +297,12 @@ def _of_submission(path: Path, out: Path, benchmark: Benchmark) -> Mapping[str, 
     return given
 
 
-def _with_images(benchmark: Benchmark, images: Path) -> Benchmark:
-    if benchmark.named or len(benchmark.sets) != 1:
+def _with_images(benchmark: Suite, images: Path) -> Suite:
+    if benchmark.known or len(benchmark.splits) != 1:
         raise InputError(f"--images is for a COCO file of your own; {benchmark.name} has its images where it says.")
     if not images.is_dir():
         raise InputError(f"--images {images} is no folder.")
-    return replace(benchmark, sets=(replace(benchmark.sets[0], images=(images,)),))
+    return replace(benchmark, splits=(replace(benchmark.splits[0], images=(images,)),))
 
 
 def _loading_once(look: Looking) -> Looking:

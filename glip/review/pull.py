@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from glip.data.coco import BoxXYWH, CocoAnnotation, CocoCategory, CocoImage, CocoWriter, Entries, coco_writer
-from glip.data.discovery import CORRECTED_FILE
+from glip.data.coco_folders import CORRECTED_FILE
 from glip.errors import InputError
 from glip.files import whole_file
 from glip.review import database as db

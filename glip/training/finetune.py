@@ -25,6 +25,8 @@ import torch
 from tokenizers import Tokenizer
 
 from glip.data.datasets import DetectionStream
+from glip.data.lookup import TrainingSplits
+from glip.data.training_splits import OpenTrainingSplits
 from glip.data.transforms import Augmented
 from glip.detections import Detections
 from glip.errors import InputError
@@ -35,7 +37,7 @@ from glip.training.batches import Share, read_batches
 from glip.training.distributed import Processes
 from glip.training.feature_cache import FeatureStore, FrozenParts, keyed
 from glip.training.finetune_config import question_of
-from glip.training.finetune_data import Source, TuningSet, open_tuning_set
+from glip.training.finetune_data import open_tuning_set
 from glip.training.forgetting import scene_score
 from glip.training.loop import Fitted, fit, forward_pixels
 from glip.training.modes import select_trainable
@@ -77,7 +79,7 @@ class FinetuneJob:
         offline: never touch the network.
     """
 
-    source: Source
+    source: TrainingSplits
     out: Path
     model: str
     shots: Shots
@@ -166,7 +168,7 @@ def load_base(folder: ModelFolder) -> GLIP:
     return model
 
 
-def training_stream(data: TuningSet, tokenizer: Tokenizer, recipe: Recipe, imgsz: int, seed: int) -> Augmented:
+def training_stream(data: OpenTrainingSplits, tokenizer: Tokenizer, recipe: Recipe, imgsz: int, seed: int) -> Augmented:
     """The examples as they are learned from.
 
     Raises:
@@ -185,7 +187,7 @@ def training_stream(data: TuningSet, tokenizer: Tokenizer, recipe: Recipe, imgsz
     return Augmented(stream, seed, recipe.flip, sizes, longest=round(imgsz * 1333 / 800))
 
 
-def prompts_of(data: TuningSet, tokenizer: Tokenizer, mode: str) -> Sequence[Prompt]:
+def prompts_of(data: OpenTrainingSplits, tokenizer: Tokenizer, mode: str) -> Sequence[Prompt]:
     """The captions that a set's classes are asked with.
 
     Raises:
@@ -202,7 +204,12 @@ def prompts_of(data: TuningSet, tokenizer: Tokenizer, mode: str) -> Sequence[Pro
 
 class _Run:
     def __init__(
-        self, job: FinetuneJob, folder: ModelFolder, data: TuningSet, processes: Processes, shared: Shared | None
+        self,
+        job: FinetuneJob,
+        folder: ModelFolder,
+        data: OpenTrainingSplits,
+        processes: Processes,
+        shared: Shared | None,
     ) -> None:
         self.job, self.folder, self.data, self.processes = job, folder, data, processes
         self.tokenizer = folder.tokenizer()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from glip.data.fewshot import few_shot_list
+from glip.data.lookup import TrainingSplits
 from glip.errors import InputError
-from glip.training.finetune_data import Source, few_shot_list
 
 if TYPE_CHECKING:
     from glip.training.finetune import FinetuneJob
@@ -42,7 +43,7 @@ def question_of(job: FinetuneJob, folder: ModelFolder) -> dict[str, Any]:
     }
 
 
-def _content(source: Source, shots: Any, seed: int) -> str:
+def _content(source: TrainingSplits, shots: Any, seed: int) -> str:
     """A name for all annotations that a run reads."""
     digest = hashlib.sha256()
     for split, item in (("train", source.train), ("val", source.val), ("test", source.test)):

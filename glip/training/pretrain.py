@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glip.data.examples import ExampleStream
 from glip.data.mixing import Concatenation, Mixture
-from glip.data.pretraining_sets import open_layout
+from glip.data.pretraining_sets import open_pretraining_set
 from glip.data.synthetic import load_pool
 from glip.data.synthetic.stream import SceneStream
 from glip.data.synthetic.vocabulary import scene_vocabulary
@@ -145,7 +145,7 @@ def _sets(preset: PretrainPreset, data_root: Path | None, tokenizer: Tokenizer) 
         names = ", ".join(source.layout for source in preset.data)
         raise InputError(f"data_root is missing; this preset reads {names} from folders below it.")
     streams = [
-        open_layout(source.layout, data_root, tokenizer, preset.seed + index, copies=source.copies)
+        open_pretraining_set(source.layout, data_root, tokenizer, preset.seed + index, copies=source.copies)
         for index, source in enumerate(preset.data)
     ]
     weights = [source.weight for source in preset.data if source.weight is not None]

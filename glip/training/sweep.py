@@ -22,6 +22,7 @@ from typing import Any, Literal
 import msgspec
 
 from glip.data.fewshot import SEEDS
+from glip.data.lookup import TrainingSplits
 from glip.engine.local import Engine, LocalEngine
 from glip.errors import InputError
 from glip.files import whole_file
@@ -37,7 +38,7 @@ from glip.training.finetune import (
 )
 from glip.training.finetune_checks import Known
 from glip.training.finetune_config import question_of
-from glip.training.finetune_data import Source, look_at_images, open_tuning_set
+from glip.training.finetune_data import look_at_images, open_tuning_set
 from glip.training.recipes import MODES, Recipe, Shots, find_recipe
 from glip.training.result import Tuned, read_result
 from glip.training.results_table import markdown, table_of
@@ -71,7 +72,7 @@ class Sweep:
         missing: sets of a group that were not found; for the table.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[TrainingSplits, ...]
     out: Path
     model: str
     shots: tuple[Shots, ...] = (1,)
@@ -173,7 +174,7 @@ def _modes(sweep: Sweep) -> tuple[str, ...]:
     return sweep.modes[:1] if sweep.recipe is not None else sweep.modes
 
 
-def _job(sweep: Sweep, source: Source, out: Path, shots: Shots, seed: int, recipe: Recipe) -> FinetuneJob:
+def _job(sweep: Sweep, source: TrainingSplits, out: Path, shots: Shots, seed: int, recipe: Recipe) -> FinetuneJob:
     return FinetuneJob(
         source,
         out,

@@ -18,7 +18,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from glip.data.splits import OpenSet
+from glip.data.splits import OpenSplit
 from glip.detections import Detections
 from glip.detectors.glip import Detector
 from glip.evaluation.inference import within
@@ -38,7 +38,7 @@ class Scorer:
 
     def __init__(
         self,
-        opened: OpenSet,
+        opened: OpenSplit,
         tokenizer: Tokenizer,
         imgsz: int,
         *,

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from glip.data.coco import (
@@ -21,7 +22,6 @@ from glip.data.coco import (
     coco_writer,
     is_inside,
     load_coco,
-    load_results,
     results_writer,
     save_coco,
 )
@@ -58,6 +58,35 @@ def test_equal_data_gives_equal_bytes_and_nothing_else_is_left(tmp_path: Path) -
     save_coco(tmp_path / "b.json", load_coco(tmp_path / "a.json"))
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_marks_and_groups_of_published_files_are_kept(tmp_path: Path) -> None:
+    content = good()
+    content["annotations"][0] |= {"ignore": 1, "difficult": None}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    dataset = load_coco(tmp_path / "a.json")
+    save_coco(tmp_path / "b.json", dataset)
+    assert load_coco(tmp_path / "b.json") == dataset
+    assert dataset.annotations[0].is_ignored
+    assert dataset.categories[0].supercategory == "animal"
+
+
+@pytest.mark.parametrize(
+    ("categories", "used", "group"),
+    [
+        ([(0, "all", "none"), (1, "cat", "all")], 1, 0),
+        ([(0, "all", "none"), (1, "cat", "all")], 0, None),  # has a box, so it is a class
+        ([(0, "all", "none"), (1, "cat", "animal")], 1, None),
+        ([(0, "all", "none")], 0, None),
+        ([(1, "cat", "all")], 1, None),
+    ],
+)
+def test_roboflows_group_of_all_classes_is_recognized(
+    categories: list[tuple[int, str, str]], used: int, group: int | None
+) -> None:
+    boxes = (CocoAnnotation(1, 1, used, (1, 2, 3, 4)),)
+    dataset = CocoDataset((CocoImage(1, "a.jpg", 9, 9),), boxes, tuple(CocoCategory(*one) for one in categories))
+    assert dataset.unused_group == group
 
 
 def test_an_annotation_never_has_an_empty_segmentation(tmp_path: Path) -> None:
@@ -136,28 +165,28 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("images"), "missing required field `images`"),
-        (lambda d: d.pop("categories"), "missing required field `categories`"),
+        (lambda d: d.pop("images"), "`images`"),
+        (lambda d: d.pop("categories"), "`categories`"),
         (lambda d: d["annotations"][0].pop("bbox"), r"`bbox` - at `\$.annotations\[0\]`"),
-        (lambda d: d["images"][0].pop("width"), "missing required field `width`"),
-        (lambda d: d["images"][0].update(id="1"), "Expected `int`, got `str`"),
-        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), "length 4"),
-        (lambda d: d["annotations"][0].update(bbox=[1, 2, None, 4]), "Expected `float`, got `null`"),
-        (lambda d: d["images"].append(d["images"][0] | {"file_name": "b.jpg"}), "the image id 1 stands there twice"),
-        (lambda d: d["images"].append(d["images"][0] | {"id": 2}), "the image file_name 'a.jpg' stands there twice"),
-        (lambda d: d["annotations"].append(d["annotations"][0]), "the annotation id 1 stands there twice"),
-        (lambda d: d["categories"].append(d["categories"][0]), "the category id 1 stands there twice"),
-        (lambda d: d["annotations"][0].update(image_id=5), "annotation 1 belongs to image 5, which is not listed"),
-        (lambda d: d["annotations"][0].update(category_id=5), "annotation 1 has category 5, which is not listed"),
+        (lambda d: d["images"][0].pop("width"), "`width`"),
+        (lambda d: d["images"][0].update(id="1"), r"images\[0\]\.id"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), r"annotations\[0\]\.bbox"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, None, 4]), r"annotations\[0\]\.bbox\[2\]"),
+        (lambda d: d["images"].append(d["images"][0] | {"file_name": "b.jpg"}), "image id 1"),
+        (lambda d: d["images"].append(d["images"][0] | {"id": 2}), "file_name 'a.jpg'"),
+        (lambda d: d["annotations"].append(d["annotations"][0]), "annotation id 1"),
+        (lambda d: d["categories"].append(d["categories"][0]), "category id 1"),
+        (lambda d: d["annotations"][0].update(image_id=5), "annotation 1 .*image 5"),
+        (lambda d: d["annotations"][0].update(category_id=5), "annotation 1 .*category 5"),
         (
             lambda d: d["annotations"][0].update(bbox=[1, 2, -3, 4]),
-            r"annotation 1 has a negative size: \[1.0, 2.0, -3.0",
+            r"annotation 1 .*\[1.0, 2.0, -3.0",
         ),
-        (lambda d: d["annotations"][0].update(bbox=[1, math.nan, 3, 4]), "not complete, valid JSON"),
-        (lambda d: d["annotations"][0].update(bbox=[1, 2, math.inf, 4]), "not complete, valid JSON"),
-        (lambda d: d["images"][0].update(width=0), "image 1 is 0 × 480 pixels large"),
-        (lambda d: d["images"][0].update(file_name="../a.jpg"), "leads out of the folder"),
-        (lambda d: d["images"][0].update(file_name="/etc/passwd"), "leads out of the folder"),
+        (lambda d: d["annotations"][0].update(bbox=[1, math.nan, 3, 4]), "NaN"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, math.inf, 4]), "Infinity"),
+        (lambda d: d["images"][0].update(width=0), "image 1 .*0 × 480"),
+        (lambda d: d["images"][0].update(file_name="../a.jpg"), "'../a.jpg' of image 1"),
+        (lambda d: d["images"][0].update(file_name="/etc/passwd"), "'/etc/passwd' of image 1"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, change: Change, message: str) -> None:
@@ -173,22 +202,22 @@ def test_letters_of_another_encoding_are_refused(tmp_path: Path) -> None:
     content = good()
     content["images"][0]["file_name"] = "café.jpg"
     (tmp_path / "a.json").write_bytes(json.dumps(content, ensure_ascii=False).encode("latin-1"))
-    with pytest.raises(InputError, match="not complete, valid JSON"):
+    with pytest.raises(InputError, match=r"b'\\xe9'"):
         load_coco(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 100, -1])
 def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
     (tmp_path / "a.json").write_text(json.dumps(good())[:cut])
-    with pytest.raises(InputError, match="not complete, valid JSON"):
+    with pytest.raises(InputError, match=r"a\.json"):
         load_coco(tmp_path / "a.json")
 
 
 def test_another_json_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match="is not a COCO file: Expected `object`, got `array`"):
+    with pytest.raises(InputError, match=r"a\.json.*`array`"):
         load_coco(tmp_path / "a.json")
-    with pytest.raises(InputError, match=r"Cannot read .*: No such file"):
+    with pytest.raises(InputError, match=r"b\.json"):
         load_coco(tmp_path / "b.json")
 
 
@@ -208,25 +237,8 @@ RESULTS = [CocoResult(4, 9, (1.0, 2.0, 3.0, 4.0), 0.5), CocoResult(2, 3, (0.5, 0
 
 
 @pytest.mark.parametrize("results", [[], RESULTS[:1], RESULTS])
-def test_results_are_read_back(tmp_path: Path, results: list[CocoResult]) -> None:
+def test_results_are_a_list_of_entries(tmp_path: Path, results: list[CocoResult]) -> None:
     with (tmp_path / "r.json").open("wb") as file, results_writer(file) as add:
         for result in results:
             add(result)
-    assert load_results(tmp_path / "r.json", DATASET) == results
-    assert len(json.loads((tmp_path / "r.json").read_text())) == len(results)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"image_id": 1}, "entry 0 belongs to image 1"),
-        ({"category_id": 1}, "entry 0 has category 1"),
-        ({"bbox": [0, 0, 1, -1]}, "entry 0 has a negative size"),
-        ({"score": None}, "is not a list of COCO results"),
-    ],
-)
-def test_results_about_something_else_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    row = {"image_id": 4, "category_id": 9, "bbox": [0, 0, 1, 1], "score": 0.5} | change
-    (tmp_path / "r.json").write_text(json.dumps([row]))
-    with pytest.raises(InputError, match=message):
-        load_results(tmp_path / "r.json", DATASET)
+    assert msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=list[CocoResult]) == results

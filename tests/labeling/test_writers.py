@@ -19,7 +19,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from glip.data.coco import load_coco, load_results
+from glip.data.coco import CocoResult, load_coco
 from glip.errors import InputError, JobFailed
 from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import Record, read_records
@@ -118,7 +118,7 @@ def test_coco_says_where_its_boxes_come_from_and_never_when(run: Path) -> None:
 def test_results_name_the_same_images_and_boxes(run: Path) -> None:
     out = write(run, "coco", "coco-results")
     dataset = load_coco(out / "annotations.coco.json")
-    results = load_results(out / "results.coco.json", dataset)
+    results = msgspec.json.decode((out / "results.coco.json").read_bytes(), type=list[CocoResult])
     assert [(r.image_id, r.category_id, r.bbox, r.score) for r in results] == [
         (a.image_id, a.category_id, a.bbox, a.score) for a in dataset.annotations
     ]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, load_coco, save_coco
-from glip.data.discovery import CORRECTED_FILE, find_json
+from glip.data.coco_folders import CORRECTED_FILE, find_file
 from glip.errors import InputError
 from glip.labeling.filtering import ExportSettings
 from glip.review import database, difference
@@ -96,7 +96,7 @@ def test_what_was_pulled_is_a_data_set_with_its_images(
     link = tmp_path / "out" / IMAGES_LINK
     assert link.is_symlink() and link.resolve() == (tmp_path / "images").resolve()
     dataset = load_coco(tmp_path / "out" / CORRECTED_FILE)
-    source = find_json(tmp_path / "out" / CORRECTED_FILE)
+    source = find_file(tmp_path / "out" / CORRECTED_FILE)
     assert all((source.images[0] / image.file_name).is_file() for image in dataset.images)
     # Pulled again where somebody has put the images themselves: they stay.
     link.unlink()

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from glip.data.lookup import find_training_splits
 from glip.detectors.glip import Detector, load_detector
 from glip.errors import InputError
 from glip.evaluation.inference import Looking
@@ -25,7 +26,7 @@ from glip.training import finetune as module
 from glip.training import sweep as sweep_module
 from glip.training.feature_cache import FeatureStore
 from glip.training.finetune import FinetuneJob, Shared, finetune, load_base, trainable
-from glip.training.finetune_data import find_sources, open_tuning_set
+from glip.training.finetune_data import open_tuning_set
 from glip.training.recipes import recipe_for
 from glip.training.result import read_result
 from glip.training.sweep import Sweep, jobs_of, plan_sweep, run_sweep
@@ -54,7 +55,7 @@ def job_of(folders: Path, out: Path, **changes: Any) -> FinetuneJob:
     }
     fields = {"epochs": 3, "copies": 2, "stop_patience": 100} | fields
     recipe = replace(recipe.without_augmentation(), **fields)
-    sources, _ = find_sources(str(folders / "Squares"), Path())
+    sources, _ = find_training_splits(str(folders / "Squares"), Path())
     job = FinetuneJob(sources[0], out, str(folders / "base"), shots, 3, recipe, device="cpu", comparisons=0)
     return replace(job, **changes)
 
@@ -195,7 +196,7 @@ def test_a_finished_run_is_not_done_again(folders: Path, tmp_path: Path, monkeyp
 def test_a_run_knows_its_annotations_by_what_they_say(folders: Path, tmp_path: Path) -> None:
     shutil.copytree(folders / "Squares", tmp_path / "here" / "Squares")
     job = job_of(folders, tmp_path / "out", epochs=1)
-    moved, _ = find_sources(str(tmp_path / "here" / "Squares"), Path())
+    moved, _ = find_training_splits(str(tmp_path / "here" / "Squares"), Path())
     tuned = finetune(replace(job, source=moved[0]))
     assert finetune(job) == tuned
     path = tmp_path / "here" / "Squares" / "test" / "annotations_without_background.json"
@@ -267,7 +268,7 @@ def test_a_class_list_too_long_for_a_prompt_is_refused(tmp_path: Path, folders: 
         content = msgspec.json.decode(path.read_bytes())
         content["categories"] += [{"id": 10 + n, "name": "abcdefghijklmnopqrstuvwxyz"} for n in range(12)]
         path.write_bytes(msgspec.json.encode(content))
-    sources, _ = find_sources(str(tmp_path / "Squares"), Path())
+    sources, _ = find_training_splits(str(tmp_path / "Squares"), Path())
     job = replace(job_of(folders, tmp_path / "out"), source=sources[0])
     with pytest.raises(InputError, match="a tuned prompt is one caption of at most 256 tokens"):
         finetune(job)
@@ -277,9 +278,9 @@ def test_a_class_list_too_long_for_a_prompt_is_refused(tmp_path: Path, folders: 
 def test_a_batch_of_its_own_bad_input_leaves_no_folder(folders: Path, tmp_path: Path) -> None:
     shutil.copytree(folders / "Squares", tmp_path / "Squares")
     (tmp_path / "Squares" / "train" / "annotations_without_background.json").write_text("{")
-    sources, _ = find_sources(str(folders / "Squares"), Path())
-    broken, _ = find_sources(str(tmp_path / "Squares"), Path())
-    with pytest.raises(InputError, match="is not complete, valid JSON"):
+    sources, _ = find_training_splits(str(folders / "Squares"), Path())
+    broken, _ = find_training_splits(str(tmp_path / "Squares"), Path())
+    with pytest.raises(InputError, match=r"annotations_without_background\.json"):
         finetune(replace(job_of(folders, tmp_path / "out"), source=broken[0]))
     assert not (tmp_path / "out").exists()
     assert sources
@@ -289,7 +290,7 @@ def test_a_batch_of_its_own_bad_input_leaves_no_folder(folders: Path, tmp_path: 
 
 
 def sweep_of(folders: Path, out: Path, **changes: Any) -> Sweep:
-    sources, _ = find_sources(str(folders / "Squares"), Path())
+    sources, _ = find_training_splits(str(folders / "Squares"), Path())
     fields: dict[str, Any] = {
         "shots": (0, 1),
         "modes": ("prompt", "linear"),
@@ -350,7 +351,7 @@ def test_runs_can_be_done_elsewhere(folders: Path, tmp_path: Path) -> None:
 def test_all_sets_are_looked_at_before_the_first_is_learned(folders: Path, tmp_path: Path) -> None:
     shutil.copytree(folders / "Squares", tmp_path / "Broken")
     (tmp_path / "Broken" / "test" / "annotations_without_background.json").write_text("[]")
-    broken, _ = find_sources(str(tmp_path / "Broken"), Path())
+    broken, _ = find_training_splits(str(tmp_path / "Broken"), Path())
     sweep = sweep_of(folders, tmp_path / "out")
     with pytest.raises(InputError):
         run_sweep(replace(sweep, sources=(*sweep.sources, *broken)))
@@ -363,7 +364,7 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_first_run(folders: Path
         content = msgspec.json.decode(path.read_bytes())
         content["categories"] += [{"id": 10 + n, "name": "abcdefghijklmnopqrstuvwxyz"} for n in range(12)]
         path.write_bytes(msgspec.json.encode(content))
-    long, _ = find_sources(str(tmp_path / "Long"), Path())
+    long, _ = find_training_splits(str(tmp_path / "Long"), Path())
     sweep = sweep_of(folders, tmp_path / "out", modes=("linear", "prompt"))
     with pytest.raises(InputError, match="a tuned prompt is one caption"):
         run_sweep(replace(sweep, sources=(*sweep.sources, *long)))
@@ -442,7 +443,7 @@ def test_validation_leaves_a_model_as_it_learns(folders: Path) -> None:
     model = load_base(folder)
     model.requires_grad_(False)
     model.head.box.requires_grad_(True)
-    sources, _ = find_sources(str(folders / "Squares"), Path())
+    sources, _ = find_training_splits(str(folders / "Squares"), Path())
     data = open_tuning_set(sources[0], "all", 3)
     scorer = Scorer(data.val, folder.tokenizer(), 64)
     scorer.score(model)
@@ -454,7 +455,7 @@ def test_validation_leaves_a_model_as_it_learns(folders: Path) -> None:
 
 def test_kept_maps_score_the_same_and_follow_what_learns(folders: Path) -> None:
     folder = load_model_folder(folders / "base")
-    sources, _ = find_sources(str(folders / "Squares"), Path())
+    sources, _ = find_training_splits(str(folders / "Squares"), Path())
     data = open_tuning_set(sources[0], "all", 3)
     store = FeatureStore()
     kept, plain = (Scorer(data.val, folder.tokenizer(), 64, store=one) for one in (store, None))

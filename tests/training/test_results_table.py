@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glip.data.class_lists import group
+from glip.data.odinw import odinw_group
 from glip.training.result import Tuned
 from glip.training.results_table import columns_of, lines_of, markdown, table_of
 
@@ -55,7 +55,7 @@ def test_published_rows_stand_beside() -> None:
 
 
 def test_published_averages_stand_beside_the_whole_benchmark() -> None:
-    names = [benchmark.name.removeprefix("odinw/") for benchmark in group("odinw13")]
+    names = [row.name for row in odinw_group("odinw13")]
     table = table_of([run(name, "prompt", 3, 3, 40.0, model="glip-t") for name in names])
     assert table[1]["cells"]["average"] == {"mean": 53.7, "sd": 1.6}
     assert set(table[1]["cells"]) == {*names, "average"}

@@ -115,9 +115,9 @@ def judge(truth: Truth, predictions: Predictions, iou: float = IOU) -> list[Judg
         iou_thresholds=np.array([iou]),
         areas={"all": AREAS["all"]},
     )
-    image = truth.image_places(predictions.image_id[matches.rows])
-    image_of_truth = truth.image_places(truth.image_id)
-    category_of_truth = truth.category_places(truth.category_id)
+    image = truth.image_indices(predictions.image_id[matches.rows])
+    image_of_truth = truth.image_indices(truth.image_id)
+    category_of_truth = truth.category_indices(truth.category_id)
     judged = []
     for place, (id, name) in enumerate(zip(truth.category_ids.tolist(), truth.names, strict=True)):
         rows = matches.slice_of(place)

@@ -7,16 +7,12 @@ descriptions of the scenario that it was collected for; inter-scenario asks all 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from glip.data.annotations import Truth
-from glip.errors import InputError
 from glip.evaluation.metrics.coco import CocoScores, coco_scores
 from glip.evaluation.predictions import Predictions
 
@@ -81,40 +77,3 @@ def inside_scenarios(predictions: Predictions, scenarios: Mapping[int, frozenset
         for image, category in zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
     ]
     return predictions.rows(np.array(own, bool))
-
-
-def read_scenarios(path: Path) -> dict[int, frozenset[int]]:
-    """Image id to the ids of the descriptions of its scenario, from d3_pkl/groups.pkl.
-
-    The file is a pickle, which could run any code; it is read without letting it name anything but numbers.
-
-    Raises:
-        InputError: the file cannot be read, or holds something else.
-    """
-    try:
-        with path.open("rb") as file:
-            groups = _Numbers(file).load()
-        pairs = [
-            (int(image), frozenset(int(id) for id in group["inner_sent_id"]))
-            for group in groups.values()
-            for image in group["img_id"]
-        ]
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}. It is part of D3, in the folder d3_pkl.") from error
-    except (pickle.UnpicklingError, EOFError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{path} is not D3's list of scenarios (groups.pkl): {error!r}.") from error
-    scenarios: dict[int, frozenset[int]] = {}
-    for image, descriptions in pairs:
-        scenarios[image] = scenarios.get(image, frozenset()) | descriptions
-    return scenarios
-
-
-class _Numbers(pickle.Unpickler):
-    """Reads plain values and NumPy's numbers; refuses everything that could act."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
-            return lambda kind, content: kind.type(np.frombuffer(content, kind)[0])
-        if (module, name) == ("numpy", "dtype"):
-            return np.dtype
-        raise pickle.UnpicklingError(f"it names {module}.{name}")

@@ -72,7 +72,7 @@ def lvis_scores(truth: Truth, predictions: Predictions, *, fixed: bool) -> LvisS
     federated = truth.federated
     if federated is None:
         raise InputError("LVIS's score needs LVIS's annotation file, which lists the classes that were checked.")
-    counts = np.bincount(truth.category_places(predictions.category_id), minlength=len(truth.category_ids))
+    counts = np.bincount(truth.category_indices(predictions.category_id), minlength=len(truth.category_ids))
     if fixed:
         chosen = best_of_each(predictions.category_id, predictions.score, PER_CLASS)
     else:
@@ -109,12 +109,12 @@ def surely_checked(truth: Truth, boxes: Predictions) -> Bools:
 
 
 def _place(truth: Truth, boxes: Predictions) -> tuple[Integers, Integers]:
-    return truth.image_places(boxes.image_id), truth.category_places(boxes.category_id)
+    return truth.image_indices(boxes.image_id), truth.category_indices(boxes.category_id)
 
 
 def _annotated(truth: Truth) -> Bools:
     table = np.zeros((len(truth.image_ids), len(truth.category_ids)), bool)
-    table[truth.image_places(truth.image_id), truth.category_places(truth.category_id)] = True
+    table[truth.image_indices(truth.image_id), truth.category_indices(truth.category_id)] = True
     return table
 
 

@@ -89,8 +89,8 @@ def match(
     """
     low, high = (np.array(side, np.float64)[:, None] for side in zip(*areas.values(), strict=True))
     truth_void = (void[None] | (truth.area < low) | (truth.area > high)).T
-    category = truth.category_places(predictions.category_id)
-    image = truth.image_places(predictions.image_id)
+    category = truth.category_indices(predictions.category_id)
+    image = truth.image_indices(predictions.image_id)
     group = category * len(truth.image_ids) + image
     rank = _rank_in_group(group, predictions.score)
     rows = np.lexsort((image, -predictions.score, category))
@@ -100,7 +100,7 @@ def match(
     out = (area < low) | (area > high)
     if excused is not None:
         out |= excused[rows]
-    category_of_truth = truth.category_places(truth.category_id)
+    category_of_truth = truth.category_indices(truth.category_id)
     candidate, annotation = _match_candidates(
         _Pairs.of(truth, predictions.bbox[rows], group[rows], float(iou_thresholds.min())),
         group[rows],
@@ -158,7 +158,7 @@ class _Pairs:
 
 def pairs_of_same_group(truth: Truth, group: Integers) -> Iterator[tuple[Integers, Integers]]:
     """All pairs of a found box and an annotated box of the same image and class, a bounded number at a time."""
-    own = truth.category_places(truth.category_id) * len(truth.image_ids) + truth.image_places(truth.image_id)
+    own = truth.category_indices(truth.category_id) * len(truth.image_ids) + truth.image_indices(truth.image_id)
     order = np.argsort(own, kind="stable")
     start, end = (np.searchsorted(own[order], group, side) for side in ("left", "right"))
     busy = np.flatnonzero(end > start)

@@ -52,7 +52,7 @@ def voc_scores(truth: Truth, predictions: Predictions) -> VocScores:
     """
     category, verdict = _judge(truth, predictions)
     classes = len(truth.category_ids)
-    boxes = np.bincount(truth.category_places(truth.category_id[~truth.ignore]), minlength=classes)
+    boxes = np.bincount(truth.category_indices(truth.category_id[~truth.ignore]), minlength=classes)
     area, eleven_points = np.full(classes, -1.0), np.full(classes, -1.0)
     for place in np.flatnonzero(boxes).tolist():
         own = verdict[category == place]
@@ -67,8 +67,8 @@ def voc_scores(truth: Truth, predictions: Predictions) -> VocScores:
 
 def _judge(truth: Truth, predictions: Predictions) -> tuple[Integers, Integers]:
     """Class and verdict of every found box, best first: 1 right, -1 wrong, 0 neither."""
-    category = truth.category_places(predictions.category_id)
-    image = truth.image_places(predictions.image_id)
+    category = truth.category_indices(predictions.category_id)
+    image = truth.image_indices(predictions.image_id)
     order = np.lexsort((image, -predictions.score, category))
     group = (category * len(truth.image_ids) + image)[order]
     bbox = predictions.bbox[order]

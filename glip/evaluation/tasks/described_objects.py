@@ -8,21 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from glip.data.annotations import Truth
-from glip.data.benchmark_rows import EvalSet
-from glip.data.splits import OpenSet
+from glip.data.d3 import PARTS, read_parts, read_scenarios
+from glip.data.splits import OpenSplit, Split, open_split
 from glip.errors import InputError
 from glip.evaluation.asking import ask_lists
 from glip.evaluation.inference import Looking, from_records, label_split
-from glip.evaluation.metrics.described import described_scores, inside_scenarios, read_scenarios
+from glip.evaluation.metrics.described import described_scores, inside_scenarios
 from glip.evaluation.predictions import Predictions, read_predictions
 from glip.evaluation.results import SetResult, class_rows, percent
 from glip.evaluation.tasks.detection import Scored
 
-_PARTS = {"FULL": "d3_full_annotations.json", "PRES": "d3_pres_annotations.json", "ABS": "d3_abs_annotations.json"}
-
 
 def evaluate_d3(
-    item: EvalSet, out: Path, look: Looking, given: Path | None, *, limit: int | None, max_det: int, gallery: int
+    item: Split, out: Path, look: Looking, given: Path | None, *, limit: int | None, max_det: int, gallery: int
 ) -> tuple[SetResult, list[Path]] | None:
     """Scores D3, intra-scenario.
 
@@ -42,13 +40,13 @@ def evaluate_d3(
         InputError: a file is missing or cannot be used.
     """
     folder = item.annotations.parent
-    parts = {part: Truth.from_coco(folder / name) for part, name in _PARTS.items() if (folder / name).is_file()}
+    parts = read_parts(item.annotations, open_split(item).truth)
     scenarios = read_scenarios(folder.parent / "d3_pkl/groups.pkl")
     whole = parts["FULL"]
     lost = [id for id in whole.image_ids.tolist() if id not in scenarios]
     if lost:
         raise InputError(f"{folder.parent / 'd3_pkl/groups.pkl'} knows no scenario of image {lost[0]}.")
-    notes = [f"{folder / name} is not there; {part} is left out." for part, name in _PARTS.items() if part not in parts]
+    notes = [f"{folder / name} is not there; {part} is left out." for part, name in PARTS.items() if part not in parts]
     if limit is not None:
         parts = {part: truth.of_images(whole.image_ids[:limit]) for part, truth in parts.items()}
     if given is not None:
@@ -66,7 +64,7 @@ def evaluate_d3(
     result = SetResult(
         item.name,
         item.split,
-        item.scorer,
+        item.format,
         numbers,
         class_rows(scores.parts["FULL"]),
         images=len(parts["FULL"].image_ids),
@@ -81,12 +79,12 @@ def evaluate_d3(
     return result, draw_set(out, _opened(item, full), scored, gallery)
 
 
-def _opened(item: EvalSet, truth: Truth) -> OpenSet:
-    return OpenSet(item, truth, truth.names, tuple(truth.category_ids.tolist()), None, ())
+def _opened(item: Split, truth: Truth) -> OpenSplit:
+    return OpenSplit(item, truth, truth.names, tuple(truth.category_ids.tolist()), None, ())
 
 
 def _label(
-    item: EvalSet,
+    item: Split,
     truth: Truth,
     scenarios: Mapping[int, frozenset[int]],
     out: Path,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glip.data.annotations import Truth
-from glip.data.splits import OpenSet
+from glip.data.splits import OpenSplit
 from glip.evaluation.metrics.coco import CocoScores, coco_scores
 from glip.evaluation.metrics.lvis import lvis_scores
 from glip.evaluation.predictions import Predictions
@@ -14,6 +14,9 @@ from glip.evaluation.results import ClassRow, SetResult, class_rows, percent
 
 if TYPE_CHECKING:
     from glip.evaluation.metrics.voc import VocScores
+
+LVIS_NAMES_PER_CHUNK = 40  # of 1203: 31 chunks an image, the last of three names
+LVIS_LIMIT = 300  # boxes of each chunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Scored:
     predictions: Predictions
 
 
-def score_set(opened: OpenSet, predictions: Predictions, max_det: int, notes: tuple[str, ...] = ()) -> Scored:
+def score_set(opened: OpenSplit, predictions: Predictions, max_det: int, notes: tuple[str, ...] = ()) -> Scored:
     """Scores one set whose classes are names.
 
     Args:
@@ -41,7 +44,7 @@ def score_set(opened: OpenSet, predictions: Predictions, max_det: int, notes: tu
         max_det: most boxes a class and image; LVIS has its own limits.
         notes: sentences about the labelling.
     """
-    scorer = opened.item.scorer
+    scorer = opened.split.format
     scores: CocoScores | None = None
     numbers: dict[str, float | None] = {}
     rows: tuple[ClassRow, ...] = ()
@@ -59,20 +62,20 @@ def score_set(opened: OpenSet, predictions: Predictions, max_det: int, notes: tu
         voc = voc_scores(opened.truth, predictions)
         numbers = {name: percent(value) for name, value in voc.numbers().items()}
         rows = _voc_rows(voc)
-    elif scorer == "coco":
+    elif scorer in ("coco", "d3"):
         scores = coco_scores(opened.truth, predictions, _limits(max_det))
         numbers, rows = {name: percent(value) for name, value in scores.numbers().items()}, class_rows(scores)
     return Scored(
         SetResult(
-            opened.item.name,
-            opened.item.split,
+            opened.split.name,
+            opened.split.split,
             scorer,
             numbers,
             rows,
             images=len(opened.truth.image_ids),
             annotated=len(opened.truth.image_id),
             found=len(predictions),
-            group=opened.item.group,
+            group=opened.split.group,
             notes=(*opened.notes, *notes),
         ),
         scores,

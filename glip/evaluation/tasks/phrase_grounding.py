@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from glip.data.benchmark_rows import EvalSet
-from glip.data.flickr30k import Sentence, read_mdetr
+from glip.data.flickr30k import ENTITIES_FOLDER, Sentence, read_flickr30k
 from glip.data.grounding import load_grounding
+from glip.data.splits import Split
 from glip.evaluation.asking import ask_captions
 from glip.evaluation.inference import Labelled, Looking, label_split, within
 from glip.evaluation.metrics.phrase_recall import ALL, FIRST, PhraseRecall, Protocol, answers_of, phrase_recall
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
 _PUBLISHED_LIMIT = 100  # boxes of a sentence
 _PROTOCOLS: tuple[Protocol, ...] = ("any-box", "merged")
-_ENTITIES = "flickr30k_entities"  # the data set's own folder beside MDETR's, which alone knows the phrases' types
 
 
 def evaluate_flickr(
-    item: EvalSet, out: Path, look: Looking, given: Path | None, *, limit: int | None, max_det: int, gallery: int
+    item: Split, out: Path, look: Looking, given: Path | None, *, limit: int | None, max_det: int, gallery: int
 ) -> tuple[SetResult, list[Path]] | None:
     """Scores a split of Flickr30k.
 
@@ -47,23 +46,21 @@ def evaluate_flickr(
     Raises:
         InputError: a file cannot be used, or lacks sentences.
     """
-    entities = item.annotations.parent.parent / _ENTITIES
-    known = entities.is_dir()
-    sentences = read_mdetr(item.annotations, entities if known else None)
-    paths = {PurePosixPath(image.file_name).stem: image.file_name for image in load_grounding(item.annotations).images}
+    opened = read_flickr30k(item.annotations)
     if limit is not None:
-        kept = set(list(paths)[:limit])
-        sentences = [sentence for sentence in sentences if sentence.image in kept]
+        opened = opened.first_images(limit)
+    sentences, paths = opened.sentences, opened.file_names
     asked = [sentence for sentence in sentences if sentence.phrases]
     notes = list(item.notes)
-    if not known:
+    if not opened.has_types:
+        entities = item.annotations.parent.parent / ENTITIES_FOLDER
         notes.append(f"{entities} is not there, so recall by phrase type is not known.")
     if given is not None:
         answers = answers_of(load_grounding(given), asked)
     else:
         by_image: dict[Path, list[Sentence]] = {}
         for sentence in asked:
-            by_image.setdefault(item.image(paths[sentence.image]).resolve(), []).append(sentence)
+            by_image.setdefault(item.image_path(paths[sentence.image]).resolve(), []).append(sentence)
         labelled = _label(out, by_image, look, max(_PUBLISHED_LIMIT, max_det))
         if labelled.summary.interrupted:
             return None
@@ -76,7 +73,7 @@ def evaluate_flickr(
     result = SetResult(
         item.name,
         item.split,
-        item.scorer,
+        item.format,
         numbers,
         (),
         images=len({sentence.image for sentence in sentences}),
@@ -86,7 +83,7 @@ def evaluate_flickr(
     )
     from glip.evaluation.phrase_gallery import draw_phrases
 
-    return result, draw_phrases(out, item.name, asked, answers, lambda image: item.image(paths[image]), gallery)
+    return result, draw_phrases(out, item.name, asked, answers, lambda image: item.image_path(paths[image]), gallery)
 
 
 def _numbers(recall: PhraseRecall) -> dict[str, float | None]:

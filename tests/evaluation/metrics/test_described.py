@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pytest
 
-from glip.errors import InputError
-from glip.evaluation.metrics.described import described_scores, read_scenarios
+from glip.evaluation.metrics.described import described_scores
 from tests.evaluation.cases import simple_predictions, simple_truth
 
 BOX = (0.0, 0.0, 10.0, 10.0)
@@ -40,39 +34,3 @@ def test_an_image_of_no_scenario_is_asked_nothing() -> None:
 def test_lengths_are_counted_in_words() -> None:
     lengths = described_scores(PARTS, FOUND, None).by_length()
     assert lengths == pytest.approx({"short": 0.75, "middle": -1, "long": -1, "very long": -1})
-
-
-def write(folder: Path, content: Any) -> Path:
-    path = folder / "groups.pkl"
-    path.write_bytes(pickle.dumps(content))
-    return path
-
-
-def test_scenarios_are_read_and_joined(tmp_path: Path) -> None:
-    groups = {
-        1: {"id": 1, "inner_sent_id": [3, np.int64(4)], "img_id": [10, 11], "group_name": "x"},
-        2: {"id": 2, "inner_sent_id": [5], "img_id": [np.int64(11)], "group_name": "y"},
-    }
-    assert read_scenarios(write(tmp_path, groups)) == {10: frozenset({3, 4}), 11: frozenset({3, 4, 5})}
-
-
-class _Acts:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return Path, ("harm",)
-
-
-@pytest.mark.parametrize(
-    "content", [{1: _Acts()}, [1, 2], {1: {"img_id": [1]}}, {1: {"img_id": 3, "inner_sent_id": 4}}]
-)
-def test_a_pickle_that_could_act_or_holds_something_else_is_refused(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(InputError, match=r"groups\.pkl"):
-        read_scenarios(write(tmp_path, content))
-
-
-def test_a_broken_or_missing_pickle_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path, {1: 2})
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(InputError, match="not D3's list"):
-        read_scenarios(path)
-    with pytest.raises(InputError, match="Cannot read"):
-        read_scenarios(tmp_path / "other.pkl")

@@ -1,14 +1,16 @@
-"""Which files, names and wordings a word of the command line means."""
+"""A word of the command line becomes files, class names and wordings."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from glip.data.benchmark_rows import EvalSet
-from glip.data.benchmark_search import find_benchmark, known_benchmarks
-from glip.data.benchmarks import TABLE
+from glip.data.benchmarks import COCO_O_DOMAINS, TABLE
+from glip.data.lookup import find_suite
+from glip.data.odinw import odinw_group
+from glip.data.splits import Split
 from glip.errors import InputError
 from tests.evaluation.perfect import write_coco, write_set
 
@@ -31,15 +33,13 @@ def touch(root: Path, *names: str) -> None:
 
 
 def odinw_files(root: Path, name: str) -> None:
-    """All files that the splits of ODinW's sets could have."""
-    from glip.data.class_lists import group
-
-    for benchmark in group(name):
-        touch(root, *(f"{benchmark.root}/{split.annotations}" for split in benchmark.splits))
+    """Makes all files that the splits of ODinW's sets could have."""
+    for one in odinw_group(name):
+        touch(root, *(path for files in one.splits.values() for path in files.annotations))
 
 
-def of(root: Path, name: str, *words: str | None) -> dict[str, EvalSet]:
-    return {item.name: item for item in find_benchmark(name, root, *words).sets}  # type: ignore[arg-type]
+def of(root: Path, name: str, *words: str | None) -> dict[str, Split]:
+    return {split.name: split for split in find_suite(name, root, *words).splits}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -47,46 +47,85 @@ def test_a_benchmark_of_one_set_is_found_where_it_publishes_its_files(name: str,
     split, annotations, images = FILES[name]
     touch(tmp_path, annotations, *BESIDE)
     (tmp_path / images).mkdir(parents=True, exist_ok=True)
-    (item,) = find_benchmark(name, tmp_path).sets
+    (item,) = find_suite(name, tmp_path).splits
     assert (item.split, item.annotations, item.images[0]) == (split, tmp_path / annotations, tmp_path / images)
 
 
 def test_a_missing_file_is_named_with_the_layout_and_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
-        find_benchmark("coco", tmp_path)
-    said = str(error.value)
-    assert said.startswith(f"{tmp_path / 'coco/annotations/instances_val2017.json'} is missing.")
-    assert "coco/val2017/*.jpg" in said and "cocodataset.org" in said
+        find_suite("coco", tmp_path)
+    assert str(error.value).startswith(str(tmp_path / "coco/annotations/instances_val2017.json"))
+    assert "coco/val2017/" in str(error.value) and "cocodataset.org" in str(error.value)
+
+
+def test_missing_images_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "coco/annotations/instances_val2017.json")
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / "coco/val2017"))):
+        find_suite("coco", tmp_path)
+
+
+def test_another_file_that_a_benchmark_needs_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, FILES["d3"][1], f"{FILES['d3'][2]}/1.jpg")
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / "d3/d3_pkl/groups.pkl"))):
+        find_suite("d3", tmp_path)
+
+
+def test_flickr30k_is_found_by_its_own_files(tmp_path: Path) -> None:
+    touch(tmp_path, "flickr30k_entities/test.txt", "flickr30k/flickr30k_images/test/1.jpg")
+    (split,) = find_suite("flickr30k", tmp_path, "test").splits
+    assert split.annotations == tmp_path / "flickr30k_entities/test.txt"
+    assert split.image_path("1.jpg") == tmp_path / "flickr30k/flickr30k_images/test/1.jpg"
 
 
 def test_of_two_names_of_one_file_both_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"lvis_od_val.json \(or .*lvis_v1_val.json\) is missing"):
-        find_benchmark("lvis-val", tmp_path)
+    with pytest.raises(InputError, match=r"lvis_od_val\.json.*lvis_v1_val\.json"):
+        find_suite("lvis-val", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "hint"), [("coca", "coco"), ("aquarum", "odinw/Aquarium"), ("ODINW14", "odinw13"), ("xyz", None)]
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(name: str, hint: str | None, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No benchmark is called") as error:
-        find_benchmark(name, tmp_path)
-    assert (f"Did you mean {hint!r}?" in str(error.value)) if hint else "Did you mean" not in str(error.value)
+    with pytest.raises(InputError, match=repr(name)) as error:
+        find_suite(name, tmp_path)
+    assert (f"{hint!r}?" in str(error.value)) if hint else "?" not in str(error.value)
     assert "lvis-minival, lvis-val, odinw13" in str(error.value)
 
 
 def test_a_split_or_prompts_that_a_benchmark_has_not_are_refused(tmp_path: Path) -> None:
     write_coco(tmp_path)
-    with pytest.raises(InputError, match=r"coco has no split 'minival'. It has val, test-dev"):
-        find_benchmark("coco", tmp_path, "minival")
-    with pytest.raises(InputError, match="coco is asked plainly"):
-        find_benchmark("coco", tmp_path, None, "paper")
-    with pytest.raises(InputError, match="accepted are plain, original, paper"):
-        find_benchmark("odinw13", tmp_path, None, "best")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"'minival'.* val, test-dev"):
+        find_suite("coco", tmp_path, "minival")
+    with pytest.raises(InputError, match="'paper'"):
+        find_suite("coco", tmp_path, None, "paper")
+    with pytest.raises(InputError, match=r"'best'.* plain, original, paper"):
+        find_suite("odinw13", tmp_path, None, "best")  # type: ignore[arg-type]
 
 
 def test_every_row_says_where_it_was_read_and_where_its_files_are_to_be_had() -> None:
-    assert all(row.source and row.fetch and row.layout and row.splits for row in known_benchmarks())
-    assert {"coco", "odinw13", "odinw35", "d3", "rf100-vl", "mini-odinw"} <= set(TABLE)
+    assert all(row.source and row.fetch and row.layout for row in TABLE.values())
+    assert {name: next(iter(row.splits)) for name, row in TABLE.items()} == {
+        "coco": "val",
+        "lvis-minival": "val",
+        "lvis-val": "val",
+        "odinw13": "val",
+        "odinw35": "val",
+        "flickr30k": "val",
+        "coco-o": "val",
+        "d3": "test",
+        "rf100": "test",
+        "rf100-vl": "test",
+        "voc2007": "test",
+        "voc2012": "val",
+        "mini-odinw": "test",
+    }
+
+
+def test_a_layout_names_every_file() -> None:
+    assert "instances_val2017.json" in TABLE["coco"].layout and "image_info_test-dev2017.json" in TABLE["coco"].layout
+    assert "{test,val,trainval}.txt" in TABLE["voc2007"].layout
+    assert "{sketch,weather,cartoon,painting,tattoo,handmake}" in TABLE["coco-o"].layout
+    assert "d3/d3_pkl/groups.pkl" in TABLE["d3"].layout
 
 
 def test_plain_odinw_is_scored_on_val_with_the_names_of_its_own_configuration(tmp_path: Path) -> None:
@@ -133,22 +172,22 @@ def test_a_class_of_spaces_is_not_asked_for_and_keeps_its_number(tmp_path: Path)
 def test_a_single_set_is_called_with_or_without_odinw(tmp_path: Path) -> None:
     odinw_files(tmp_path, "odinw35")
     for name in ("odinw/pothole", "pothole", "Pothole", "@odinw/pothole"):
-        assert find_benchmark(name, tmp_path).name == "odinw/pothole"
+        assert find_suite(name, tmp_path).name == "odinw/pothole"
     assert of(tmp_path, "BCCD", "test")["BCCD"].annotations.parent.name == "test"
-    with pytest.raises(InputError, match="has no split 'minival'"):
-        find_benchmark("BCCD", tmp_path, "minival")
+    with pytest.raises(InputError, match="'minival'"):
+        find_suite("BCCD", tmp_path, "minival")
 
 
 def test_coco_o_has_six_domains_and_names_the_one_that_is_missing(tmp_path: Path) -> None:
-    for domain in TABLE["coco-o"].layout.partition("{")[2].partition("}")[0].split(","):
+    for domain in COCO_O_DOMAINS:
         write_set(
             tmp_path / "ood_coco" / domain / "annotations/instances_val2017.json",
             tmp_path / "ood_coco" / domain / "val2017",
         )
     assert list(of(tmp_path, "coco-o")) == ["sketch", "weather", "cartoon", "painting", "tattoo", "handmake"]
     (tmp_path / "ood_coco/tattoo/annotations/instances_val2017.json").unlink()
-    with pytest.raises(InputError, match=r"tattoo/annotations/instances_val2017.json is missing"):
-        find_benchmark("coco-o", tmp_path)
+    with pytest.raises(InputError, match=r"tattoo/annotations/instances_val2017\.json"):
+        find_suite("coco-o", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -163,46 +202,55 @@ def test_sets_of_a_folder_know_the_part_of_the_benchmark_they_are_averaged_in(
 ) -> None:
     for own in sets:
         touch(tmp_path, f"{name}/{own}/test/_annotations.coco.json", f"{name}/{own}/valid/_annotations.coco.json")
-    assert {item.name: item.group for item in find_benchmark(name, tmp_path).sets} == sets
-    assert {item.split for item in find_benchmark(name, tmp_path, "val").sets} == {"valid"}
-    with pytest.raises(InputError, match="holds no set with a split 'train'"):
-        find_benchmark(name, tmp_path, "train")
+    assert {item.name: item.group for item in find_suite(name, tmp_path).splits} == sets
+    assert {item.split for item in find_suite(name, tmp_path, "val").splits} == {"valid"}
+    with pytest.raises(InputError, match="'train'"):
+        find_suite(name, tmp_path, "train")
 
 
 def test_a_folder_of_ones_own_is_found_by_what_it_holds(tmp_path: Path) -> None:
     write_set(tmp_path / "mine/annotations.json", tmp_path / "mine/images")
-    (item,) = find_benchmark(str(tmp_path / "mine"), tmp_path).sets
+    (item,) = find_suite(str(tmp_path / "mine"), tmp_path).splits
     assert item.annotations == tmp_path / "mine/annotations.json"
-    assert item.image("p1.png") == tmp_path / "mine/images/p1.png"
+    assert item.image_path("p1.png") == tmp_path / "mine/images/p1.png"
     write_coco(tmp_path)
-    (item,) = find_benchmark(str(tmp_path / "coco"), tmp_path).sets
-    assert (item.split, item.image("p2.png")) == ("val", tmp_path / "coco/val2017/p2.png")
+    (item,) = find_suite(str(tmp_path / "coco"), tmp_path).splits
+    assert (item.split, item.image_path("p2.png")) == ("val", tmp_path / "coco/val2017/p2.png")
 
 
 def test_of_several_splits_one_must_be_said(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         write_set(tmp_path / "set" / split / "_annotations.coco.json", tmp_path / "set" / split)
-    with pytest.raises(InputError, match=r"splits train, valid, test. Say which with --split"):
-        find_benchmark(str(tmp_path / "set"), tmp_path)
-    (item,) = find_benchmark(str(tmp_path / "set"), tmp_path, "val").sets
+    with pytest.raises(InputError, match="train, valid, test"):
+        find_suite(str(tmp_path / "set"), tmp_path)
+    (item,) = find_suite(str(tmp_path / "set"), tmp_path, "val").splits
     assert item.annotations.parent.name == "valid"
-    benchmark = find_benchmark(str(tmp_path), tmp_path)
-    assert [item.name for item in benchmark.sets] == ["set"] and benchmark.sets[0].split == "test"
+    suite = find_suite(str(tmp_path), tmp_path)
+    assert [(split.name, split.split) for split in suite.splits] == [("set", "test")]
+    assert not suite.known
 
 
 def test_a_file_of_ones_own_finds_its_images_near_by(tmp_path: Path) -> None:
     write_set(tmp_path / "annotations/instances_some.json", tmp_path / "some")
-    (item,) = find_benchmark(str(tmp_path / "annotations/instances_some.json"), tmp_path).sets
-    assert item.image("p1.png") == tmp_path / "some/p1.png"
-    with pytest.raises(InputError, match="Leave out"):
-        find_benchmark(str(tmp_path / "annotations/instances_some.json"), tmp_path, "val")
-    with pytest.raises(InputError, match="holds no COCO annotations"):
-        find_benchmark(str(tmp_path / "some"), tmp_path)
+    (item,) = find_suite(str(tmp_path / "annotations/instances_some.json"), tmp_path).splits
+    assert item.image_path("p1.png") == tmp_path / "some/p1.png"
+    with pytest.raises(InputError, match="'val'"):
+        find_suite(str(tmp_path / "annotations/instances_some.json"), tmp_path, "val")
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / "some"))):
+        find_suite(str(tmp_path / "some"), tmp_path)
 
 
 def test_a_folder_that_was_corrected_is_taken_as_corrected(tmp_path: Path) -> None:
     for name in ("annotations.coco.json", "corrected.coco.json"):
         write_set(tmp_path / "set" / name, tmp_path / "set/images")
-    (item,) = find_benchmark(str(tmp_path / "set"), tmp_path).sets
+    (item,) = find_suite(str(tmp_path / "set"), tmp_path).splits
     assert item.annotations == tmp_path / "set/corrected.coco.json"
-    assert item.image("p1.png") == tmp_path / "set/images/p1.png"
+    assert item.image_path("p1.png") == tmp_path / "set/images/p1.png"
+
+
+def test_a_name_of_the_table_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", "data"):
+        write_coco(Path(folder))
+    assert find_suite("coco", Path("data")).splits[0].annotations.parts[0] == "data"
+    assert find_suite("./coco", Path("data"), "val").splits[0].annotations.parts[0] == "coco"

@@ -1,0 +1,89 @@
+"""Finds annotations and images in a folder of COCO's format, in the layouts that common tools write.
+
+FOLDER/{train,valid,test}/_annotations.coco.json      Roboflow's exports, RF100; images in the same folders
+FOLDER/{train,valid,test}/annotations_without_background.json      ODinW
+FOLDER/annotations/instances_{train,val}2017.json     COCO; images in FOLDER/{train,val}2017
+FOLDER/annotations.json                               others; images in FOLDER/images or FOLDER
+
+Looks at paths only; reads no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from glip.data.splits import Split
+from glip.errors import InputError
+
+CORRECTED_FILE = "corrected.coco.json"  # written by `glip review pull`; preferred over the file it corrects
+_SPLITS = ("train", "valid", "val", "test")
+_NAMES = (
+    CORRECTED_FILE,
+    "annotations_without_background.json",
+    "_annotations.coco.json",
+    "annotations.coco.json",
+    "annotations.json",
+    "instances.json",
+)
+# For messages; the rarer of `_NAMES` would only make them longer.
+ACCEPTED_NAMES = (
+    "Accepted are annotations.json, _annotations.coco.json, annotations_without_background.json and "
+    f"{CORRECTED_FILE}, also in folders train, valid and test, and annotations/instances_*.json."
+)
+_SAME_SPLIT = {"val": ("val", "valid"), "valid": ("valid", "val")}
+
+
+def find_in_folder(folder: Path, split: str | None) -> Split | None:
+    """Returns a split of a folder; None if the folder has no such split, or no annotations.
+
+    Args:
+        folder: the data set's folder; its name becomes the split's name.
+        split: train, val, test, …; None if the folder has one only.
+
+    Raises:
+        InputError: the folder has several splits and `split` is None.
+    """
+    found = list(_all_splits(folder))
+    if split is not None:
+        wanted = _SAME_SPLIT.get(split, (split,))
+        return next((one for name in wanted for one in found if one.split == name), None)
+    if len(found) > 1:
+        names = ", ".join(one.split or "without a name" for one in found)
+        raise InputError(f"{folder} has several splits: {names}. Choose one with split.")
+    return found[0] if found else None
+
+
+def find_file(path: Path) -> Split:
+    """Returns a COCO file as a split, with the folders where its images are likely to be."""
+    return Split(path.stem, "", "coco", path, _likely_folders(path, path.stem.removeprefix("instances_")))
+
+
+def sets_below(folder: Path, split: str) -> list[Split]:
+    """Returns the split of every folder directly below one that has it, in the order of their names."""
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = [(path.name, find_in_folder(path, split)) for path in folders]
+    return [replace(one, name=name) for name, one in found if one is not None]
+
+
+def _all_splits(folder: Path) -> Iterator[Split]:
+    name = folder.resolve().name
+    for split in _SPLITS:
+        path = next((folder / split / file for file in _NAMES if (folder / split / file).is_file()), None)
+        if path is not None:
+            yield Split(name, split, "coco", path, (path.parent, path.parent / "images"))
+    for path in sorted((folder / "annotations").glob("instances_*.json")):
+        stem = path.stem.removeprefix("instances_")
+        yield Split(name, stem.removesuffix("2017"), "coco", path, _likely_folders(path, stem))
+    whole = next((folder / file for file in _NAMES if (folder / file).is_file()), None)
+    if whole is not None:
+        yield Split(name, "", "coco", whole, _likely_folders(whole, ""))
+
+
+def _likely_folders(path: Path, name: str) -> tuple[Path, ...]:
+    folder = path.parent
+    folders = [folder / "images", folder]
+    if folder.name == "annotations":
+        folders = [folder.parent / name, folder.parent / "images", folder.parent, folder]
+    return tuple(folder for folder in folders if folder.is_dir())
