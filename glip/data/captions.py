@@ -1,8 +1,8 @@
-"""Class names as captions: what an image with boxes of classes is asked in training, and where each name stands.
+"""Makes the captions of training: of class names, or of people's captions, and says where each phrase is.
 
-Two published forms: names of what is there among random others (`sampled_caption`), and all names (`full_caption`).
-Longer captions of people are cut, or packed with those of other images. Knows names, labels and tokens. Knows
-nothing of images, boxes or files.
+Two published rules make captions of class names: the names of present classes among random others
+(`sampled_caption`), and all names (`full_caption`). Captions of people are cut if too long (`cut_caption`), or packed
+with those of other images (`packed_caption`). Knows names, labels and tokens. Knows nothing of images, boxes or files.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
 
     from glip.data.examples import Span
 
-ROOM = MAX_TOKENS - 2  # tokens of a caption without [CLS] and [SEP]
+TOKEN_BUDGET = MAX_TOKENS - 2  # tokens of a caption without [CLS] and [SEP]
 
-# The published pre-training counts this class among those that may be drawn as absent; it is spelled ' background '.
+# The published pre-training also draws this class as an absent one; a caption spells it ' background '.
 BACKGROUND = "__background__"
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """How many names of absent things are drawn for a caption.
+    """How many names of absent classes are drawn for a caption.
 
     Attributes:
-        most: at most so many; None for all there are.
-        share_of_most: how often exactly `most` are drawn; otherwise it is any number from 1 to `most`.
-        background: whether `BACKGROUND` is one of the names that can be drawn.
+        maximum: maximum number of names; None for all.
+        share_of_maximum: share of the captions that get exactly `maximum` names; the others get 1 to `maximum`.
+        background: whether `BACKGROUND` can be drawn.
     """
 
-    most: int | None = 85
-    share_of_most: float = 0.5
+    maximum: int | None = 85
+    share_of_maximum: float = 0.5
     background: bool = True
 
 
 PRETRAINING = Negatives()  # as published for Objects365
-# As published for LVIS, whose names do not fit into one caption: as many as there is room for.
-AS_MANY_AS_FIT = Negatives(most=None, share_of_most=1.0, background=False)
+# As published for LVIS, whose names do not fit into one caption: as many as fit.
+AS_MANY_AS_FIT = Negatives(maximum=None, share_of_maximum=1.0, background=False)
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """The names of a data set as captions spell them, counted in tokens once. Labels count from 0.
+    """The class names of a data set as captions spell them, with their lengths in tokens. Labels count from 0.
 
     Attributes:
-        wordings: (C + 1) how each class stands in a caption; the last is `BACKGROUND`.
-        tokens: (C + 1) how many tokens each takes, with the separator after it. 0 if no token spells the name, as for
-            one of spaces: such a class is never in a caption.
-        fit: whether all of them fit into one caption.
+        wordings: (C + 1) how each class is written in a caption; the last is `BACKGROUND`.
+        tokens: (C + 1) number of tokens of each class, including the separator after it. 0 if no token spells the name
+            (such as one of spaces): the class is then in no caption.
+        fit: whether all names fit into one caption.
     """
 
     wordings: tuple[Wording, ...]
@@ -63,37 +63,38 @@ class ClassNames:
 
     @classmethod
     def of(cls, names: Sequence[str], tokenizer: Tokenizer, wordings: Sequence[Wording] | None = None) -> ClassNames:
-        """Spells and counts.
+        """Returns the names as captions spell them.
 
         Args:
             names: by label.
-            tokenizer: the model's, padding and truncation switched off.
-            wordings: how each class stands in the caption instead, one per name (the caption prompts of ODinW).
+            tokenizer: the model's, with padding and truncation switched off.
+            wordings: how each class is written in the caption, one per name (the caption prompts of ODinW); None for
+                the plain names.
 
         Raises:
-            InputError: there is no name that a caption could hold, or not one wording per name.
+            InputError: no name can be written in a caption, or the number of wordings is not that of the names.
         """
         if wordings is not None and len(wordings) != len(names):
-            raise InputError(f"There are {len(names)} names but {len(wordings)} wordings. Give one per name.")
+            raise InputError(f"There are {len(names)} names but {len(wordings)} wordings; give one wording per name.")
         spelled = (*(wordings or [Wording(clean_name(name)) for name in names]), Wording(clean_name(BACKGROUND)))
         tokens = tuple(_count(wording, tokenizer) for wording in spelled)
-        sayable = [wording for wording, count in zip(spelled[:-1], tokens, strict=False) if count]
-        if not sayable:
+        usable = [wording for wording, count in zip(spelled[:-1], tokens, strict=False) if count]
+        if not usable:
             raise InputError(
-                f"None of the {len(names)} class names can stand in a caption: nothing is left of them once brackets "
-                f"are dropped. Give the classes names of letters."
+                f"None of the {len(names)} class names can be written in a caption: nothing is left of them without "
+                f"brackets. Give the classes names of letters."
             )
-        caption = Prompt.from_names([wording.text for wording in sayable], sayable).caption
+        caption = Prompt.from_names([wording.text for wording in usable], usable).caption
         return cls(spelled, tokens, len(tokenizer.encode(caption).ids) <= MAX_TOKENS)
 
     @property
     def background(self) -> int:
-        """The label of `BACKGROUND`."""
+        """Returns the label of `BACKGROUND`."""
         return len(self.wordings) - 1
 
     @property
     def labels(self) -> list[int]:
-        """Of all classes that captions can hold."""
+        """Returns the labels of all classes that a caption can hold."""
         return [label for label, count in enumerate(self.tokens[:-1]) if count]
 
 
@@ -108,7 +109,7 @@ def _count(wording: Wording, tokenizer: Tokenizer) -> int:
 
 @dataclass(frozen=True)
 class ClassCaption:
-    """A caption of class names: its text, and by label the characters [start, end) of each name that is in it."""
+    """A caption of class names: its text, and the character range [start, end) of each of its names by label."""
 
     text: str
     spans: dict[int, Span]
@@ -117,16 +118,16 @@ class ClassCaption:
 def sampled_caption(
     names: ClassNames, present: Iterable[int], rng: random.Random, negatives: Negatives = PRETRAINING
 ) -> ClassCaption:
-    """Names of what is in an image among random others, in random order; at most 256 tokens.
+    """Returns a caption of the names in an image and random others, in random order; at most 256 tokens.
 
-    Present names come first, in random order until one does not fit: it and those after it are left out, and their
-    boxes must be. Absent names are drawn as `negatives` says and taken while there is room.
+    Names of present classes are added in random order until one does not fit; it and the rest are left out, and so
+    must be their boxes. Names of absent classes are then drawn by `negatives` and added while they fit.
 
     Args:
         names: of the data set.
-        present: labels of the image's boxes, each as often as you like.
+        present: labels of the image's boxes; repeated labels count once.
         rng: of this example.
-        negatives: what is drawn.
+        negatives: how many absent names are drawn.
     """
     positives = [label for label in sorted(set(present)) if names.tokens[label]]
     rng.shuffle(positives)
@@ -134,12 +135,12 @@ def sampled_caption(
     length = 0
     for label in positives:
         length += names.tokens[label]
-        if length > ROOM:
+        if length > TOKEN_BUDGET:
             break
         kept.append(label)
-    left = ROOM - length
+    left = TOKEN_BUDGET - length
     for label in _drawn(names, negatives, rng):
-        if label in positives:  # drawn from all names and taken out afterwards, as published
+        if label in positives:  # drawn from all names and removed afterwards, as published
             continue
         left -= names.tokens[label]
         if left <= 0:
@@ -153,20 +154,20 @@ def _drawn(names: ClassNames, negatives: Negatives, rng: random.Random) -> list[
     pool = names.labels
     if negatives.background and names.tokens[names.background]:
         pool.append(names.background)
-    most = len(pool) if negatives.most is None else min(negatives.most, len(pool))
-    if not most:
+    maximum = len(pool) if negatives.maximum is None else min(negatives.maximum, len(pool))
+    if not maximum:
         return []
-    return rng.sample(pool, most if rng.random() < negatives.share_of_most else rng.randint(1, most))
+    return rng.sample(pool, maximum if rng.random() < negatives.share_of_maximum else rng.randint(1, maximum))
 
 
 def full_caption(names: ClassNames, present: Iterable[int], rng: random.Random, shuffled: bool = False) -> ClassCaption:
-    """All names, as in testing; where they do not fit into 256 tokens, as many as do, those of `present` first.
+    """Returns a caption of all names, as in testing; if they exceed 256 tokens, of those that fit, `present` first.
 
     Args:
         names: of the data set.
-        present: labels of the image's boxes; matter only where there are too many names.
+        present: labels of the image's boxes; used only if not all names fit.
         rng: of this example.
-        shuffled: in random order instead of that of the labels.
+        shuffled: in random order instead of the order of the labels.
     """
     if not names.fit:
         return sampled_caption(names, present, rng, AS_MANY_AS_FIT)
@@ -186,39 +187,39 @@ def _caption(names: ClassNames, labels: Sequence[int]) -> ClassCaption:
 
 @dataclass(frozen=True)
 class Packing:
-    """How often a caption is read together with captions of other images, which say what is not there.
+    """How often captions of other images are added to a caption, as descriptions of absent things.
 
     Attributes:
-        alone: share of the examples whose caption stands alone.
-        most: at most so many others.
-        share_of_most: of the examples that do not stand alone, how often `most` others are drawn; otherwise it is
-            any number from 0 to `most` - 1.
+        alone: share of the examples whose caption is alone.
+        maximum: maximum number of other captions.
+        share_of_maximum: share of the other examples that get exactly `maximum` captions; the rest get 0 to
+            `maximum` - 1.
     """
 
     alone: float = 0.4
-    most: int = 20
-    share_of_most: float = 0.5
+    maximum: int = 20
+    share_of_maximum: float = 0.5
 
     def draw(self, rng: random.Random) -> int:
-        """How many others one example gets."""
+        """Returns the number of other captions for one example."""
         if rng.random() < self.alone:
             return 0
-        return self.most if rng.random() < self.share_of_most else rng.randrange(self.most)
+        return self.maximum if rng.random() < self.share_of_maximum else rng.randrange(self.maximum)
 
 
 def packed_caption(caption: str, others: Sequence[str], rng: random.Random, tokenizer: Tokenizer) -> tuple[str, int]:
-    """A caption among others, in random order, each ended by a full stop; others join while there is room.
+    """Joins a caption with others in random order, each ended by a full stop; others are added while they fit.
 
     Returns:
-        The text, and at which of its characters `caption` starts.
+        The text, and the index of the character at which `caption` starts.
     """
-    room = ROOM - _sentence_tokens(caption, tokenizer)
+    left = TOKEN_BUDGET - _sentence_tokens(caption, tokenizer)
     texts = [caption]
     for other in others:
         length = _sentence_tokens(other, tokenizer)
-        if other and length <= room:
+        if other and length <= left:
             texts.append(other)
-            room -= length
+            left -= length
     order = rng.sample(range(len(texts)), len(texts))
     sentences = [_sentence(texts[index]) for index in order]
     start = sum(len(sentence) + 1 for sentence in sentences[: order.index(0)])
@@ -236,20 +237,20 @@ def _sentence_tokens(text: str, tokenizer: Tokenizer) -> int:
 def cut_caption(
     caption: str, spans: Sequence[Sequence[Span]], tokenizer: Tokenizer
 ) -> tuple[str, list[tuple[Span, ...]]]:
-    """A caption of at most 256 tokens, and what can be learned of it.
+    """Cuts a caption to 256 tokens, and drops the ranges that it no longer holds.
 
     Args:
         caption: any text.
-        spans: (N) for each box the ranges of the caption that name it.
-        tokenizer: the model's, padding and truncation switched off.
+        spans: (N) the ranges of the caption that name each box.
+        tokenizer: the model's, with padding and truncation switched off.
 
     Returns:
-        The caption, cut after its last token that can be read; (N) the ranges of each box that lie inside of it
-        as a whole and that a token spells, which may be none.
+        The caption, cut after the last token that fits; (N) the ranges of each box that are wholly inside it and
+        spelled by a token. A box may have none.
     """
     encoding = tokenizer.encode(caption)
     if len(encoding.ids) > MAX_TOKENS:
-        caption = caption[: encoding.offsets[ROOM][1]]  # token 0 is [CLS]
+        caption = caption[: encoding.offsets[TOKEN_BUDGET][1]]  # token 0 is [CLS]
     return caption, [tuple(span for span in group if _is_spelled(encoding, span, len(caption))) for group in spans]
 
 

@@ -19,7 +19,7 @@ from glip.errors import InputError
 
 
 @dataclass(frozen=True)
-class ClassList:
+class CategoryList:
     """The classes of a data set.
 
     Attributes:
@@ -38,7 +38,7 @@ class ClassList:
         return {name: id for name, id in zip(self.names, self.ids, strict=True) if name.strip()}
 
 
-def find_class_list(name: str) -> ClassList:
+def find_class_list(name: str) -> CategoryList:
     """Returns the class list of a name, with or without '@', in any letter case.
 
     Raises:
@@ -59,7 +59,7 @@ def find_class_list(name: str) -> ClassList:
     )
 
 
-def find_in_prompt(prompt: str) -> ClassList | None:
+def find_in_prompt(prompt: str) -> CategoryList | None:
     """Returns the class list that a prompt of the command line names; None if it holds names, or '@' and a file.
 
     A file wins over a class list of the same name.
@@ -89,12 +89,12 @@ class _ListRow(msgspec.Struct, frozen=True):
 
 
 @cache
-def _class_lists() -> dict[str, ClassList]:
+def _class_lists() -> dict[str, CategoryList]:
     """Returns every class list by its name in lower case."""
     content = files("glip.data").joinpath("class_lists.json").read_bytes()
     rows = msgspec.json.decode(content, type=tuple[_ListRow, ...])
-    lists = [ClassList(row.name, row.names, row.ids or tuple(range(1, len(row.names) + 1))) for row in rows]
-    lists += [ClassList(f"odinw/{row.name}", row.names, row.ids) for row in odinw_sets()]
+    lists = [CategoryList(row.name, row.names, row.ids or tuple(range(1, len(row.names) + 1))) for row in rows]
+    lists += [CategoryList(f"odinw/{row.name}", row.names, row.ids) for row in odinw_sets()]
     return {row.name.casefold(): row for row in lists}
 
 

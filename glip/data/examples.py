@@ -1,6 +1,6 @@
-"""What a model learns from: an image, a text, and which words of the text each box shows.
+"""The training example: an image, a caption, and the words of the caption that each box shows.
 
-Detection, grounding and pseudo-labelled captions all become this one form. Knows nothing of tokens, models or losses.
+Detection, grounding and pseudo-labelled captions all become examples. Knows nothing of tokens, models or losses.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image with a text about it.
+    """One image with a caption.
 
     Attributes:
         image: RGB.
-        caption: what the text encoder reads; '' only if nothing is asked.
+        caption: the text that the text encoder reads; '' if there is none.
         boxes: (N, 4) float32, xyxy in pixels of `image`: left, top, left + width, top + height. N may be 0.
-        spans: (N) for each box the character ranges [start, end) of the caption that name it; at least one each.
+        spans: (N) the character ranges [start, end) of the caption that name each box; at least one each.
     """
 
     image: Image.Image
@@ -32,19 +32,22 @@ class Example:
     spans: tuple[tuple[Span, ...], ...]
 
     def __post_init__(self) -> None:
-        assert self.image.mode == "RGB", f"an RGB image is needed, not {self.image.mode}"
+        assert self.image.mode == "RGB", f"image must be RGB, not {self.image.mode}"
         assert self.boxes.shape == (len(self.spans), 4), f"boxes {self.boxes.shape}, {len(self.spans)} lists of spans"
 
 
 class ExampleStream(Protocol):
-    """Examples without end, by position. The same position gives the same example in every process: so a run goes on
-    where it stopped, whatever the number of workers. Streams can be pickled."""
+    """An endless sequence of examples, read by position.
+
+    The same position gives the same example in every process, so that a run can resume with any number of workers.
+    Streams are picklable.
+    """
 
     @property
     def epoch_length(self) -> int | None:
-        """After how many positions every image has come once; None if there is no such number."""
+        """Returns the number of positions after which every image has come once; None if the stream has no epochs."""
         ...
 
     def example(self, position: int) -> Example:
-        """The example at any position from 0."""
+        """Returns the example at a position, from 0."""
         ...

@@ -1,7 +1,7 @@
-"""Images of a data set by number, and texts of millions of them in few bytes.
+"""The images of a data set by index, and millions of texts in little memory.
 
-Long training does not end because of one broken file: the next image takes its place. Knows files and sizes. Knows
-nothing of boxes or captions.
+A broken file does not end a long training: the next image is used instead. Knows files and sizes. Knows nothing of
+boxes or captions.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glip.data.sampling import Order
+from glip.data.sampling import EpochOrder
 from glip.errors import InputError, JobFailed
 from glip.images.reading import UnreadableImage, read_image
 
-MOST_BROKEN = 64  # so many unusable images in a row are no accident
+MAX_UNREADABLE = 64  # unusable images in a row before training stops
 
 logger = logging.getLogger(__name__)
 
 
 def starts_of(counts: Iterable[int]) -> NDArray[np.int64]:
-    """(N + 1,) where each group starts in one long array, from the (N) sizes of the groups; the last is its length."""
+    """Returns (N + 1,) the start of each of N groups in one long array, given their sizes; the last is its length."""
     return np.concatenate(([0], np.cumsum(np.fromiter(counts, np.int64)))).astype(np.int64)
 
 
-class Texts:
-    """Texts in one piece of memory: a list of millions would take several times as much, in every process anew."""
+class TextTable:
+    """Texts in one block of memory. A list of millions would take several times as much, in every process."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         encoded = [text.encode() for text in texts]
@@ -48,70 +48,70 @@ class Texts:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
-    """The files of a data set.
+class ImageTable:
+    """The image files of a data set.
 
     Attributes:
         file_names: (N) relative, '/' between folders.
-        sizes_wh: (N, 2) what the data set says of each, in pixels: its boxes mean nothing in an image of another size.
-        folders: where a file is looked for, in this order.
+        sizes_wh: (N, 2) width and height in pixels as the data set states them; its boxes are valid only for these.
+        folders: searched for a file in this order.
     """
 
-    file_names: Texts
+    file_names: TextTable
     sizes_wh: NDArray[np.int32]
     folders: tuple[Path, ...]
 
     @classmethod
-    def of(cls, listed: Iterable[tuple[str, int, int]], folders: Path | str | Sequence[Path | str]) -> Images:
-        """From (file name, width, height) of each.
+    def of(cls, listed: Iterable[tuple[str, int, int]], folders: Path | str | Sequence[Path | str]) -> ImageTable:
+        """Returns the table of images given as (file name, width, height).
 
         Raises:
             InputError: a folder does not exist.
         """
         listed = list(listed)
-        places = tuple(Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders))
-        for place in places:
-            if not place.is_dir():
-                raise InputError(f"There is no folder {place}, where images to learn from should be.")
+        paths = tuple(Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders))
+        for path in paths:
+            if not path.is_dir():
+                raise InputError(f"{path} is not a folder; the images to learn from are expected there.")
         sizes = np.array([size for _, *size in listed], np.int32).reshape(-1, 2)
-        return cls(Texts(name for name, *_ in listed), sizes, places)
+        return cls(TextTable(name for name, *_ in listed), sizes, paths)
 
     def read(self, index: int) -> Image.Image:
-        """An image, RGB and upright.
+        """Returns an image, RGB and upright.
 
         Raises:
-            UnreadableImage: there is none, it is broken or of another size than the boxes are made for.
+            UnreadableImage: the file is missing or broken, or its size is not the one that its boxes are made for.
         """
         name = self.file_names[index]
         paths = [folder / name for folder in self.folders]
-        # With one folder the reader itself says best what is wrong.
+        # With one folder the reader itself reports best what is wrong.
         path = next((path for path in paths if path.exists()), paths[0]) if len(paths) > 1 else paths[0]
         image = read_image(path)
         width, height = self.sizes_wh[index].tolist()
         if image.size != (width, height):
-            said = f"it is {image.width} × {image.height} pixels large, but its boxes are made for {width} × {height}"
-            raise UnreadableImage(path, said)
+            reason = f"its size is {image.width} × {image.height} pixels, but its boxes are made for {width} × {height}"
+            raise UnreadableImage(path, reason)
         return image
 
-    def readable(self, order: Order, position: int) -> tuple[int, Image.Image]:
-        """The first image that can be used from a position on, and its number. Others are named in the log, once.
+    def readable(self, order: EpochOrder, position: int) -> tuple[int, Image.Image]:
+        """Returns the index and image at a position, or at the next that can be read. Logs unreadable files once.
 
         Raises:
-            JobFailed: none of many in a row can be used.
+            JobFailed: none of 64 images in a row can be read.
         """
-        for place in range(position, position + min(MOST_BROKEN, order.epoch_length)):
-            index = order.index(place)
+        for candidate in range(position, position + min(MAX_UNREADABLE, order.epoch_length)):
+            index = order.index(candidate)
             try:
                 return index, self.read(index)
             except UnreadableImage as error:
                 _warn_of_unusable(str(error))
                 last = error
         raise JobFailed(
-            f"None of {place - position + 1} images in a row can be learned from. The last: {last} "
-            f"Look whether the folder is the right one and its disk is there."
+            f"None of {candidate - position + 1} images in a row can be used. The last: {last} "
+            f"Check the folder of images and its disk."
         )
 
 
 @lru_cache(maxsize=1 << 16)  # once per file and process, not once per epoch
 def _warn_of_unusable(message: str) -> None:
-    logger.warning("%s Another image takes its place.", message)
+    logger.warning("%s Another image is used instead.", message)

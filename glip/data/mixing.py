@@ -1,4 +1,4 @@
-"""Several streams as one, without losing an image of any: by weights, or one behind the other and shuffled.
+"""Joins several streams into one without skipping an image: mixed by weights, or concatenated and shuffled.
 
 Knows streams only.
 """
@@ -19,24 +19,24 @@ from glip.data.examples import Example, ExampleStream
 from glip.data.sampling import permutation, random_numbers
 from glip.errors import InputError
 
-# Positions are handed out in blocks, each with the same shares: so what came before needs no counting from the start.
+# Each block of positions has the same shares of the streams, so earlier positions need not be counted one by one.
 BLOCK = 10_000
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Streams by weight: each is walked through in its own order, none of its positions is skipped.
+    """Streams mixed by weight. Each is read in its own order, and none of its positions is skipped.
 
-    Which stream comes when is random, not a pattern: else one of several processes that share the positions could see
-    one stream only.
+    The order of the streams is random, not a pattern: with a pattern, one of several processes that share the positions
+    could read a single stream only.
 
     Attributes:
         streams: at least one.
-        weights: of each, above 0; shares are exact to 1 in 10 000, and none is smaller than that.
-        seed: another one gives another mix.
+        weights: one per stream, above 0; shares are exact to 1 in 10 000, which is also the minimum share.
+        seed: of the mixture.
 
     Raises:
-        InputError: not one weight above 0 per stream.
+        InputError: the number of weights is not that of the streams, or a weight is not above 0.
     """
 
     streams: Sequence[ExampleStream]
@@ -46,19 +46,19 @@ class Mixture:
     def __post_init__(self) -> None:
         if not self.streams or len(self.streams) != len(self.weights) or len(self.streams) > BLOCK:
             raise InputError(
-                f"There are {len(self.streams)} data sets, but {len(self.weights)} weights. Give one each."
+                f"There are {len(self.streams)} data sets and {len(self.weights)} weights; give one weight per set."
             )
         if not all(math.isfinite(weight) and weight > 0 for weight in self.weights):
-            raise InputError(f"Weights of data sets must be numbers above 0, not {list(self.weights)}.")
+            raise InputError(f"weights is {list(self.weights)}; each must be a finite number above 0.")
 
     @cached_property
     def quotas(self) -> tuple[int, ...]:
-        """How many of `BLOCK` positions each stream gets."""
+        """Returns the number of positions of each stream in a block."""
         return _apportioned(self.weights)
 
     @property
     def epoch_length(self) -> int | None:
-        """After how many positions every stream has come to the end of its first epoch; None if one has no end."""
+        """Returns the number of positions after which every stream has ended its first epoch; None if one has none."""
         last = 0
         for stream, (length, quota) in enumerate(zip(self._lengths, self.quotas, strict=True)):
             if length is None:
@@ -73,12 +73,12 @@ class Mixture:
         return [stream.epoch_length for stream in self.streams]
 
     def example(self, position: int) -> Example:
-        """See `ExampleStream`."""
-        stream, inner = self.place(position)
+        """Returns the example at a position, see `ExampleStream`."""
+        stream, inner = self.locate(position)
         return self.streams[stream].example(inner)
 
-    def place(self, position: int) -> tuple[int, int]:
-        """Which stream a position belongs to, and how many earlier ones do."""
+    def locate(self, position: int) -> tuple[int, int]:
+        """Returns the index of the stream at a position, and the position in that stream."""
         block, offset = divmod(position, BLOCK)
         choices, ranks = _block(self.seed, self.quotas, block)
         stream = int(choices[offset])
@@ -86,7 +86,7 @@ class Mixture:
 
 
 def _apportioned(weights: Sequence[float]) -> tuple[int, ...]:
-    """Whole numbers that add up to `BLOCK`, at least 1 each, as near to the weights as can be."""
+    """Returns whole numbers in proportion to the weights, at least 1 each, that add up to `BLOCK`."""
     total = math.fsum(weights)
     wanted = [weight / total * BLOCK for weight in weights]
     quotas = [max(1, math.floor(share)) for share in wanted]
@@ -100,7 +100,7 @@ def _apportioned(weights: Sequence[float]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4)
 def _block(seed: int, quotas: tuple[int, ...], number: int) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
-    """(BLOCK,) the stream of each position of a block, and (BLOCK,) how many positions of that stream came before."""
+    """Returns (BLOCK,) the stream of each position of a block, and (BLOCK,) its rank among those of that stream."""
     choices = np.repeat(np.arange(len(quotas), dtype=np.int16), quotas)
     choices = choices[random_numbers("mixture", seed, number).permutation(BLOCK)]
     ranks = np.empty(BLOCK, np.int32)
@@ -111,14 +111,14 @@ def _block(seed: int, quotas: tuple[int, ...], number: int) -> tuple[NDArray[np.
 
 @dataclass(frozen=True, eq=False)
 class Concatenation:
-    """Streams one behind the other, shuffled together each epoch: the published way to mix, by the sizes of the sets.
+    """Streams concatenated and shuffled together each epoch: the published mixture, in proportion to their sizes.
 
     Attributes:
-        streams: each with an end.
-        seed: another one gives another order.
+        streams: each with a finite epoch.
+        seed: of the order.
 
     Raises:
-        InputError: no stream, or one without an end.
+        InputError: there is no stream, or one has no epochs.
     """
 
     streams: Sequence[ExampleStream]
@@ -126,7 +126,7 @@ class Concatenation:
 
     def __post_init__(self) -> None:
         if not self.streams or any(stream.epoch_length is None for stream in self.streams):
-            raise InputError("Data sets one behind the other need an end each. Mix endless ones by weights instead.")
+            raise InputError("Only data sets with epochs can be concatenated. Mix endless ones by weights instead.")
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -134,16 +134,16 @@ class Concatenation:
 
     @property
     def epoch_length(self) -> int:
-        """Of all together."""
+        """Returns the number of positions in an epoch of all streams."""
         return self._ends[-1]
 
     def example(self, position: int) -> Example:
-        """See `ExampleStream`."""
-        stream, inner = self.place(position)
+        """Returns the example at a position, see `ExampleStream`."""
+        stream, inner = self.locate(position)
         return self.streams[stream].example(inner)
 
-    def place(self, position: int) -> tuple[int, int]:
-        """Which stream a position belongs to, and the position in it."""
+    def locate(self, position: int) -> tuple[int, int]:
+        """Returns the index of the stream at a position, and the position in that stream."""
         epoch, offset = divmod(position, self.epoch_length)
         index = int(permutation(self.seed, epoch, self.epoch_length)[offset])
         stream = bisect_right(self._ends, index)

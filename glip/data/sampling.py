@@ -1,4 +1,4 @@
-"""In which order a stream walks through its images: another one each epoch, by random access.
+"""The order of the images in a stream: a new random order each epoch, with random access.
 
 Knows numbers only.
 """
@@ -16,32 +16,32 @@ from glip.errors import InputError
 
 
 def random_numbers(*key: str | int) -> np.random.RandomState:
-    """Random numbers of a key, the same in every process.
+    """Returns a random generator for a key, the same in every process.
 
-    The old generator, because numpy promises its numbers for all versions to come: so that a run can be resumed with
-    another one.
+    Uses numpy's old generator, whose numbers stay the same in all versions of numpy, so that a run can resume with
+    another version.
     """
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
 
 
-@lru_cache(maxsize=16)  # a mix needs one for each of its streams; of a large data set each takes tens of megabytes
+@lru_cache(maxsize=16)  # one for each stream of a mixture; tens of megabytes each for a large data set
 def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
-    """(count,) the numbers 0 to count - 1 in random order."""
+    """Returns (count,) the numbers 0 to count - 1 in random order."""
     return random_numbers("order", seed, epoch).permutation(count).astype(np.int32)
 
 
 @dataclass(frozen=True)
-class Order:
-    """Positions to indices of images: each comes `copies` times an epoch.
+class EpochOrder:
+    """Maps positions of a stream to indices of images; each image comes `copies` times per epoch.
 
     Attributes:
-        count: of images.
-        seed: another one gives another order.
-        copies: how often each comes in an epoch.
+        count: number of images.
+        seed: of the order.
+        copies: how often each image comes in an epoch.
 
     Raises:
-        InputError: fewer copies than one.
+        InputError: `copies` is less than 1.
     """
 
     count: int
@@ -50,14 +50,14 @@ class Order:
 
     def __post_init__(self) -> None:
         if self.copies < 1:
-            raise InputError(f"Copies of a data set in an epoch must be at least 1, not {self.copies}.")
+            raise InputError(f"copies is {self.copies}; it must be 1 or more.")
 
     @property
     def epoch_length(self) -> int:
-        """Positions of an epoch."""
+        """Returns the number of positions in an epoch."""
         return self.count * self.copies
 
     def index(self, position: int) -> int:
-        """Which image stands at a position."""
-        epoch, place = divmod(position, self.epoch_length)
-        return int(permutation(self.seed, epoch, self.epoch_length)[place]) % self.count
+        """Returns the index of the image at a position."""
+        epoch, offset = divmod(position, self.epoch_length)
+        return int(permutation(self.seed, epoch, self.epoch_length)[offset]) % self.count

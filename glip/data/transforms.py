@@ -1,4 +1,4 @@
-"""Another look at an example each time: at another size, or in a mirror. Boxes follow their things.
+"""Augments examples: random sizes and horizontal flips. Boxes are moved with the image.
 
 Knows examples. Knows nothing of tensors or where examples come from.
 """
@@ -19,7 +19,8 @@ from glip.images.batch import fitted_hw
 PUBLISHED_SHORT_SIDES = (480, 560, 640, 720, 800)
 PUBLISHED_LONGEST = 1333
 
-# Words that a mirror makes wrong: 'left', 'Left-hand', 'leftmost', 'bottomright', 'myleft', 'RedLeft', 'clockwise'.
+# Words that a horizontal flip makes wrong: 'left', 'Left-hand', 'leftmost', 'bottomright', 'myleft', 'RedLeft',
+# 'clockwise'.
 # Not 'bright', 'cleft', 'copyright', 'leftover', 'rights'.
 _SIDES = re.compile(
     r"(?<![^\W\d_])(?:(?:top|bottom|upper|lower|front|back|rear|near|far|mid|my|your|his|her|its|our|their)?"
@@ -30,20 +31,20 @@ _SIDES = re.compile(
 )
 
 
-def tells_sides(caption: str) -> bool:
-    """Whether a caption says where left and right are, so that it is wrong of the image's mirror image."""
+def names_sides(caption: str) -> bool:
+    """Returns whether a caption names left or right, so that it is wrong for the flipped image."""
     return _SIDES.search(caption) is not None
 
 
 def flipped(example: Example) -> Example:
-    """The mirror image, left and right exchanged."""
+    """Returns the example flipped horizontally."""
     boxes = example.boxes.copy()
     boxes[:, [0, 2]] = example.image.width - example.boxes[:, [2, 0]]
     return Example(example.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), example.caption, boxes, example.spans)
 
 
 def resized(example: Example, size_hw: tuple[int, int]) -> Example:
-    """The example at another size; boxes are cut at the border, those without area are left out.
+    """Returns the example at another size. Boxes are cut at the border, and those without area are left out.
 
     Args:
         example: any.
@@ -60,22 +61,23 @@ def resized(example: Example, size_hw: tuple[int, int]) -> Example:
 
 
 @dataclass(frozen=True, eq=False)
-class Augmented:
-    """A stream as it is learned from: every example resized, about every second one mirrored.
+class AugmentedStream:
+    """A stream whose examples are resized and, in part, flipped horizontally.
 
-    Images whose caption tells left from right are never mirrored, see `tells_sides`. The published training mirrors
-    them too, and so teaches that left is right.
+    An image whose caption names left or right is never flipped (`names_sides`). The published training flips these
+    too, and so confuses left and right.
 
     Attributes:
         stream: examples of any size.
-        seed: of the sizes and mirrors.
-        flip: share of the examples that are mirrored, where that is allowed.
-        sizes_short: the short side becomes one of these, in pixels, ...
-        longest: ... or less, so that the long side is no longer than this.
-        group: so many positions in a row share one draw of the size, so that batches need less padding; 1 as published.
+        seed: of the sizes and flips.
+        flip: share of the examples that are flipped, where that is allowed.
+        sizes_short: sizes of the short side in pixels; one is drawn for each example.
+        longest: maximum size of the long side in pixels; the short side becomes smaller where it is needed.
+        group: number of positions in a row that share one drawn size, so that batches need less padding; 1 as
+            published.
 
     Raises:
-        InputError: sizes that no image can have, or a share that is none.
+        InputError: a size, the share or the group is out of range.
     """
 
     stream: ExampleStream
@@ -88,27 +90,28 @@ class Augmented:
     def __post_init__(self) -> None:
         if not self.sizes_short or min(self.sizes_short) < 32 or self.longest < max(self.sizes_short):
             raise InputError(
-                f"Images cannot be resized to a short side of {list(self.sizes_short)} pixels and a long side of at "
-                f"most {self.longest}. Give at least one short side, from 32 to the longest."
+                f"sizes_short is {list(self.sizes_short)} and longest is {self.longest}; sizes_short needs at least "
+                f"one size in pixels, from 32 to longest."
             )
         if not 0 <= self.flip <= 1 or self.group < 1:
             raise InputError(
-                f"flip={self.flip} must be a share from 0 to 1, and group={self.group} a number of positions from 1."
+                f"flip is {self.flip} and group is {self.group}; flip must lie between 0 and 1, "
+                f"and group must be 1 or more."
             )
 
     @property
     def epoch_length(self) -> int | None:
-        """That of the stream."""
+        """Returns the number of positions in an epoch of the stream."""
         return self.stream.epoch_length
 
     def example(self, position: int) -> Example:
-        """See `ExampleStream`."""
+        """Returns the example at a position, see `ExampleStream`."""
         example = self.stream.example(position)
         short = self._rng("size", position // self.group).choice(self.sizes_short)
         size_hw = fitted_hw((example.image.height, example.image.width), short, self.longest)
         example = resized(example, size_hw)
-        mirrored = self._rng("flip", position).random() < self.flip
-        return flipped(example) if mirrored and not tells_sides(example.caption) else example
+        flip = self._rng("flip", position).random() < self.flip
+        return flipped(example) if flip and not names_sides(example.caption) else example
 
     def _rng(self, purpose: str, number: int) -> random.Random:
-        return random.Random(f"{self.seed}/{purpose}/{number}")  # noqa: S311  # looks at images, no secret
+        return random.Random(f"{self.seed}/{purpose}/{number}")  # noqa: S311  # augments images, not a secret

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 from glip.data.datasets import DetectionStream
 from glip.data.lookup import TrainingSplits
 from glip.data.training_splits import OpenTrainingSplits
-from glip.data.transforms import Augmented
+from glip.data.transforms import AugmentedStream
 from glip.detections import Detections
 from glip.errors import InputError
 from glip.files import whole_file
@@ -168,7 +168,9 @@ def load_base(folder: ModelFolder) -> GLIP:
     return model
 
 
-def training_stream(data: OpenTrainingSplits, tokenizer: Tokenizer, recipe: Recipe, imgsz: int, seed: int) -> Augmented:
+def training_stream(
+    data: OpenTrainingSplits, tokenizer: Tokenizer, recipe: Recipe, imgsz: int, seed: int
+) -> AugmentedStream:
     """The examples as they are learned from.
 
     Raises:
@@ -184,7 +186,7 @@ def training_stream(data: OpenTrainingSplits, tokenizer: Tokenizer, recipe: Reci
         copies=recipe.copies,
     )
     sizes = tuple(dict.fromkeys(max(32, round(share * imgsz)) for share in recipe.sizes))
-    return Augmented(stream, seed, recipe.flip, sizes, longest=round(imgsz * 1333 / 800))
+    return AugmentedStream(stream, seed, recipe.flip, sizes, longest=round(imgsz * 1333 / 800))
 
 
 def prompts_of(data: OpenTrainingSplits, tokenizer: Tokenizer, mode: str) -> Sequence[Prompt]:

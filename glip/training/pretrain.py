@@ -21,7 +21,7 @@ from glip.data.pretraining_sets import open_pretraining_set
 from glip.data.synthetic import load_pool
 from glip.data.synthetic.stream import SceneStream
 from glip.data.synthetic.vocabulary import scene_vocabulary
-from glip.data.transforms import Augmented
+from glip.data.transforms import AugmentedStream
 from glip.errors import InputError
 from glip.model.config import GLIPConfig
 from glip.model.glip import GLIP, build_glip
@@ -155,7 +155,7 @@ def _sets(preset: PretrainPreset, data_root: Path | None, tokenizer: Tokenizer) 
         )
     mixed = Mixture(streams, weights, preset.seed) if weights else Concatenation(streams, preset.seed)
     views = preset.views
-    return Augmented(mixed, preset.seed, views.flip, views.sizes_short, views.longest)
+    return AugmentedStream(mixed, preset.seed, views.flip, views.sizes_short, views.longest)
 
 
 def _with_steps(preset: PretrainPreset, stream: ExampleStream) -> FitSettings:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from glip.data.examples import Example
 from glip.data.mixing import BLOCK, Concatenation, Mixture, _apportioned
-from glip.data.sampling import Order, permutation
+from glip.data.sampling import EpochOrder, permutation
 from glip.errors import InputError
 
 
@@ -48,7 +48,7 @@ def test_shares_are_whole_and_as_near_as_can_be(weights: list[float]) -> None:
 
 def test_streams_come_by_weight_and_each_is_walked_through_without_a_gap() -> None:
     mixture = Mixture((Numbers("a"), Numbers("b"), Numbers("c")), (5, 3, 2), seed=1)
-    places = [mixture.place(position) for position in range(2 * BLOCK + 500)]
+    places = [mixture.locate(position) for position in range(2 * BLOCK + 500)]
     for stream, share in enumerate((0.5, 0.3, 0.2)):
         inner = [position for chosen, position in places if chosen == stream]
         assert inner == list(range(len(inner)))  # in order, none skipped, none twice
@@ -61,19 +61,19 @@ def test_processes_that_share_the_positions_see_every_stream_by_weight() -> None
     mixture = Mixture((Numbers("a"), Numbers("b")), (1, 1))
     for ranks in (2, 3, 4, 8):
         for rank in range(ranks):
-            seen = Counter(mixture.place(position)[0] for position in range(rank, 4000, ranks))
+            seen = Counter(mixture.locate(position)[0] for position in range(rank, 4000, ranks))
             assert abs(seen[0] / (4000 / ranks) - 0.5) < 0.08
 
 
 def test_any_position_is_found_at_once_and_in_any_process() -> None:
     mixture = Mixture((Numbers("a"), Numbers("b")), (2, 1), seed=3)
-    forwards = [mixture.place(position) for position in range(BLOCK - 5, BLOCK + 5)]
+    forwards = [mixture.locate(position) for position in range(BLOCK - 5, BLOCK + 5)]
     sent = pickle.loads(pickle.dumps(Mixture([Numbers("a"), Numbers("b")], [2.0, 1.0], seed=3)))
-    assert [sent.place(position) for position in reversed(range(BLOCK - 5, BLOCK + 5))][::-1] == forwards
-    stream, inner = mixture.place(10**12)
+    assert [sent.locate(position) for position in reversed(range(BLOCK - 5, BLOCK + 5))][::-1] == forwards
+    stream, inner = mixture.locate(10**12)
     assert abs(inner / 10**12 - (2 / 3, 1 / 3)[stream]) < 1e-4
     other = Mixture(mixture.streams, mixture.weights, seed=4)
-    assert [other.place(position) for position in range(50)] != [mixture.place(position) for position in range(50)]
+    assert [other.locate(position) for position in range(50)] != [mixture.locate(position) for position in range(50)]
 
 
 @pytest.mark.parametrize("lengths", [(3, 5), (7000, 40), (1, 12_345)])
@@ -81,17 +81,17 @@ def test_an_epoch_of_a_mixture_ends_when_every_stream_has_ended_once(lengths: tu
     mixture = Mixture([Numbers("a", lengths[0]), Numbers("b", lengths[1])], (3, 1))
     end = mixture.epoch_length
     assert end is not None
-    seen = Counter(mixture.place(position)[0] for position in range(end))
+    seen = Counter(mixture.locate(position)[0] for position in range(end))
     assert seen[0] >= lengths[0]
     assert seen[1] >= lengths[1]
-    last = mixture.place(end - 1)
+    last = mixture.locate(end - 1)
     assert last[1] + 1 == lengths[last[0]]  # the last position completes a stream
     assert Mixture([Numbers("a", 3), Numbers("b")], (1, 1)).epoch_length is None
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf")), (1, 1, 1)])
 def test_weights_must_be_numbers_above_0_one_for_each(weights: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match=r"weights|Weights"):
+    with pytest.raises(InputError, match="weights"):
         Mixture((Numbers("a"), Numbers("b")), weights)
 
 
@@ -109,9 +109,9 @@ def test_a_concatenation_shows_everything_once_an_epoch_in_another_order() -> No
 
 
 def test_what_has_no_end_cannot_be_concatenated() -> None:
-    with pytest.raises(InputError, match="need an end each"):
+    with pytest.raises(InputError, match="epochs"):
         Concatenation((Numbers("a", 3), Numbers("b")))
-    with pytest.raises(InputError, match="need an end each"):
+    with pytest.raises(InputError, match="epochs"):
         Concatenation(())
 
 
@@ -119,4 +119,4 @@ def test_orders_do_not_change_from_one_version_to_the_next() -> None:
     # A run is resumed in the middle of an epoch: these numbers are a promise.
     assert permutation(0, 0, 8).tolist() == [1, 2, 6, 3, 4, 0, 7, 5]
     assert permutation(7, 3, 8).tolist() == [7, 6, 1, 5, 0, 3, 2, 4]
-    assert [Order(4, seed=1, copies=2).index(position) for position in range(8)] == [3, 0, 2, 3, 2, 0, 1, 1]
+    assert [EpochOrder(4, seed=1, copies=2).index(position) for position in range(8)] == [3, 0, 2, 3, 2, 0, 1, 1]

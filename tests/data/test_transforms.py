@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from glip.data.examples import Example
-from glip.data.transforms import Augmented, flipped, resized, tells_sides
+from glip.data.transforms import AugmentedStream, flipped, names_sides, resized
 from glip.errors import InputError
 from glip.images.batch import fitted_hw, resized_hw
 from tests.data.sets import same
@@ -79,7 +79,7 @@ def test_boxes_are_cut_at_the_border_and_those_outside_left_out() -> None:
     ],
 )  # fmt: skip
 def test_captions_that_tell_sides(caption: str) -> None:
-    assert tells_sides(caption)
+    assert names_sides(caption)
 
 
 @pytest.mark.parametrize(
@@ -90,28 +90,28 @@ def test_captions_that_tell_sides(caption: str) -> None:
     ],
 )  # fmt: skip
 def test_captions_that_do_not(caption: str) -> None:
-    assert not tells_sides(caption)
+    assert not names_sides(caption)
 
 
-def mirrored_share(stream: Augmented, count: int = 200) -> float:
+def mirrored_share(stream: AugmentedStream, count: int = 200) -> float:
     lefts = [stream.example(position).boxes[0, 0] / stream.example(position).image.width for position in range(count)]
     return sum(left > 0.3 for left in lefts) / count
 
 
-def test_about_half_of_the_images_are_mirrored_unless_their_caption_tells_sides() -> None:
+def test_about_half_of_the_images_are_mirrored_unless_their_caption_names_sides() -> None:
     small = {"sizes_short": (60,), "longest": 100}
-    assert abs(mirrored_share(Augmented(Scenes(), **small)) - 0.5) < 0.12  # type: ignore[arg-type]
-    assert mirrored_share(Augmented(Scenes("a cat left of a dog"), **small)) == 0  # type: ignore[arg-type]
-    assert mirrored_share(Augmented(Scenes(), flip=0, **small)) == 0  # type: ignore[arg-type]
-    assert mirrored_share(Augmented(Scenes(), flip=1, **small)) == 1  # type: ignore[arg-type]
+    assert abs(mirrored_share(AugmentedStream(Scenes(), **small)) - 0.5) < 0.12  # type: ignore[arg-type]
+    assert mirrored_share(AugmentedStream(Scenes("a cat left of a dog"), **small)) == 0  # type: ignore[arg-type]
+    assert mirrored_share(AugmentedStream(Scenes(), flip=0, **small)) == 0  # type: ignore[arg-type]
+    assert mirrored_share(AugmentedStream(Scenes(), flip=1, **small)) == 1  # type: ignore[arg-type]
 
 
 def test_the_short_side_is_drawn_from_the_sizes_and_the_long_side_is_limited() -> None:
-    stream = Augmented(Scenes(), sizes_short=(32, 64, 96), longest=110)
+    stream = AugmentedStream(Scenes(), sizes_short=(32, 64, 96), longest=110)
     sizes = {stream.example(position).image.size for position in range(60)}
     assert sizes == {(42, 32), (85, 64), (109, 82)}  # 96 would make 128 on the long side
     assert stream.epoch_length == 11
-    wide = Augmented(Scenes(size_wh=(1000, 100)), sizes_short=(64,), longest=200).example(0)
+    wide = AugmentedStream(Scenes(size_wh=(1000, 100)), sizes_short=(64,), longest=200).example(0)
     assert wide.image.size == (200, 20)
 
 
@@ -121,7 +121,7 @@ def test_the_published_sizes_round_as_in_prediction() -> None:
 
 
 def test_positions_of_a_group_share_a_size() -> None:
-    stream = Augmented(Scenes(), sizes_short=(32, 40, 48, 56, 64), longest=200, group=4, flip=0)
+    stream = AugmentedStream(Scenes(), sizes_short=(32, 40, 48, 56, 64), longest=200, group=4, flip=0)
     heights = [stream.example(position).image.height for position in range(80)]
     groups = [set(heights[start : start + 4]) for start in range(0, 80, 4)]
     assert all(len(group) == 1 for group in groups)
@@ -129,19 +129,26 @@ def test_positions_of_a_group_share_a_size() -> None:
 
 
 def test_a_position_gives_the_same_look_in_every_process() -> None:
-    stream = Augmented(Scenes(), seed=3, sizes_short=(32, 48), longest=200)
+    stream = AugmentedStream(Scenes(), seed=3, sizes_short=(32, 48), longest=200)
     sent = pickle.loads(pickle.dumps(stream))
     forwards = [stream.example(position) for position in range(12)]
     backwards = [sent.example(position) for position in reversed(range(12))][::-1]
     assert all(map(same, forwards, backwards))
-    other = Augmented(Scenes(), seed=4, sizes_short=(32, 48), longest=200)
+    other = AugmentedStream(Scenes(), seed=4, sizes_short=(32, 48), longest=200)
     assert not all(map(same, forwards, map(other.example, range(12))))
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"sizes_short": ()}, {"sizes_short": (8,)}, {"longest": 700}, {"flip": 1.5}, {"flip": -1}, {"group": 0}],
+    ("options", "named"),
+    [
+        ({"sizes_short": ()}, r"sizes_short is \[\]"),
+        ({"sizes_short": (8,)}, r"sizes_short is \[8\]"),
+        ({"longest": 700}, "longest is 700"),
+        ({"flip": 1.5}, r"flip is 1\.5"),
+        ({"flip": -1}, "flip is -1"),
+        ({"group": 0}, "group is 0"),
+    ],
 )
-def test_settings_that_cannot_be_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"cannot be resized|must be a share"):
-        Augmented(Scenes(), **options)  # type: ignore[arg-type]
+def test_settings_out_of_range_are_refused(options: dict[str, object], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        AugmentedStream(Scenes(), **options)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from glip.data.transforms import Augmented
+from glip.data.transforms import AugmentedStream
 from glip.model.glip import GLIP
 from glip.training.batches import Share, make_batch, read_batches
 from glip.training.feature_cache import FeatureStore, FrozenParts, KeyedBatch, fingerprint, keyed
@@ -44,7 +44,7 @@ def losses(out: Path, mode: str, batches: Any, steps: int, store: FeatureStore |
 @pytest.mark.parametrize("mode", ["prompt", "linear", "language"])
 def test_the_loss_curve_is_that_of_the_plain_loop(mode: str, tmp_path: Path) -> None:
     # Sizes and mirrors as published, so that paddings differ; dropout acts where the mode lets it.
-    stream = Augmented(Few(), sizes_short=(48, 64), longest=80)
+    stream = AugmentedStream(Few(), sizes_short=(48, 64), longest=80)
     steps = 20 if mode == "prompt" else 4  # benchmarks/tuning.py compares 50
     plain = losses(tmp_path / "plain", mode, batches_of(stream, 2), steps, None)
     store = FeatureStore()
