@@ -75,7 +75,7 @@ class Detections:
         image: Image.Image,
         *,
         tags: Sequence[str] | None = None,
-        color: str | None = None,
+        colors: Sequence[str] | None = None,
         thickness: int | None = None,
         max_side: int = DRAWN_SIDE,
     ) -> Image.Image:
@@ -84,7 +84,7 @@ class Detections:
         Args:
             image: RGB, the image in whose pixels the boxes are given.
             tags: (N,) text above each box; () for none; None for name and score.
-            color: of all boxes, as '#d62728'; None for one color per class.
+            colors: of the classes by label, as '#d62728', repeated if there are fewer; None for supervision's colors.
             thickness: of the lines in pixels; None adapts it to the size of the image.
             max_side: an image with a longer side (pixels) is scaled down to it.
         """
@@ -94,9 +94,9 @@ class Detections:
         scene = image.copy() if scale == 1 else image.resize(size)
         boxes = self.to_supervision()
         boxes.xyxy = self.boxes * np.float32(scale)
-        colors = sv.ColorPalette.DEFAULT if color is None else sv.ColorPalette.from_hex([color])
+        palette = sv.ColorPalette.DEFAULT if colors is None else sv.ColorPalette.from_hex(list(colors))
         long_side = max(scene.size)
-        scene = sv.BoxAnnotator(color=colors, thickness=thickness or max(2, round(long_side / 500))).annotate(
+        scene = sv.BoxAnnotator(color=palette, thickness=thickness or max(2, round(long_side / 500))).annotate(
             scene, boxes
         )
         if tags is None:
@@ -105,8 +105,8 @@ class Detections:
             return scene
         # supervision's plain label annotator draws ASCII only.
         annotator = sv.RichLabelAnnotator(
-            color=colors,
-            text_color=sv.ColorPalette([_text_color(background) for background in colors.colors]),
+            color=palette,
+            text_color=sv.ColorPalette([_text_color(background) for background in palette.colors]),
             font_path=find_font("".join(tags)),
             font_size=max(12, round(long_side / 70)),
             text_padding=3,

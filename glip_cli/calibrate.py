@@ -51,7 +51,7 @@ def calibrate(
 
 
 def _show(calibration: Calibration) -> None:
-    from glip.evaluation.calibrate import in_words
+    from glip.evaluation.calibrate import interval_text
 
     if calibration.unknown:
         say(f"{calibration.unknown} labelled images are not in the records and are left out.")
@@ -61,7 +61,7 @@ def _show(calibration: Calibration) -> None:
         (
             (row.name, row.boxes, row.why)
             if row.threshold is None
-            else (row.name, row.boxes, *map(in_words, (row.threshold, row.precision, row.recall, row.f1)))
+            else (row.name, row.boxes, *map(interval_text, (row.threshold, row.precision, row.recall, row.f1)))
             for row in calibration.thresholds
         ),
     )
@@ -75,7 +75,7 @@ def _show(calibration: Calibration) -> None:
                 row.name,
                 row.wording,
                 f"{100 * row.ap:.1f}",
-                in_words(row.ap50, percent=True),
+                interval_text(row.ap50, percent=True),
                 f"{100 * row.best_in:.0f}% of samples",
             )
             for row in calibration.wordings

@@ -73,7 +73,7 @@ def test_drawing_leaves_the_image_as_it_was() -> None:
 
 
 def test_without_tags_only_the_lines_are_drawn_in_the_color() -> None:
-    drawn = np.asarray(boxes((60, 80, 140, 140)).draw(GREY, tags=(), color="#d62728", thickness=1))
+    drawn = np.asarray(boxes((60, 80, 140, 140)).draw(GREY, tags=(), colors=["#d62728"], thickness=1))
     rows, columns = np.nonzero((drawn == (0xD6, 0x27, 0x28)).all(axis=2))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (80, 140, 60, 140)
     assert (drawn == 90).all(axis=2).sum() == 200 * 160 - len(rows)

@@ -1,15 +1,15 @@
-"""From a handful of labelled images and the records of a labelling run to a class file with thresholds and wordings.
+"""Makes a class file with thresholds and wordings from a few labelled images and the records of a labelling run.
 
     labelled images + records → the best wording of each class → a threshold for each class → classes.yaml
 
-The model is not needed: records hold everything that was found down to their floor.
+The model is not needed: records hold every box down to their minimum score.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from glip.boxes import xyxy_to_xywh
 from glip.data.annotations import Truth
 from glip.detections import Detections
 from glip.errors import InputError
@@ -27,22 +28,23 @@ from glip.labeling.classes import ClassFile
 from glip.labeling.export import open_run
 from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings
 from glip.labeling.records import Record, RunInfo, read_records, read_run
+from glip.prompts import find_names
 
-_MOST_BOXES = 300
+_MAX_BOXES = 300
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the labelled images say.
+    """The thresholds and wordings that the labelled images support.
 
     Attributes:
-        thresholds: one row a class of the labelled images, in the order of their ids.
-        wordings: of classes that were asked by several; the best of each class first. A score is from 0 to 1.
-        classes: that classes.yaml holds: the wordings that are kept, with the thresholds.
-        images: labelled images that the records know.
-        unknown: labelled images that they do not.
+        thresholds: one row per class of the labelled images, in the order of their ids.
+        wordings: of classes that were labelled with several; the best of each class first. Scores are 0 to 1.
+        classes: content of classes.yaml: the wordings that are kept, with the thresholds.
+        images: number of labelled images with a record.
+        unknown: number of labelled images without one.
     """
 
     thresholds: tuple[ClassThreshold, ...]
@@ -52,7 +54,7 @@ class Calibration:
     unknown: int
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values that JSON can carry."""
+        """Returns plain values that JSON can hold."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
@@ -65,31 +67,36 @@ def calibrate(
     all_wordings: bool = False,
     resamples: int = 1000,
 ) -> Calibration:
-    """Chooses the wording and the threshold of every class.
+    """Selects the wording and the threshold of every class.
 
     Args:
         labelled: COCO file of a few images, each annotated completely; file names as in the records.
-        folder: of the labelling run that looked at them, with all the wordings that are to be compared.
-        precision: the wanted one; None for the highest F1.
-        all_wordings: keep every wording of a class instead of the best alone.
-        resamples: of the images, for the intervals.
+        folder: output folder of a labelling run over these images, with all wordings to compare.
+        precision: wanted precision, 0 to 1; None for the highest F1.
+        all_wordings: keep every wording of a class instead of only the best.
+        resamples: number of resamples of the images, for the intervals.
 
     Raises:
-        InputError: a file cannot be used, or the two do not talk of the same images and classes.
+        InputError: a file cannot be used, or the two have no image or no class in common.
     """
     run = read_run(folder)
     if run.by_caption:
-        raise InputError(f"{folder} asked each image for its own caption; thresholds are for classes.")
-    chooser = _down_to_floor(open_run(folder, run, _settings(run)).classes, run)
-    truth, places, unknown = _same_images(Truth.from_coco(labelled), labelled, folder)
-    category_of = _same_classes(truth, chooser.classes, labelled, folder)
-    records = [(places[record.file_name], record) for record in read_records(folder) if record.file_name in places]
-
+        raise InputError(
+            f"{folder} was labelled with a caption for each image, and thresholds are for classes. Label with class "
+            f"names instead."
+        )
+    chooser = _keeping_all(open_run(folder, run, _settings(run)).classes, run)
+    truth, image_ids, unknown = _common_images(Truth.from_coco(labelled), labelled, folder)
+    truth, category_of = _common_classes(truth, chooser.classes, labelled, folder)
+    records = [
+        (image_ids[record.file_name], record) for record in read_records(folder) if record.file_name in image_ids
+    ]
     wordings = _score_wordings(truth, records, chooser.classes, category_of, resamples)
-    classes = chooser.classes if all_wordings else _best_alone(chooser.classes, category_of, wordings)
-    kept = _down_to_floor(classes, run)
-    found = _predictions(_chosen(records, kept), [category_of.get(name) for name in classes.names])
-    thresholds = class_thresholds(truth, found, precision=precision, resamples=resamples)
+    classes = chooser.classes if all_wordings else _best_wordings(chooser.classes, category_of, wordings)
+    kept = _keeping_all(classes, run)
+    found = ((image, kept.choose(record)) for image, record in records)
+    predictions = _predictions(found, [category_of.get(name) for name in classes.names])
+    thresholds = class_thresholds(truth, predictions, precision=precision, resamples=resamples)
     return Calibration(
         tuple(thresholds),
         tuple(wordings),
@@ -100,93 +107,92 @@ def calibrate(
 
 
 def write_class_file(path: Path, calibration: Calibration, overwrite: bool = False) -> None:
-    """Writes classes.yaml for `glip label --classes`, with what was measured as comments.
+    """Writes classes.yaml for `glip label --classes`, with the measured scores as comments.
 
     Raises:
-        InputError: there is such a file already, and it is not to be overwritten.
-        JobFailed: it cannot be written.
+        InputError: the file exists and `overwrite` is not set.
+        JobFailed: the file cannot be written.
     """
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already. Choose another with --out, or replace it with --overwrite.")
+        raise InputError(f"{path} exists already. Choose another file (out), or replace this one (overwrite).")
     with whole_file(path) as file:
         file.write("".join(f"{line}\n" for line in _yaml(calibration)).encode())
 
 
-def in_words(interval: Interval | None, percent: bool = False) -> str:
-    """A value with its interval, for people."""
+def interval_text(interval: Interval | None, percent: bool = False) -> str:
+    """Returns a value with its interval for people: '0.50 (0.25 to 0.75)'."""
     if interval is None:
         return "—"
 
-    def shown(value: float) -> str:
+    def text(value: float) -> str:
         return f"{100 * value:.1f}" if percent else f"{value:.2f}"
 
     if interval.low is None or interval.high is None:
-        return shown(interval.value)
-    return f"{shown(interval.value)} ({shown(interval.low)} to {shown(interval.high)})"
+        return text(interval.value)
+    return f"{text(interval.value)} ({text(interval.low)} to {text(interval.high)})"
 
 
 def _settings(run: RunInfo) -> ExportSettings:
-    return ExportSettings(conf=max(run.floor, DEFAULT_CONF), max_det=_most(run))
+    return ExportSettings(conf=max(run.floor, DEFAULT_CONF), max_det=_max_boxes(run))
 
 
-def _most(run: RunInfo) -> int:
-    return min(_MOST_BOXES, run.max_detections or _MOST_BOXES)
+def _max_boxes(run: RunInfo) -> int:
+    return min(_MAX_BOXES, run.max_detections or _MAX_BOXES)
 
 
-def _down_to_floor(classes: ClassFile, run: RunInfo) -> Chooser:
-    """Chooses everything that was recorded, whatever the classes' thresholds are."""
-    lowest = dict.fromkeys(classes.names, run.floor)
-    return Chooser(ExportSettings(conf=run.floor, class_conf=lowest, max_det=_most(run)), classes, run)
+def _keeping_all(classes: ClassFile, run: RunInfo) -> Chooser:
+    """Returns a chooser that keeps every recorded box, whatever the thresholds of the classes."""
+    minimum = dict.fromkeys(classes.names, run.floor)
+    return Chooser(ExportSettings(conf=run.floor, class_conf=minimum, max_det=_max_boxes(run)), classes, run)
 
 
-def _same_images(truth: Truth, labelled: Path, folder: Path) -> tuple[Truth, dict[str, int], int]:
-    """The truth of the images that the records know, their image ids by name in the records, and how many are not."""
+def _common_images(truth: Truth, labelled: Path, folder: Path) -> tuple[Truth, dict[str, int], int]:
+    """Keeps the images that have a record.
+
+    Returns:
+        The truth of these images, their ids by name in the records, and the number of images without a record.
+    """
     names = {record.file_name for record in read_records(folder) if record.error is None}
-    last = _by_last_part(names)
-    places: dict[str, int] = {}
+    by_last_part = _unique_last_parts(names)
+    image_ids: dict[str, int] = {}
     for name, id in zip(truth.file_names, truth.image_ids.tolist(), strict=True):
-        known = name if name in names else last.get(PurePosixPath(name).name)
+        known = name if name in names else by_last_part.get(PurePosixPath(name).name)
         if known is not None:
-            places[known] = id
-    if not places:
+            image_ids[known] = id
+    if not image_ids:
         raise InputError(
-            f"None of the {len(truth.file_names)} images of {labelled} is in the records of {folder}. They are "
-            f"called {truth.file_names[0] if truth.file_names else '?'!r} here and "
-            f"{min(names, default='?')!r} there. Label these images first: `glip label`."
+            f"None of the {len(truth.file_names)} images of {labelled} is in the records of {folder}. Their names are "
+            f"{truth.file_names[0] if truth.file_names else '?'!r} in the file and {min(names, default='?')!r} in "
+            f"the records. Label these images first with `glip label`."
         )
-    unknown = len(truth.image_ids) - len(places)
+    unknown = len(truth.image_ids) - len(image_ids)
     if unknown:
-        logger.warning("%d images of %s are not in the records, and are left out.", unknown, labelled)
-    return truth.of_images(list(places.values())), places, unknown
+        logger.warning("%d images of %s have no record; they are skipped.", unknown, labelled)
+    return truth.of_images(list(image_ids.values())), image_ids, unknown
 
 
-def _by_last_part(names: set[str]) -> dict[str, str]:
-    """Names by the file's own name, where that is unique: people keep their few images in another folder."""
+def _unique_last_parts(names: set[str]) -> dict[str, str]:
+    """Returns names by their last part, if it is unique: labelled images are often copied to another folder."""
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(PurePosixPath(name).name, []).append(name)
     return {last: own[0] for last, own in found.items() if len(own) == 1}
 
 
-def _same_classes(truth: Truth, classes: ClassFile, labelled: Path, folder: Path) -> dict[str, int]:
-    """Category id in the truth of each class of the records that is annotated there."""
-    known = {name: id for id, name in zip(truth.category_ids.tolist(), truth.names, strict=True)}
-    small = {name.casefold(): name for name in known}
+def _common_classes(truth: Truth, classes: ClassFile, labelled: Path, folder: Path) -> tuple[Truth, dict[str, int]]:
+    """Returns the truth with classes named as in the records, and the category id of each common class by name."""
+    names = list(truth.names)
     category_of = {}
-    for name in classes.names:
-        if name in known:
-            category_of[name] = known[name]
-        elif name.casefold() in small:
-            raise InputError(
-                f"The records of {folder} call a class {name!r}, and {labelled} calls it "
-                f"{small[name.casefold()]!r}. Use the same letters."
-            )
+    for name, index in zip(classes.names, find_names(classes.names, truth.names), strict=True):
+        if index is not None:
+            category_of[name] = int(truth.category_ids[index])
+            names[index] = name
     if not category_of:
         raise InputError(
-            f"{labelled} annotates {', '.join(map(repr, list(known)[:5]))}, and the records of {folder} are about "
-            f"{', '.join(map(repr, classes.names[:5]))}: they have no class in common."
+            f"{labelled} annotates {', '.join(map(repr, truth.names[:5]))}, and {folder} was labelled with "
+            f"{', '.join(map(repr, classes.names[:5]))}: they have no class in common. Label with its names."
         )
-    return category_of
+    return replace(truth, names=tuple(names)), category_of
 
 
 def _score_wordings(
@@ -196,10 +202,10 @@ def _score_wordings(
     category_of: Mapping[str, int],
     resamples: int,
 ) -> list[WordingScore]:
-    """Of every class that was asked by several wordings."""
+    """Scores the wordings of every class that has several."""
     found = {}
-    for place, name in enumerate(classes.names):
-        own = [phrase for phrase, index in enumerate(classes.class_of) if index == place]
+    for index, name in enumerate(classes.names):
+        own = [phrase for phrase, of_phrase in enumerate(classes.class_of) if of_phrase == index]
         if len(own) < 2 or name not in category_of:
             continue
         for phrase in own:
@@ -210,50 +216,51 @@ def _score_wordings(
 
 
 def _of_phrase(record: Record, phrase: int) -> Detections:
-    """What was found by one wording, as label 0."""
+    """Returns the boxes of one wording, with the label 0."""
     own = np.asarray(record.labels, np.int64) == phrase
     boxes = np.asarray(record.boxes, np.float32).reshape(-1, 4)[own]
     scores = np.asarray(record.scores, np.float32)[own]
     return Detections(boxes, scores, np.zeros(len(scores), np.int64), ("",))
 
 
-def _best_alone(classes: ClassFile, category_of: Mapping[str, int], wordings: Sequence[WordingScore]) -> ClassFile:
-    """Each class by its best wording only; one of which nothing is known keeps all."""
+def _best_wordings(classes: ClassFile, category_of: Mapping[str, int], wordings: Sequence[WordingScore]) -> ClassFile:
+    """Returns each class with its best wording only; a class without a scored wording keeps all."""
     best: dict[int, str] = {}
     for row in wordings:
         if row.ap > 0:
             best.setdefault(row.category_id, row.wording)
 
-    def kept(phrase: str, place: int | None) -> int | None:
-        if place is None:
+    def kept(phrase: str, index: int | None) -> int | None:
+        if index is None:
             return None
-        only = best.get(category_of.get(classes.names[place], -1))
-        return place if only in (None, phrase) else None
+        wording = best.get(category_of.get(classes.names[index], -1))
+        return index if wording in (None, phrase) else None
 
     return replace(
         classes,
-        class_of=tuple(kept(phrase, place) for phrase, place in zip(classes.phrases, classes.class_of, strict=True)),
+        class_of=tuple(kept(phrase, index) for phrase, index in zip(classes.phrases, classes.class_of, strict=True)),
     )
 
 
-def _chosen(records: Sequence[tuple[int, Record]], chooser: Chooser) -> Iterator[tuple[int, Detections]]:
-    return ((image, chooser.choose(record)) for image, record in records)
+def _predictions(found: Iterable[tuple[int, Detections]], category_ids: Sequence[int | None]) -> Predictions:
+    """Returns the boxes as columns.
 
-
-def _predictions(found: Iterator[tuple[int, Detections]], category_ids: Sequence[int | None]) -> Predictions:
-    """Boxes as they are scored; labels without a category are left out."""
+    Args:
+        found: (image id, its boxes).
+        category_ids: of each label; boxes of a label without one are left out.
+    """
     ids = np.array([-1 if id is None else id for id in category_ids], np.int64)
-    images, categories, boxes, scores = [], [], [np.zeros((0, 4))], []
+    images, categories, boxes, scores = [], [], [], []
     for image, detections in found:
         images.append(np.full(len(detections), image, np.int64))
         categories.append(ids[detections.labels])
-        boxes.append(detections.boxes.astype(np.float64))
+        boxes.append(xyxy_to_xywh(detections.boxes.astype(np.float64)))
         scores.append(detections.scores.astype(np.float64))
     if not images:
         return Predictions.none()
-    bbox = np.concatenate(boxes)
-    bbox[:, 2:] -= bbox[:, :2]
-    everything = Predictions(np.concatenate(images), np.concatenate(categories), bbox, np.concatenate(scores))
+    everything = Predictions(
+        np.concatenate(images), np.concatenate(categories), np.concatenate(boxes), np.concatenate(scores)
+    )
     return everything.rows(everything.category_id >= 0) if None in category_ids else everything
 
 
@@ -268,26 +275,26 @@ def _yaml(calibration: Calibration) -> Iterator[str]:
     classes = calibration.classes
     rows = {row.name: row for row in calibration.thresholds}
     yield f"# Made by `glip calibrate` from {calibration.images} labelled images."
-    for place, name in enumerate(classes.names):
+    for index, name in enumerate(classes.names):
         yield f"{_quoted(name)}:"
-        prompts = [phrase for phrase, own in zip(classes.phrases, classes.class_of, strict=True) if own == place]
+        prompts = [phrase for phrase, own in zip(classes.phrases, classes.class_of, strict=True) if own == index]
         yield f"  prompts: [{', '.join(map(_quoted, prompts))}]"
         for wording in calibration.wordings:
             if wording.name == name:
                 yield f"  # AP {100 * wording.ap:.1f}, AP50 {100 * wording.ap50.value:.1f}: {_quoted(wording.wording)}"
-        row, conf = rows.get(name), classes.conf[place]
+        row, conf = rows.get(name), classes.conf[index]
         if conf is not None and row is not None:
-            yield f"  conf: {conf:g}  # F1 {in_words(row.f1)} on {row.boxes} boxes"
+            yield f"  conf: {conf:g}  # F1 {interval_text(row.f1)} on {row.boxes} boxes"
         else:
             yield f"  # no threshold: {row.why if row else 'not annotated in the labelled images'}"
-        yield f"  id: {classes.ids[place]}"
+        yield f"  id: {classes.ids[index]}"
         negatives = [
-            phrase for phrase, claims in zip(classes.phrases, classes.negative_of, strict=True) if place in claims
+            phrase for phrase, claims in zip(classes.phrases, classes.negative_of, strict=True) if index in claims
         ]
         if negatives:
             yield f"  negative: [{', '.join(map(_quoted, negatives))}]"
 
 
 def _quoted(text: str) -> str:
-    """A word as YAML reads it back, whatever it holds: JSON's strings are YAML's."""
+    """Returns a YAML string of any text: JSON strings are YAML strings."""
     return json.dumps(text, ensure_ascii=False)

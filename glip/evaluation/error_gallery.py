@@ -1,178 +1,196 @@
-"""The images of an evaluation: precision-recall curves, the confusion matrix, and the worst misses as photographs."""
+"""Draws the errors of an evaluation: curves, a confusion matrix, and photographs of the worst errors.
+
+`draw_set` is for class lists, `draw_phrases` for the phrases of captions.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from glip.boxes import xyxy_to_xywh
 from glip.data.annotations import Floats
+from glip.data.flickr30k import Sentence, words_of
 from glip.data.splits import OpenSplit
-from glip.evaluation.error_analysis import Confusion, Mistake, confusion_matrix, find_mistakes, worst
-from glip.evaluation.metrics.coco import RECALLS, CocoScores, threshold_place
+from glip.evaluation.error_analysis import FOUND_IOU, Confusion, Mistake, confusion_matrix, find_mistakes, worst
+from glip.evaluation.metrics.coco import RECALLS, CocoScores, threshold_index
 from glip.evaluation.metrics.curves import best_f1_thresholds
 from glip.evaluation.metrics.lvis import surely_checked
+from glip.evaluation.metrics.phrase_recall import PROTOCOLS, TOP_K, PhraseBoxes, phrase_indices, rank_of_first_right
+from glip.evaluation.plots import curves_figure, matrix_figure, photo_figure, write_figure
 from glip.evaluation.tasks.detection import Scored
-from glip.files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVES_FILE = "precision_recall.png"
 MATRIX_FILE = "confusion.png"
+RECALL_FILE = "recall.png"
 GALLERY_FOLDER = "worst"
-MOST_CLASSES = 40  # of a matrix that can still be read
+MAX_CLASSES = 40  # of a matrix that can still be read
 
 logger = logging.getLogger(__name__)
 
 
 def draw_set(out: Path, opened: OpenSplit, scored: Scored, count: int) -> list[Path]:
-    """Draws what can be seen of a set's score. Boxes count from the threshold of each class's highest F1.
+    """Draws the scores and errors of a class list. Boxes count from the threshold of each class's highest F1.
 
     Args:
-        out: the set's folder.
+        out: folder of the set.
         opened: the set.
         scored: its boxes and scores.
-        count: so many images with the worst misses; fewer if fewer have any. 0 draws none.
+        count: maximum number of photographs with errors; 0 for none.
 
     Returns:
-        The files, and the folder of the misses.
+        The files, and the folder of the photographs.
 
     Raises:
         JobFailed: a file cannot be written.
     """
-    if scored.scores is None:
+    scores, name = scored.scores, scored.result.name
+    if scores is None:
         return []
-    with whole_file(out / CURVES_FILE) as file:
-        file.write(curves_of(opened.split.name, scored.scores))
-    # Where a class was never checked, a box on nothing is no mistake.
+    # Where a class was not checked, a box on nothing is no error.
     checked = scored.predictions.rows(surely_checked(scored.truth, scored.predictions))
     scored = replace(scored, predictions=checked)
-    thresholds = best_f1_thresholds(scored.truth, scored.predictions)
-    with whole_file(out / MATRIX_FILE) as file:
-        file.write(matrix_of(opened.split.name, confusion_matrix(scored.truth, scored.predictions, thresholds)))
+    thresholds = best_f1_thresholds(scored.truth, checked)
+    confusion = confusion_matrix(scored.truth, checked, thresholds)
+    write_figure(out / CURVES_FILE, precision_recall_figure(name, scores))
+    write_figure(out / MATRIX_FILE, confusion_figure(name, confusion, list(thresholds.values())))
     written = [out / CURVES_FILE, out / MATRIX_FILE]
-    if count and _draw_worst(out / GALLERY_FOLDER, opened, scored, thresholds, count):
-        written.append(out / GALLERY_FOLDER)
+    if count:
+        path_of = dict(zip(scored.truth.image_ids.tolist(), opened.images, strict=True))
+        mistakes = worst(find_mistakes(scored.truth, checked, thresholds), count)
+        images = [_gallery_image(mistake, path_of[mistake.image_id], scored) for mistake in mistakes]
+        if draw_gallery(out / GALLERY_FOLDER, images, name):
+            written.append(out / GALLERY_FOLDER)
     return written
 
 
-def curves_of(name: str, scores: CocoScores) -> bytes:
-    """A PNG of precision over recall, mean over the classes, at three overlaps and over all ten."""
-    from glip.evaluation.plots import draw_curves
-
+def precision_recall_figure(name: str, scores: CocoScores) -> Figure:
+    """Returns precision over recall, mean over the classes, at three IoU thresholds and over all ten."""
     curves: dict[str, tuple[Floats, Floats]] = {}
     for iou in (None, 0.5, 0.75, 0.9):
-        values = scores.precision[:, :, :, 0] if iou is None else scores.precision[[threshold_place(iou)], :, :, 0]
+        values = scores.precision[:, :, :, 0] if iou is None else scores.precision[[threshold_index(iou)], :, :, 0]
         known = values[:, :, scores.positives[:, 0] > 0]
         if known.size:
-            label = f"overlap {iou}" if iou else "mean over the overlaps 0.5 to 0.95"
+            label = f"IoU {iou}" if iou else "mean over IoU 0.5 to 0.95"
             curves[f"{label}: AP {100 * scores.ap(iou):.1f}"] = (RECALLS, known.mean(axis=(0, 2)))
-    return draw_curves(name, curves)
+    return curves_figure(
+        f"{name}: precision over recall", curves, x_label="recall", y_label="precision", x_range=(0, 1)
+    )
 
 
-def matrix_of(name: str, confusion: Confusion) -> bytes:
-    """A PNG of the matrix; of many classes those that are mistaken most often."""
-    from glip.evaluation.plots import draw_matrix
+def confusion_figure(name: str, confusion: Confusion, thresholds: Sequence[float]) -> Figure:
+    """Returns the confusion matrix; of more than 40 classes those with the most errors.
 
+    Args:
+        name: of the set.
+        confusion: the counts.
+        thresholds: score thresholds of the classes, for the title.
+    """
+    title = f"{name}: {_thresholds_text(thresholds)}; IoU {FOUND_IOU}"
     classes = len(confusion.names) - 1
-    if classes <= MOST_CLASSES:
-        return draw_matrix(name, confusion.names, confusion.counts)
-    wrong = confusion.counts.sum(axis=0) + confusion.counts.sum(axis=1) - 2 * np.diag(confusion.counts)
-    chosen = np.append(np.sort(np.argsort(-wrong[:classes], kind="stable")[:MOST_CLASSES]), classes)
-    names = [confusion.names[place] for place in chosen.tolist()]
-    title = f"{name}, the {MOST_CLASSES} of {classes} classes that are mistaken most often"
-    return draw_matrix(title, names, confusion.counts[np.ix_(chosen, chosen)])
+    if classes <= MAX_CLASSES:
+        return matrix_figure(title, confusion.names, confusion.counts)
+    errors = confusion.counts.sum(axis=0) + confusion.counts.sum(axis=1) - 2 * np.diag(confusion.counts)
+    shown = np.append(np.sort(np.argsort(-errors[:classes], kind="stable")[:MAX_CLASSES]), classes)
+    names = [confusion.names[index] for index in shown.tolist()]
+    title += f". The {MAX_CLASSES} of {classes} classes with the most errors"
+    return matrix_figure(title, names, confusion.counts[np.ix_(shown, shown)])
+
+
+def _thresholds_text(thresholds: Sequence[float]) -> str:
+    if not thresholds:
+        return "no predicted box is right, so none is counted"
+    low, high = f"{min(thresholds):.2f}", f"{max(thresholds):.2f}"
+    if low == high:
+        return f"boxes with a score from {low} (highest F1)"
+    return f"boxes with a score from {low} to {high} up, by class (highest F1)"
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class GalleryImage:
     """A photograph of a gallery.
 
     Attributes:
         path: of the image.
-        title: what went wrong, in words above it.
-        file_name: the same in short.
-        annotated: (A, 4) left, top, width and height of boxes of the image.
-        meant: (M, 4) likewise: the annotated boxes that it is about.
-        found: (F, 4) likewise: the found boxes that it is about.
+        title: the error in words, above the photograph.
+        file_name: the error in a few words.
+        annotated: (A, 4) all annotated boxes of the image, xywh.
+        expected: (M, 4) the annotated boxes that the error is about, xywh.
+        predicted: (F, 4) the predicted boxes that the error is about, xywh.
     """
 
     path: Path
     title: str
     file_name: str
     annotated: Floats
-    meant: Floats
-    found: Floats
+    expected: Floats
+    predicted: Floats
 
 
-def draw_gallery(folder: Path, images: Iterable[Shown], of: str) -> int:
-    """Draws photographs with boxes, numbered, into a folder of their own instead of those of an earlier run.
+def draw_gallery(folder: Path, images: Iterable[GalleryImage], set_name: str) -> int:
+    """Draws photographs with boxes into a folder, numbered; those of an earlier run are removed.
 
     Args:
-        folder: where; made if there is something to draw.
-        images: what, the worst first. Those that are not at hand are told of once, and left out.
-        of: the set's name.
+        folder: made if there is something to draw.
+        images: the worst first. Missing files are skipped and reported in one warning.
+        set_name: for the warning.
 
     Returns:
-        How many were drawn.
+        The number of photographs.
 
     Raises:
         JobFailed: a file cannot be written.
     """
-    from glip.evaluation.plots import draw_boxes
-
     for old in folder.glob("*.png"):
         old.unlink()
-    drawn = absent = 0
-    for shown in images:
-        at_hand = shown.path.is_file()
-        absent += not at_hand
-        boxes = (shown.annotated, shown.meant, shown.found)
-        content = draw_boxes(shown.path, shown.title, *boxes) if at_hand else None
-        if content is None:
+    drawn = missing = 0
+    for image in images:
+        if not image.path.is_file():
+            missing += 1
+            continue
+        figure = photo_figure(image.path, image.title, image.annotated, image.expected, image.predicted)
+        if figure is None:
             continue
         drawn += 1
-        name = re.sub(r"[^\w-]+", "-", f"{shown.file_name}-{shown.path.stem}")[:80]
-        with whole_file(folder / f"{drawn:03d}-{name}.png") as file:
-            file.write(content)
-    if absent:
-        logger.warning("%d of the worst images of %s are not at hand, and not drawn.", absent, of)
+        name = re.sub(r"[^\w-]+", "-", f"{image.file_name}-{image.path.stem}")[:80]
+        write_figure(folder / f"{drawn:03d}-{name}.png", figure)
+    if missing:
+        logger.warning("%d of the worst images of %s are missing and not drawn.", missing, set_name)
     return drawn
 
 
-def _draw_worst(folder: Path, opened: OpenSplit, scored: Scored, thresholds: Mapping[int, float], count: int) -> int:
-    place_of = {id: place for place, id in enumerate(scored.truth.image_ids.tolist())}
-    shown = [
-        Shown(
-            opened.images[place_of[mistake.image_id]],
-            _in_words(mistake, scored),
-            f"{mistake.reason}-{_name(scored, mistake.category_id)}",
-            *_boxes(mistake, scored),
-        )
-        for mistake in worst(find_mistakes(scored.truth, scored.predictions, thresholds), count)
-    ]
-    return draw_gallery(folder, shown, opened.split.name)
-
-
-def _in_words(mistake: Mistake, scored: Scored) -> str:
+def _gallery_image(mistake: Mistake, path: Path, scored: Scored) -> GalleryImage:
     name = _name(scored, mistake.category_id)
+    return GalleryImage(
+        path,
+        f"{mistake.reason}: {_details(mistake, name, scored)}",
+        f"{mistake.reason}-{name}",
+        annotated=scored.truth.bbox[scored.truth.image_id == mistake.image_id],
+        expected=_row(scored.truth.bbox, mistake.annotation),
+        predicted=_row(scored.predictions.bbox, mistake.prediction),
+    )
+
+
+def _details(mistake: Mistake, name: str, scored: Scored) -> str:
+    """Returns both boxes of an error in words: 'predicted dog 0.90; annotated: cat'."""
     if mistake.score is not None:
-        other = mistake.annotation
-        beside = "" if other is None else f"; annotated: {_name(scored, int(scored.truth.category_id[other]))}"
-        return f"{mistake.reason}: found {name} {mistake.score:.2f}{beside}"
-    other = mistake.prediction
-    if other is None:
-        return f"{mistake.reason}: annotated {name}"
-    found = _name(scored, int(scored.predictions.category_id[other]))
-    return f"{mistake.reason}: annotated {name}; found: {found} {scored.predictions.score[other]:.2f}"
-
-
-def _boxes(mistake: Mistake, scored: Scored) -> tuple[Floats, Floats, Floats]:
-    """Left, top, width and height of: all annotated boxes of the image, the annotated box meant, the found one."""
-    own = scored.truth.bbox[scored.truth.image_id == mistake.image_id]
-    return own, _row(scored.truth.bbox, mistake.annotation), _row(scored.predictions.bbox, mistake.prediction)
+        row = mistake.annotation
+        other = "" if row is None else f"; annotated: {_name(scored, int(scored.truth.category_id[row]))}"
+        return f"predicted {name} {mistake.score:.2f}{other}"
+    row = mistake.prediction
+    if row is None:
+        return f"annotated {name}"
+    predicted = _name(scored, int(scored.predictions.category_id[row]))
+    return f"annotated {name}; predicted: {predicted} {scored.predictions.score[row]:.2f}"
 
 
 def _row(boxes: Floats, row: int | None) -> Floats:
@@ -181,3 +199,130 @@ def _row(boxes: Floats, row: int | None) -> Floats:
 
 def _name(scored: Scored, category_id: int) -> str:
     return scored.truth.names[scored.truth.label_of_category[category_id]]
+
+
+@dataclass(frozen=True, eq=False)
+class PhraseMiss:
+    """A phrase whose best box is wrong.
+
+    Attributes:
+        image_id: the image's file name without its ending.
+        reason: `wrong first`: a box with a lower score is right; `not found`: no box is right.
+        sentence: the caption.
+        phrase: index into `Sentence.phrases`.
+        rank: number of boxes before the first right one; inf if none is right.
+        predicted: (1, 4) xyxy, the best box; (0, 4) if there is none.
+        score: of that box; 0 if there is none.
+    """
+
+    image_id: str
+    reason: Literal["wrong first", "not found"]
+    sentence: Sentence
+    phrase: int
+    rank: float
+    predicted: Floats
+    score: float
+
+
+def phrase_misses(sentences: Sequence[Sentence], predicted: PhraseBoxes) -> list[PhraseMiss]:
+    """Returns every phrase that Recall@1 (any-box) counts as missed, in descending order of the score.
+
+    Args:
+        sentences: the truth.
+        predicted: made by `phrase_boxes`.
+    """
+    phrase_of = phrase_indices(sentences, predicted)
+    best: dict[int, int] = {}
+    for row in np.argsort(-predicted.score, kind="stable").tolist():
+        best.setdefault(int(phrase_of[row]), row)
+    ranks = rank_of_first_right(sentences, predicted, "any-box").tolist()
+    phrases = [(sentence, index) for sentence in sentences for index in range(len(sentence.phrases))]
+    misses = []
+    for number, ((sentence, index), rank) in enumerate(zip(phrases, ranks, strict=True)):
+        if rank == 0:
+            continue
+        row = best.get(number)
+        misses.append(
+            PhraseMiss(
+                sentence.image,
+                "wrong first" if np.isfinite(rank) else "not found",
+                sentence,
+                index,
+                rank,
+                np.zeros((0, 4)) if row is None else predicted.boxes[[row]],
+                0.0 if row is None else float(predicted.score[row]),
+            )
+        )
+    return sorted(misses, key=lambda miss: -miss.score)
+
+
+def draw_phrases(
+    out: Path,
+    name: str,
+    sentences: Sequence[Sentence],
+    predicted: PhraseBoxes,
+    image_of: Callable[[str], Path],
+    count: int,
+) -> list[Path]:
+    """Draws the recall and the errors of a set of phrases.
+
+    Args:
+        out: folder of the set.
+        name: of the set.
+        sentences: the truth.
+        predicted: the predicted boxes.
+        image_of: returns the file of an image, given `Sentence.image`.
+        count: maximum number of photographs with errors; 0 for none.
+
+    Returns:
+        The files, and the folder of the photographs.
+
+    Raises:
+        JobFailed: a file cannot be written.
+    """
+    write_figure(out / RECALL_FILE, phrase_recall_figure(name, sentences, predicted))
+    written = [out / RECALL_FILE]
+    if count:
+        misses = worst(phrase_misses(sentences, predicted), count)
+        images = [_phrase_image(miss, image_of(miss.image_id)) for miss in misses]
+        if draw_gallery(out / GALLERY_FOLDER, images, name):
+            written.append(out / GALLERY_FOLDER)
+    return written
+
+
+def phrase_recall_figure(name: str, sentences: Sequence[Sentence], predicted: PhraseBoxes) -> Figure:
+    """Returns the recall of the first one to ten boxes: of both protocols, and of each type of phrase by any-box."""
+    types = [phrase.types for sentence in sentences for phrase in sentence.phrases]
+    ranks = {protocol: rank_of_first_right(sentences, predicted, protocol) for protocol in PROTOCOLS}
+    shown: dict[str, Floats] = {f"{protocol}, all phrases": rank for protocol, rank in ranks.items()}
+    for kind in sorted({kind for own in types for kind in own}):
+        shown[f"any-box, {kind}"] = ranks["any-box"][[kind in own for own in types]]
+    boxes = np.arange(1, TOP_K[-1] + 1)
+    curves: Mapping[str, tuple[Floats, Floats]] = {
+        f"{label}: R@1 {100 * np.mean(rank < 1):.1f}": (
+            boxes.astype(np.float64),
+            (rank[:, None] < boxes).mean(axis=0),
+        )
+        for label, rank in shown.items()
+        if len(rank)
+    }
+    title = f"{name}: recall over the number of boxes per phrase"
+    return curves_figure(title, curves, x_label="boxes per phrase", y_label="recall", x_range=(1, TOP_K[-1]))
+
+
+def _phrase_image(miss: PhraseMiss, path: Path) -> GalleryImage:
+    phrase = miss.sentence.phrases[miss.phrase]
+    words = words_of(miss.sentence.caption, phrase.spans)
+    if not len(miss.predicted):
+        details = "no box"
+    elif np.isfinite(miss.rank):
+        details = f"the best box ({miss.score:.2f}) is wrong, number {miss.rank + 1:.0f} is right"
+    else:
+        details = f"the best box ({miss.score:.2f}) and all others are wrong"
+    all_boxes = np.concatenate([phrase.boxes for phrase in miss.sentence.phrases])
+    return GalleryImage(
+        path,
+        f"{words!r}: {details}. {miss.sentence.caption}",
+        f"{miss.reason}-{words[:40]}",
+        *(xyxy_to_xywh(boxes) for boxes in (all_boxes, phrase.boxes, miss.predicted)),
+    )

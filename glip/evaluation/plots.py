@@ -1,155 +1,156 @@
-"""Draws with Pillow: curves over recall, a matrix of counts, and boxes on a photograph."""
+"""Draws the charts and photographs of an evaluation: curves, a confusion matrix, boxes on an image.
+
+matplotlib draws the charts, `Detections.draw` the boxes. All figures are about 1400 pixels wide, with text that can
+still be read when they are shown 360 pixels wide.
+"""
 
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from glip.boxes import xywh_to_xyxy
 from glip.data.annotations import Floats, Integers
+from glip.detections import Detections, find_font
+from glip.files import whole_file
 
-_INK, _GREY, _PAPER = (30, 30, 30), (205, 205, 205), (255, 255, 255)
-_COLOURS = (
-    (31, 119, 180),
-    (214, 39, 40),
-    (44, 160, 44),
-    (148, 103, 189),
-    (255, 127, 14),
-    (23, 140, 150),
-    (140, 86, 75),
-    (227, 119, 194),
-    (127, 127, 127),
-    (160, 160, 20),
-)
-_PLOT = 480  # pixels of a side of the curves
-_MARGIN = 60
-_MOST_CELLS = 1200  # pixels of a side of the matrix
-_LONG_SIDE = 1200  # pixels of a photograph
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ANNOTATED_COLOR, PREDICTED_COLOR = "#2ca02c", "#d62728"
+_WIDTH = 1400  # pixels of a chart
+_CHART_INCHES = 5.0  # width of a chart; text of 10 points is then readable at 360 pixels
+_MAX_NAME = 24  # characters of a class name beside a matrix
+_MAX_CELLS_WITH_COUNTS = 30  # classes of a matrix whose counts fit into the cells
+_PHOTO_SIDE = 1200  # maximum pixels of the longer side of a photograph
+_MIN_PHOTO_WIDTH = 360  # pixels; leaves room for the title
+_LINE_HEIGHT = 18  # pixels of a line of a photograph's title
+_CHARACTER_WIDTH = 7.5  # pixels, on average, in such a title
 
 logger = logging.getLogger(__name__)
 
 
-def draw_curves(
-    title: str,
-    curves: Mapping[str, tuple[Floats, Floats]],
-    axes: str = "precision over recall",
-    most: int = 1,
-) -> bytes:
-    """A PNG of curves in a square.
+def curves_figure(
+    title: str, curves: Mapping[str, tuple[Floats, Floats]], *, x_label: str, y_label: str, x_range: tuple[int, int]
+) -> Figure:
+    """Returns a chart of curves with a legend below it.
 
     Args:
-        title: above them.
-        curves: by name, (N,) places along, from 0 to `most`, and (N,) heights, from 0 to 1.
-        axes: what stands over what.
-        most: the right end.
+        title: of the chart.
+        curves: (N,) x and (N,) y of each curve, by name. y lies between 0 and 1.
+        x_label: of the x axis.
+        y_label: of the y axis.
+        x_range: both ends of the x axis.
     """
-    font = _font(14)
-    image = Image.new("RGB", (_PLOT + 2 * _MARGIN, _PLOT + 2 * _MARGIN + 18 * len(curves)), _PAPER)
-    draw = ImageDraw.Draw(image)
-    left, bottom = _MARGIN, _MARGIN + _PLOT
-    for step in range(6):
-        place = round(step / 5 * _PLOT)
-        draw.line((left, bottom - place, left + _PLOT, bottom - place), _GREY)
-        draw.line((left + place, bottom, left + place, bottom - _PLOT), _GREY)
-        draw.text((left - 8, bottom - place), f"{step / 5:.1f}", _INK, font, anchor="rm")
-        along = f"{step / 5:.1f}" if most == 1 else f"{step / 5 * most:g}"
-        draw.text((left + place, bottom + 8), along, _INK, font, anchor="ma")
-    draw.text((left, _MARGIN - 34), title, _INK, font)
-    draw.text((left, _MARGIN - 16), axes, _INK, font)
-    for number, (name, (along_all, heights)) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        points = [(left + x / most * _PLOT, bottom - y * _PLOT) for x, y in zip(along_all, heights, strict=True)]
-        if len(points) > 1:
-            draw.line(points, colour, width=2, joint="curve")
-        row = bottom + 34 + 18 * number
-        draw.line((left, row + 8, left + 24, row + 8), colour, width=3)
-        draw.text((left + 32, row), name, _INK, font)
-    return _png(image)
+    from matplotlib.figure import Figure
+
+    columns = 2 if len(curves) > 4 and max(map(len, curves)) <= _MAX_NAME else 1
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(_CHART_INCHES, 3.6 + 0.2 * rows), dpi=_WIDTH / _CHART_INCHES, layout="constrained")
+    axes = figure.subplots()
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        axes.plot(x, y, label=name, color=f"C{index % 10}", linestyle="-" if index < 10 else "--", linewidth=1.8)
+    figure.suptitle(_wrapped(title, _CHART_INCHES), fontsize=11)
+    axes.set(xlabel=x_label, ylabel=y_label, xlim=x_range, ylim=(0, 1.02))
+    axes.grid(alpha=0.4)
+    if curves:
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+    return figure
 
 
-def draw_matrix(title: str, names: Sequence[str], counts: Integers) -> bytes:
-    """A PNG of a matrix of counts: truth in rows, found in columns; dark is much of its row.
+def matrix_figure(title: str, names: Sequence[str], counts: Integers) -> Figure:
+    """Returns a confusion matrix: annotated classes in rows, predicted classes in columns.
+
+    A cell is the darker, the larger its share of the row.
 
     Args:
-        title: above it.
+        title: above the matrix.
         names: (K) of the rows and columns.
         counts: (K, K)
     """
-    size = max(8, min(44, _MOST_CELLS // max(1, len(names))))
-    font = _font(max(7, min(14, size - 2)))
-    width = max((int(font.getlength(name)) for name in names), default=0) + 12
-    image = Image.new("RGB", (width + size * len(names) + 20, width + size * len(names) + 60), _PAPER)
-    draw = ImageDraw.Draw(image)
-    draw.text((10, 8), f"{title}: truth in rows, found in columns", _INK, _font(14))
-    top = 40 + width
+    from matplotlib.figure import Figure
+
+    side = min(9.0, max(2.4, 0.5 * len(names)))
+    inches = max(_CHART_INCHES, side + 2.4)
+    figure = Figure(figsize=(inches, side + 1.8), dpi=_WIDTH / inches, layout="constrained")
+    axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    for row, name in enumerate(names):
-        draw.text((width - 6, top + row * size + size // 2), name, _INK, font, anchor="rm")
-        _write_upwards(image, name, (width + row * size, top - 6), size, font)
-        for column in range(len(names)):
-            share = float(shares[row, column])
-            corner = (width + column * size, top + row * size)
-            box = (*corner, corner[0] + size - 1, corner[1] + size - 1)
-            draw.rectangle(box, tuple(round(255 - share * (255 - ink)) for ink in _COLOURS[0]))
-            if counts[row, column] and size >= 20:
-                ink = _PAPER if share > 0.5 else _INK
-                middle = (corner[0] + size // 2, corner[1] + size // 2)
-                draw.text(middle, str(int(counts[row, column])), ink, font, anchor="mm")
-    return _png(image)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 10 if len(names) <= 15 else 7
+    ticks = [name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…" for name in names]
+    axes.set_xticks(range(len(names)), ticks, rotation=90 if len(names) > 3 else 0, fontsize=size, font=_font(ticks))
+    axes.set_yticks(range(len(names)), ticks, fontsize=size, font=_font(ticks))
+    axes.set(xlabel="predicted class", ylabel="annotated class")
+    figure.suptitle(_wrapped(title, inches), fontsize=11)
+    figure.colorbar(drawn, ax=axes, label="share of the row", shrink=0.8)
+    if len(names) <= _MAX_CELLS_WITH_COUNTS:
+        for row, column in np.argwhere(counts).tolist():
+            color = "white" if shares[row, column] > 0.5 else "black"
+            count = f"{counts[row, column]:,}"
+            axes.text(column, row, count, ha="center", va="center", color=color, fontsize=size - len(count) // 4)
+    return figure
 
 
-def draw_boxes(path: Path, title: str, annotated: Floats, meant: Floats, found: Floats) -> bytes | None:
-    """A PNG of a photo with boxes; None if it cannot be read any more.
+def photo_figure(path: Path, title: str, annotated: Floats, expected: Floats, predicted: Floats) -> Figure | None:
+    """Returns a photograph with boxes below a title; None if the file cannot be read, with a warning.
 
     Args:
-        path: of the photo.
-        title: above it.
-        annotated: (A, 4) left, top, width, height in pixels of the photo; thin and green.
-        meant: (M, 4) annotated boxes that it is about; thick and green.
-        found: (F, 4) found boxes that it is about; thick and red.
+        path: of the photograph.
+        title: text above it.
+        annotated: (A, 4) all annotated boxes, xywh in pixels of the photograph; thin and green.
+        expected: (M, 4) annotated boxes that the photograph is about; thick and green.
+        predicted: (F, 4) predicted boxes that it is about; thick and red.
     """
+    from matplotlib.figure import Figure
+
     try:
         with Image.open(path) as file:
             photo = file.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         logger.warning("%s is not drawn: %s", path, error)
         return None
-    scale = min(1.0, _LONG_SIDE / max(photo.size))
+    scale = min(1.0, _PHOTO_SIDE / max(photo.size))
     photo = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
-    font = _font(15)
-    canvas = Image.new("RGB", (max(photo.width, int(font.getlength(title)) + 16), photo.height + 28), _PAPER)
-    canvas.paste(photo, (0, 28))
-    draw = ImageDraw.Draw(canvas)
-    draw.text((8, 5), title, _INK, font)
-    for boxes, colour, width in ((annotated, _COLOURS[2], 1), (meant, _COLOURS[2], 4), (found, _COLOURS[1], 4)):
-        for left, top, box_width, height in (boxes * scale).tolist():
-            right, bottom = max(left, left + box_width), max(top, top + height)
-            draw.rectangle((left, top + 28, right, bottom + 28), outline=colour, width=width)
-    return _png(canvas)
+    colors = (ANNOTATED_COLOR, PREDICTED_COLOR)
+    photo = _as_detections(annotated * scale).draw(photo, tags=(), colors=colors, thickness=1)
+    both = _as_detections(expected * scale, predicted * scale)
+    photo = both.draw(photo, tags=[both.names[label] for label in both.labels], colors=colors, thickness=3)
+    width = max(photo.width, _MIN_PHOTO_WIDTH)
+    lines = textwrap.wrap(title, int((width - 16) / _CHARACTER_WIDTH)) or [""]
+    height = photo.height + _LINE_HEIGHT * len(lines) + 10
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    figure.figimage(np.asarray(photo), 0, 0)
+    figure.text(8 / width, 1 - 5 / height, "\n".join(lines), va="top", fontsize=10, font=_font(lines))
+    return figure
 
 
-def _write_upwards(
-    image: Image.Image, text: str, foot: tuple[int, int], width: int, font: ImageFont.FreeTypeFont
-) -> None:
-    length = int(font.getlength(text)) + 4
-    strip = Image.new("RGB", (length, width), _PAPER)
-    ImageDraw.Draw(strip).text((2, width // 2), text, _INK, font, anchor="lm")
-    turned = strip.rotate(90, expand=True)
-    image.paste(turned, (foot[0], foot[1] - turned.height))
+def write_figure(path: Path, figure: Figure) -> None:
+    """Writes a figure as a PNG.
+
+    Raises:
+        JobFailed: the file cannot be written.
+    """
+    with whole_file(path) as file:
+        figure.savefig(file, format="png")
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Pillow brings a font of its own; without FreeType it would be one of fixed size.
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
+def _as_detections(*groups: Floats) -> Detections:
+    """Returns boxes, xywh, of the classes 'annotated' and 'predicted'."""
+    labels = np.repeat(np.arange(len(groups)), [len(bbox) for bbox in groups])
+    corners = xywh_to_xyxy(np.concatenate(groups)).astype(np.float32)
+    return Detections(corners, np.ones(len(labels), np.float32), labels, ("annotated", "predicted"))
 
 
-def _png(image: Image.Image) -> bytes:
-    content = BytesIO()
-    image.save(content, "PNG")
-    return content.getvalue()
+def _wrapped(title: str, inches: float) -> str:
+    return textwrap.fill(title, int(inches * 11))
+
+
+def _font(texts: Sequence[str]) -> Path:
+    """Returns the font file that has the most characters of the texts; matplotlib takes a path as a font."""
+    return Path(find_font("".join(texts)))

@@ -1,4 +1,4 @@
-"""A handful of labelled images, and records of a run that looked at them."""
+"""A few labelled images, and records of a labelling run over them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import msgspec
 from glip.labeling.classes import ClassFile
 from tests.labeling.runs import a_record, broken, write_run
 
-Words = tuple[str, ...]
-
 BOX, OTHER = (10, 10, 60, 60), (100, 100, 180, 160)
 
 
 def truth(path: Path, names: tuple[str, ...] = ("person", "dog"), images: tuple[str, ...] = ("a.jpg", "b.jpg")) -> Path:
-    """The first class at BOX, the second at OTHER, in every image."""
+    """Writes a COCO file with the first class at BOX and the second at OTHER in every image; returns its path."""
     boxes: list[dict[str, object]] = []
     for image, _ in enumerate(images, start=1):
         for category, (x1, y1, x2, y2) in enumerate((BOX, OTHER)[: len(names)], start=1):
@@ -40,7 +38,7 @@ RECORDS = [
 
 
 def wordings(tmp_path: Path) -> Path:
-    """A run that asked for holes in the road in two ways."""
+    """Writes a run that labelled holes in the road with two wordings; returns the labelled images."""
     names = ("pothole", "hole in the road", "manhole")
     classes = ClassFile(("pothole",), names, (0, 0, None), ((), (), (0,)), (None,), (7,))
     job = {"classes": msgspec.to_builtins(classes)}

@@ -1,7 +1,6 @@
-"""What becomes of the boxes as the threshold of the score moves: precision, recall and F1 by class, as arrays.
+"""Computes precision, recall and F1 of each class over all score thresholds, as arrays.
 
-Boxes are matched by COCO's rule at one overlap, 0.5 unless told; crowds count neither as found nor as missed.
-Draws nothing.
+Boxes are matched by COCO's rule at one IoU, 0.5 by default. Crowds count neither as found nor as missed. Draws nothing.
 """
 
 from __future__ import annotations
@@ -12,47 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from glip.data.annotations import Bools, Floats, Integers, Truth
-from glip.evaluation.metrics.coco import RECALLS, CocoScores, right_and_wrong, threshold_place
-from glip.evaluation.metrics.matching import AREAS, match
+from glip.evaluation.metrics.coco import right_and_wrong
+from glip.evaluation.metrics.matching import AREA_RANGES, match
 from glip.evaluation.predictions import Predictions
 
 IOU = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class PrecisionRecall:
-    """A class's curve as COCO's AP averages it.
+class JudgedBoxes:
+    """The predicted boxes of one class in descending order of score; each is right, wrong or neither.
 
     Attributes:
         category_id: of the class.
-        name: likewise.
-        recall: (101,) levels from 0 to 1.
-        precision: (101,) highest precision at or beyond each level; 0 where it is not reached.
-        score: (101,) the threshold of the score that gives it; 0 where it is not reached.
-        ap: their mean.
-    """
-
-    category_id: int
-    name: str
-    recall: Floats
-    precision: Floats
-    score: Floats
-    ap: float
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """The found boxes of one class, best first, each right, wrong or neither.
-
-    Attributes:
-        category_id: of the class.
-        name: likewise.
-        positives: annotated boxes that count.
+        name: of the class.
+        positives: number of annotated boxes that count.
         score: (D,)
         right: (D,)
         wrong: (D,)
-        image: (D,) places of the images in the truth.
-        positives_of_image: (I,) annotated boxes that count, by image.
+        image: (D,) index of the image in the truth.
+        positives_of_image: (I,) number of annotated boxes that count, by image.
     """
 
     category_id: int
@@ -67,15 +45,15 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class ThresholdCurve:
-    """A class under every threshold that makes a difference.
+    """The rates of one class at every score threshold that makes a difference.
 
     Attributes:
         category_id: of the class.
-        name: likewise.
-        positives: annotated boxes that count.
-        score: (S,) the distinct scores, descending: boxes with this score or more are kept.
+        name: of the class.
+        positives: number of annotated boxes that count.
+        score: (S,) the distinct scores, descending. Boxes with this score or more are kept.
         precision: (S,)
-        recall: (S,) -1 where there are no positives, then all F1 are -1 too.
+        recall: (S,) -1 if there are no positives; then F1 is -1 too.
         f1: (S,)
     """
 
@@ -89,45 +67,33 @@ class ThresholdCurve:
 
     @property
     def best(self) -> int | None:
-        """Place of the highest F1, of equal ones that with the highest score; None if nothing right was found."""
+        """The index of the highest F1, of equal ones the highest score; None if no box is right."""
         return int(np.argmax(self.f1)) if self.f1.max(initial=0.0) > 0 else None
 
 
-def precision_recall(scores: CocoScores, iou: float = IOU) -> list[PrecisionRecall]:
-    """The curves behind COCO's AP at one of its ten overlaps; classes without annotated boxes have none."""
-    threshold = threshold_place(iou)
-    curves = []
-    for place in np.flatnonzero(scores.positives[:, 0]).tolist():
-        precision = scores.precision[threshold, :, place, 0]
-        score = scores.score[threshold, :, place, 0]
-        id, name = int(scores.category_ids[place]), scores.names[place]
-        curves.append(PrecisionRecall(id, name, RECALLS, precision, score, float(np.mean(precision))))
-    return curves
-
-
-def judge(truth: Truth, predictions: Predictions, iou: float = IOU) -> list[Judged]:
-    """Matches all found boxes once; one result a class, in the order of the ids, classes without boxes too."""
+def judge(truth: Truth, predictions: Predictions, iou: float = IOU) -> list[JudgedBoxes]:
+    """Returns one result per class, in the order of the ids; classes without boxes are included."""
     matches = match(
         truth,
         predictions,
-        void=truth.iscrowd,
+        ignored=truth.iscrowd,
         max_dets=None,
         iou_thresholds=np.array([iou]),
-        areas={"all": AREAS["all"]},
+        area_ranges={"all": AREA_RANGES["all"]},
     )
     image = truth.image_indices(predictions.image_id[matches.rows])
     image_of_truth = truth.image_indices(truth.image_id)
     category_of_truth = truth.category_indices(truth.category_id)
     judged = []
-    for place, (id, name) in enumerate(zip(truth.category_ids.tolist(), truth.names, strict=True)):
-        rows = matches.slice_of(place)
-        right, wrong = right_and_wrong(truth, matches, place)
-        own = image_of_truth[(category_of_truth == place) & ~matches.void[:, 0]]
+    for index, (id, name) in enumerate(zip(truth.category_ids.tolist(), truth.names, strict=True)):
+        rows = matches.slice_of(index)
+        right, wrong = right_and_wrong(truth, matches, index)
+        own = image_of_truth[(category_of_truth == index) & ~matches.ignored[:, 0]]
         judged.append(
-            Judged(
+            JudgedBoxes(
                 category_id=id,
                 name=name,
-                positives=int(matches.positives[place, 0]),
+                positives=int(matches.positives[index, 0]),
                 score=matches.score[rows],
                 right=right[0, 0],
                 wrong=wrong[0, 0],
@@ -139,13 +105,12 @@ def judge(truth: Truth, predictions: Predictions, iou: float = IOU) -> list[Judg
 
 
 def threshold_curves(truth: Truth, predictions: Predictions, iou: float = IOU) -> list[ThresholdCurve]:
-    """Precision, recall and F1 by class under every threshold; one curve a class, in the order of the ids."""
-    return [threshold_curve(judged) for judged in judge(truth, predictions, iou)]
+    """Returns precision, recall and F1 at every threshold, one curve per class in the order of the ids."""
+    return [_threshold_curve(judged) for judged in judge(truth, predictions, iou)]
 
 
-def threshold_curve(judged: Judged) -> ThresholdCurve:
-    """The curve of one class."""
-    last = steps(judged.score)
+def _threshold_curve(judged: JudgedBoxes) -> ThresholdCurve:
+    last = last_of_each_score(judged.score)
     right = np.cumsum(judged.right)[last].astype(np.float64)
     wrong = np.cumsum(judged.wrong)[last].astype(np.float64)
     precision, recall, f1 = rates(right, wrong, np.float64(judged.positives))
@@ -153,18 +118,18 @@ def threshold_curve(judged: Judged) -> ThresholdCurve:
 
 
 def best_f1_thresholds(truth: Truth, predictions: Predictions, iou: float = IOU) -> dict[int, float]:
-    """Category id to the threshold of the highest F1; classes of which nothing right was found are not there."""
+    """Returns the score threshold with the highest F1 by category id; classes without a right box are left out."""
     curves = threshold_curves(truth, predictions, iou)
     return {curve.category_id: float(curve.score[curve.best]) for curve in curves if curve.best is not None}
 
 
-def steps(score: Floats) -> Integers:
-    """For descending scores, the last place of each distinct one: a threshold keeps all of them or none."""
+def last_of_each_score(score: Floats) -> Integers:
+    """Returns for descending scores the last index of each distinct one: a threshold keeps all of them or none."""
     return np.flatnonzero(np.diff(score, append=-np.inf))
 
 
 def rates(right: Floats, wrong: Floats, positives: Floats | np.float64) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1 of counts; -1 where there is nothing to divide by."""
+    """Returns precision, recall and F1 of counts; -1 where the divisor is 0."""
     shape = np.broadcast_shapes(right.shape, np.shape(positives))
     none = np.full(shape, -1.0)
     precision = np.divide(right, right + wrong, out=none.copy(), where=right + wrong > 0)
@@ -174,8 +139,8 @@ def rates(right: Floats, wrong: Floats, positives: Floats | np.float64) -> tuple
     return precision, recall, f1
 
 
-def thresholds_by_place(truth: Truth, thresholds: float | Mapping[int, float]) -> Floats:
-    """(K,) the threshold of each class; classes that a mapping leaves out keep nothing."""
+def thresholds_by_class(truth: Truth, thresholds: float | Mapping[int, float]) -> Floats:
+    """Returns (K,) the score threshold of each class; infinite for classes that a mapping leaves out."""
     if isinstance(thresholds, Mapping):
         return np.array([thresholds.get(id, np.inf) for id in truth.category_ids.tolist()], np.float64)
     return np.full(len(truth.category_ids), float(thresholds))

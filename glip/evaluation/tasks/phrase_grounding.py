@@ -15,7 +15,7 @@ from glip.data.grounding import load_grounding
 from glip.data.splits import Split
 from glip.evaluation.asking import ask_captions
 from glip.evaluation.inference import Labelled, Looking, label_split, within
-from glip.evaluation.metrics.phrase_recall import ALL, FIRST, PhraseRecall, Protocol, answers_of, phrase_recall
+from glip.evaluation.metrics.phrase_recall import ALL, PROTOCOLS, TOP_K, PhraseRecall, phrase_boxes, phrase_recall
 from glip.evaluation.results import SetResult
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from glip.prompts import Prompt
 
 _PUBLISHED_LIMIT = 100  # boxes of a sentence
-_PROTOCOLS: tuple[Protocol, ...] = ("any-box", "merged")
 
 
 def evaluate_flickr(
@@ -56,7 +55,7 @@ def evaluate_flickr(
         entities = item.annotations.parent.parent / ENTITIES_FOLDER
         notes.append(f"{entities} is not there, so recall by phrase type is not known.")
     if given is not None:
-        answers = answers_of(load_grounding(given), asked)
+        answers = phrase_boxes(load_grounding(given), asked)
     else:
         by_image: dict[Path, list[Sentence]] = {}
         for sentence in asked:
@@ -66,9 +65,9 @@ def evaluate_flickr(
             return None
         if labelled.summary.failed:
             notes.append(f"{labelled.summary.failed} images could not be asked; errors.jsonl says why.")
-        answers = answers_of(_one_by_one(labelled, by_image, max_det), asked)
+        answers = phrase_boxes(_one_by_one(labelled, by_image, max_det), asked)
     numbers: dict[str, float | None] = {}
-    for protocol in _PROTOCOLS:
+    for protocol in PROTOCOLS:
         numbers |= _numbers(phrase_recall(asked, answers, protocol))
     result = SetResult(
         item.name,
@@ -81,7 +80,7 @@ def evaluate_flickr(
         found=len(answers.score),
         notes=tuple(notes),
     )
-    from glip.evaluation.phrase_gallery import draw_phrases
+    from glip.evaluation.error_gallery import draw_phrases
 
     return result, draw_phrases(out, item.name, asked, answers, lambda image: item.image_path(paths[image]), gallery)
 
@@ -92,7 +91,7 @@ def _numbers(recall: PhraseRecall) -> dict[str, float | None]:
     return {
         f"{name} R@{first}{'' if kind == ALL else f' {kind}'}": 100 * recall.recall[kind][first]
         for kind in recall.recall
-        for first in FIRST
+        for first in TOP_K
     }
 
 

@@ -1,4 +1,4 @@
-"""COCO's scores equal pycocotools' to the last digit, on splits that are made to be hard."""
+"""COCO's scores equal pycocotools' to the last digit, on random splits that are meant to be hard."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask
 
+from glip.boxes import box_iou_xywh
 from glip.evaluation.metrics.coco import coco_scores
-from glip.evaluation.metrics.matching import pair_iou
 from glip.evaluation.predictions import Predictions
 from tests.evaluation.cases import (
     Case,
@@ -47,24 +47,24 @@ def test_the_random_splits_are_worth_comparing() -> None:
     assert any(case.truth.iscrowd.any() for case in cases)
 
 
-def test_overlaps_equal_the_reference_bit_for_bit() -> None:
+def test_iou_equals_the_reference_to_the_last_bit() -> None:
     random = np.random.default_rng(1)
     found, annotated = random_boxes(random, 80, coarse=False), random_boxes(random, 80, coarse=True)
     crowd = random.random(80) < 0.5
     expected = mask.iou(found, annotated, crowd.astype(np.uint8).tolist())
     one, other = np.indices(expected.shape).reshape(2, -1)
-    assert np.array_equal(pair_iou(found[one], annotated[other], crowd[other]), expected.ravel())
+    assert np.array_equal(box_iou_xywh(found[one], annotated[other], crowd[other]), expected.ravel())
 
 
 def test_matching_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     case = large_case(10)
     whole = coco_scores(case.truth, case.predictions)
-    monkeypatch.setattr("glip.evaluation.metrics.matching._PAIRS", 3)
+    monkeypatch.setattr("glip.evaluation.metrics.matching._PAIRS_AT_A_TIME", 3)
     pieces = coco_scores(case.truth, case.predictions)
     assert np.array_equal(whole.precision, pieces.precision)
 
 
-def test_the_names_of_the_numbers_tell_the_limits() -> None:
+def test_the_names_of_the_numbers_contain_max_dets() -> None:
     case = random_case(1)
     assert list(coco_scores(case.truth, case.predictions, (300, 1, 10)).numbers()) == [
         *("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -72,7 +72,7 @@ def test_the_names_of_the_numbers_tell_the_limits() -> None:
     ]
 
 
-def test_a_find_of_an_annotation_with_the_id_0_counts_as_wrong_as_in_the_reference() -> None:
+def test_a_box_on_an_annotation_with_the_id_0_is_wrong_as_in_the_reference() -> None:
     truth = simple_truth([(1, 1, (0, 0, 10, 10))])
     found = Predictions(truth.image_id, truth.category_id, truth.bbox, np.array([0.9]))
     assert coco_scores(truth, found).ap() == pytest.approx(1)
@@ -81,7 +81,7 @@ def test_a_find_of_an_annotation_with_the_id_0_counts_as_wrong_as_in_the_referen
     assert equals_reference(coco_scores(from_zero, found), pycocotools_run(Case(from_zero, found), (1, 10, 100)))
 
 
-def test_of_two_boxes_that_overlap_as_much_the_later_is_taken_as_in_the_reference() -> None:
+def test_of_two_equal_overlaps_the_later_annotation_is_matched_as_in_the_reference() -> None:
     truth = simple_truth([(1, 1, (0, 0, 10, 10)), (1, 1, (4, 0, 10, 10))])
     between = simple_predictions([(1, 1, (2, 0, 10, 10), 0.9), (1, 1, (4, 0, 10, 10), 0.8)])
     scores = coco_scores(truth, between)

@@ -10,7 +10,7 @@ import pytest
 from glip.data.flickr30k import Phrase, Sentence
 from glip.data.grounding import GroundingAnnotation, GroundingDataset, GroundingImage
 from glip.errors import InputError
-from glip.evaluation.metrics.phrase_recall import FIRST, Answers, Protocol, answers_of, phrase_recall
+from glip.evaluation.metrics.phrase_recall import TOP_K, PhraseBoxes, RecallProtocol, phrase_boxes, phrase_recall
 from glip.labeling.records import Record
 
 TYPES = ("people", "animals", "scene")
@@ -20,24 +20,24 @@ def random_sentences(random: np.random.Generator) -> list[Sentence]:
     sentences = []
     for number in range(6):
         phrases = []
-        for place in range(int(random.integers(0, 4))):
+        for index in range(int(random.integers(0, 4))):
             corners = np.sort(random.integers(0, 12, (random.integers(1, 4), 2, 2)), axis=1)
             types = tuple(random.choice(TYPES, int(random.integers(0, 3)), replace=False).tolist())
-            phrases.append(Phrase(((5 * place, 5 * place + 4),), types, corners.reshape(-1, 4).astype(np.float64)))
+            phrases.append(Phrase(((5 * index, 5 * index + 4),), types, corners.reshape(-1, 4).astype(np.float64)))
         sentences.append(Sentence(f"{number // 2}", number % 2, "word " * 5, tuple(phrases)))
     return sentences
 
 
-def random_answers(random: np.random.Generator, sentences: list[Sentence]) -> Answers:
+def random_boxes(random: np.random.Generator, sentences: list[Sentence]) -> PhraseBoxes:
     rows = []
-    for place, sentence in enumerate(sentences):
+    for index, sentence in enumerate(sentences):
         for phrase in range(len(sentence.phrases)):
             for _ in range(int(random.integers(0, 15))):
                 corners = np.sort(random.integers(0, 12, (2, 2)), axis=0).reshape(4).tolist()
-                rows.append((place, phrase, corners, float(random.integers(0, 8)) / 8))
+                rows.append((index, phrase, corners, float(random.integers(0, 8)) / 8))
     random.shuffle(rows)
     columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
-    return Answers(
+    return PhraseBoxes(
         np.array(columns[0], np.int64),
         np.array(columns[1], np.int64),
         np.array(columns[2], np.float64).reshape(-1, 4),
@@ -53,33 +53,34 @@ def plain_iou(one: list[float], other: list[float]) -> float:
     return shared / union if union else 0.0
 
 
-def plain_recall(sentences: list[Sentence], answers: Answers, protocol: Protocol) -> dict[str, dict[int, float]]:
-    hits: dict[str, dict[int, list[bool]]] = {"all": {first: [] for first in (*FIRST, 0)}}
-    for place, sentence in enumerate(sentences):
+def plain_recall(
+    sentences: list[Sentence], predicted: PhraseBoxes, protocol: RecallProtocol
+) -> dict[str, dict[int, float]]:
+    hits: dict[str, dict[int, list[bool]]] = {"all": {first: [] for first in TOP_K}}
+    for index, sentence in enumerate(sentences):
         for number, phrase in enumerate(sentence.phrases):
-            own = np.flatnonzero((answers.sentence == place) & (answers.phrase == number)).tolist()
-            own.sort(key=lambda row: -answers.score[row])
+            own = np.flatnonzero((predicted.sentence == index) & (predicted.phrase == number)).tolist()
+            own.sort(key=lambda row: -predicted.score[row])
             boxes = phrase.boxes.tolist()
             if protocol == "merged":
                 left, top, right, bottom = zip(*boxes, strict=True)
                 boxes = [[min(left), min(top), max(right), max(bottom)]]
-            for first in (*FIRST, 0):
-                some = own[:first] if first else own
-                hit = any(plain_iou(answers.boxes[row].tolist(), box) >= 0.5 for row in some for box in boxes)
+            for first in TOP_K:
+                some = own[:first]
+                hit = any(plain_iou(predicted.boxes[row].tolist(), box) >= 0.5 for row in some for box in boxes)
                 for name in ("all", *phrase.types):
-                    hits.setdefault(name, {first: [] for first in (*FIRST, 0)})[first].append(hit)
+                    hits.setdefault(name, {first: [] for first in TOP_K})[first].append(hit)
     return {name: {first: float(np.mean(list_)) for first, list_ in one.items()} for name, one in hits.items()}
 
 
 @pytest.mark.parametrize("protocol", ["any-box", "merged"])
 @pytest.mark.parametrize("seed", range(15))
-def test_recall_equals_a_plain_reading_of_the_protocol(seed: int, protocol: Protocol) -> None:
+def test_recall_equals_a_plain_reading_of_the_protocol(seed: int, protocol: RecallProtocol) -> None:
     random = np.random.default_rng(seed)
     sentences = random_sentences(random)
-    answers = random_answers(random, sentences)
-    found = phrase_recall(sentences, answers, protocol)
-    assert found.recall == plain_recall(sentences, answers, protocol)
-    assert found.phrases["all"] == sum(len(sentence.phrases) for sentence in sentences)
+    predicted = random_boxes(random, sentences)
+    found = phrase_recall(sentences, predicted, protocol)
+    assert found.recall == plain_recall(sentences, predicted, protocol)
     assert list(found.recall) == ["all", *sorted(set(found.recall) - {"all"})]
 
 
@@ -105,15 +106,15 @@ def record(boxes: list[tuple[float, float, float, float]], labels: list[int]) ->
 
 
 def test_the_two_protocols_differ_where_a_phrase_has_several_boxes() -> None:
-    answers = answers_of([record([NEAR, AROUND, NEAR], [0, 0, 1])], [SENTENCE])
-    one, merged = (phrase_recall([SENTENCE], answers, protocol).recall["all"] for protocol in ("any-box", "merged"))
-    assert one == {1: 1.0, 5: 1.0, 10: 1.0, 0: 1.0}
-    assert merged == {1: 0.5, 5: 1.0, 10: 1.0, 0: 1.0}
+    predicted = phrase_boxes([record([NEAR, AROUND, NEAR], [0, 0, 1])], [SENTENCE])
+    one, merged = (phrase_recall([SENTENCE], predicted, protocol).recall["all"] for protocol in ("any-box", "merged"))
+    assert one == {1: 1.0, 5: 1.0, 10: 1.0}
+    assert merged == {1: 0.5, 5: 1.0, 10: 1.0}
 
 
 def test_a_box_counts_for_its_own_phrase_only_and_by_its_rank() -> None:
-    answers = answers_of([record([FAR] * 5 + [NEAR], [1] * 6)], [SENTENCE])
-    assert phrase_recall([SENTENCE], answers, "any-box").recall["all"] == {1: 0.0, 5: 0.0, 10: 0.5, 0: 0.5}
+    predicted = phrase_boxes([record([FAR] * 5 + [NEAR], [1] * 6)], [SENTENCE])
+    assert phrase_recall([SENTENCE], predicted, "any-box").recall["all"] == {1: 0.0, 5: 0.0, 10: 0.5}
 
 
 def grounding(score: float | None) -> GroundingDataset:
@@ -126,29 +127,31 @@ def replace_score(box: GroundingAnnotation, score: float) -> GroundingAnnotation
     return GroundingAnnotation(box.id, box.image_id, box.bbox, box.tokens_positive, score=score)
 
 
-def test_a_grounding_file_with_scores_is_an_answer_too() -> None:
-    answers = answers_of(grounding(0.5), [SENTENCE])
-    assert (answers.phrase.tolist(), answers.boxes.tolist(), answers.score.tolist()) == ([0], [list(NEAR)], [0.5])
+def test_a_grounding_file_with_scores_can_be_scored_too() -> None:
+    predicted = phrase_boxes(grounding(0.5), [SENTENCE])
+    assert (predicted.phrase.tolist(), predicted.boxes.tolist(), predicted.score.tolist()) == ([0], [list(NEAR)], [0.5])
 
 
 def test_a_grounding_file_without_scores_is_refused() -> None:
-    with pytest.raises(InputError, match="no score"):
-        answers_of(grounding(None), [SENTENCE])
+    with pytest.raises(InputError, match="Box 1 "):
+        phrase_boxes(grounding(None), [SENTENCE])
 
 
-def test_a_caption_that_was_asked_twice_counts_once() -> None:
-    twice = answers_of([record([NEAR], [0]), record([NEAR], [0])], [SENTENCE])
+def test_a_caption_that_occurs_twice_counts_once() -> None:
+    twice = phrase_boxes([record([NEAR], [0]), record([NEAR], [0])], [SENTENCE])
     assert len(twice.score) == 1
 
 
-def test_captions_and_phrases_that_were_not_asked_are_named() -> None:
-    with pytest.raises(InputError, match=r"caption 'A dog and two cats \.' of image 36"):
-        answers_of([], [SENTENCE])
+def test_captions_and_phrases_without_results_are_named() -> None:
+    with pytest.raises(InputError, match=r"'A dog and two cats \.'.*36"):
+        phrase_boxes([], [SENTENCE])
     other = replace(SENTENCE, phrases=(Phrase(((0, 3),), (), np.zeros((1, 4))),))
-    with pytest.raises(InputError, match=r"the phrase 'A d' .* was not asked"):
-        answers_of([record([], [])], [other])
+    with pytest.raises(InputError, match="'A d'"):
+        phrase_boxes([record([], [])], [other])
 
 
-def test_a_sentence_without_phrases_need_not_be_asked() -> None:
-    nothing = phrase_recall([replace(SENTENCE, phrases=())], answers_of([], [replace(SENTENCE, phrases=())]), "any-box")
+def test_a_sentence_without_phrases_needs_no_result() -> None:
+    nothing = phrase_recall(
+        [replace(SENTENCE, phrases=())], phrase_boxes([], [replace(SENTENCE, phrases=())]), "any-box"
+    )
     assert nothing.recall["all"][1] == -1

@@ -53,12 +53,12 @@ def test_scores_equal_a_plain_reading_of_the_rules(seed: int) -> None:
     difficult = np.random.default_rng(seed).random(len(case.truth.bbox)) < 0.2
     case = Case(replace(case.truth, ignore=difficult), case.predictions)
     scores = voc_scores(case.truth, case.predictions)
-    for place, category in enumerate(case.truth.category_ids.tolist()):
+    for index, category in enumerate(case.truth.category_ids.tolist()):
         expected = plain_voc(case, category) or (-1, -1)
-        assert (scores.area[place], scores.eleven_points[place]) == pytest.approx(expected)
+        assert (scores.area[index], scores.eleven_points[index]) == pytest.approx(expected)
 
 
-def test_a_find_of_a_difficult_box_is_neither_right_nor_wrong() -> None:
+def test_a_box_on_a_difficult_one_is_neither_right_nor_wrong() -> None:
     truth = replace(simple_truth([(1, 1, BOX), (1, 1, (50, 50, 10, 10))]), ignore=np.array([True, False]))
     found = simple_predictions([(1, 1, BOX, 0.9), (1, 1, BOX, 0.8), (1, 1, (50, 50, 10, 10), 0.7)])
     scores = voc_scores(truth, found)
@@ -66,13 +66,13 @@ def test_a_find_of_a_difficult_box_is_neither_right_nor_wrong() -> None:
     assert scores.numbers() == pytest.approx({"AP50": 1, "AP50-11": 1})
 
 
-def test_a_second_find_is_wrong() -> None:
+def test_a_second_box_is_wrong() -> None:
     truth = simple_truth([(1, 1, BOX), (1, 1, (50, 50, 10, 10))])
     found = simple_predictions([(1, 1, BOX, 0.9), (1, 1, BOX, 0.8), (1, 1, (50, 50, 10, 10), 0.7)])
     assert voc_scores(truth, found).numbers()["AP50"] == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
-def test_of_two_boxes_that_overlap_as_much_the_first_is_taken() -> None:
+def test_of_two_equal_overlaps_the_first_annotation_is_matched() -> None:
     truth = simple_truth([(1, 1, BOX), (1, 1, (4, 0, 10, 10))])
     between = simple_predictions([(1, 1, (2, 0, 10, 10), 0.9), (1, 1, (4, 0, 10, 10), 0.8)])
     assert voc_scores(truth, between).numbers()["AP50"] == pytest.approx(1)
