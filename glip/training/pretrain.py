@@ -34,7 +34,7 @@ from glip.training.presets import PretrainPreset, SceneSettings
 from glip.training.run_config import settle
 from glip.weights.cache import Fetching
 from glip.weights.folder import ModelFolder, load_model_folder, save_model_folder
-from glip.weights.pretrained_parts import published_start
+from glip.weights.pretrained_parts import load_pretrained_parts
 from glip.weights.tokenizer import SPECIAL_TOKENS, build_tokenizer, read_vocabulary
 from glip.weights.zoo import ARCHITECTURES
 
@@ -178,7 +178,7 @@ def _begin(job: PretrainJob) -> tuple[GLIPConfig, list[str], GLIP]:
     preset = job.preset
     config = ARCHITECTURES[preset.architecture]
     if preset.start == "published":
-        state, vocabulary = published_start(config, Fetching(job.offline))
+        state, vocabulary = load_pretrained_parts(config, Fetching(job.offline))
         model = fresh_model(config, preset.fit.seed)
         model.load_state_dict(state, strict=False)  # the other parts keep their random weights
         return config, vocabulary, model

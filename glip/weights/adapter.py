@@ -1,8 +1,8 @@
-"""An adapter: what tuning has learned beside a model that stays as it is, in one small file.
+"""Reads and writes adapters: small files with the tensors that tuning learned for an unchanged base model.
 
-The file is safetensors: the learned tensors by their native names, and in its metadata one JSON text, `glip`, that says
-which base the tensors belong to (by the hash of its numbers), how they were tuned, and what they were tuned to find.
-Any number of adapters share one base; without an adapter the base is untouched, to the last bit.
+The file is safetensors: the learned tensors by native name, and in its metadata one JSON text, `glip`, with the base
+model (by the hash of its weights), the tuning mode, and the classes that were learned. Any number of adapters share one
+base, whose own weights never change.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ _KEY = "glip"
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """Tensors for one base.
+    """Learned tensors for one base model.
 
     Attributes:
-        mode: how they were tuned: prompt or linear.
-        base: identity of the model they belong to, see `ModelFolder.identity`.
-        base_name: what that model was called.
-        names: the classes.
-        tensors: by native name; 'prompt_offset' is the tuned prompt.
-        caption: what the classes are asked by; '' where they need several captions.
+        mode: the tuning mode, prompt or linear.
+        base: identity of the base model, see `ModelFolder.identity`.
+        base_name: name of the base model.
+        names: names of the classes.
+        tensors: native names to tensors; 'prompt_offset' is the tuned prompt.
+        caption: the caption of the classes; '' if they need several.
         spans: for each class its character ranges in the caption.
-        category_ids: of the classes.
-        imgsz: short side in pixels that was tuned and validated at.
+        category_ids: ids of the classes.
+        imgsz: short side in pixels of the images of tuning and validation.
+        sha256: hash of the adapter's file.
     """
 
     mode: str
@@ -60,33 +61,33 @@ class Adapter:
 
     @property
     def prompt(self) -> Prompt | None:
-        """The caption with its classes; None where there are several."""
+        """Returns the caption with its classes; None if there are several."""
         return Prompt(self.caption, self.names, self.spans) if self.caption else None
 
     def identity(self, base: str) -> str:
-        """Says which numbers make a result: a hash of the base's identity and the adapter's file."""
+        """Returns a hash of all weights of the tuned model: of the base's identity and the adapter's file."""
         return hashlib.sha256(f"{base} {self.sha256}".encode()).hexdigest()
 
     def put_on(self, model: GLIP) -> None:
-        """Gives a model of the base what was learned; no other tensor changes.
+        """Sets the learned tensors in a model of the base; no other tensor changes.
 
         Raises:
-            InputError: a tensor has no place in the model.
+            InputError: the model has no such tensor, or one of another shape.
         """
         parameters = dict(model.named_parameters())
         for name, value in self.tensors.items():
             if name == PROMPT and value.dim() == 2 and value.shape[1] == model.head.bias_text.numel():
                 model.set_prompt_offset(value)
                 continue
-            place = parameters.get(name)
-            if place is None or place.shape != value.shape:
-                found = "has no such tensor" if place is None else f"has {tuple(place.shape)}"
+            parameter = parameters.get(name)
+            if parameter is None or parameter.shape != value.shape:
+                found = "has no such tensor" if parameter is None else f"has {tuple(parameter.shape)}"
                 raise InputError(
                     f"The adapter's tensor {name!r} {tuple(value.shape)} does not fit: the model {found}. "
                     f"Tune again on this model."
                 )
             with torch.no_grad():
-                place.copy_(value)
+                parameter.copy_(value)
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -119,7 +120,7 @@ def save_adapter(path: Path, adapter: Adapter) -> None:
         adapter.imgsz,
     )
     tensors = {name: adapter.tensors[name].detach().cpu().contiguous() for name in sorted(adapter.tensors)}
-    # One entry of metadata: several would be written in any order.
+    # Only one entry of metadata, because several would be written in any order.
     content = save(tensors, metadata={_KEY: msgspec.json.encode(meta).decode()})
     with whole_file(path) as file:
         file.write(content)
@@ -129,7 +130,7 @@ def load_adapter(path: Path) -> Adapter:
     """Reads an adapter.
 
     Raises:
-        InputError: there is none, or it is damaged or something else.
+        InputError: the file is missing, damaged or not an adapter.
     """
     try:
         content = path.read_bytes()
@@ -139,15 +140,17 @@ def load_adapter(path: Path) -> Adapter:
     except OSError as error:
         raise InputError(f"Cannot read the adapter {path}: {error.strerror or error}.") from error
     except SafetensorError as error:
-        raise InputError(f"The adapter {path} is cut off or damaged ({error}); tune again or fetch it anew.") from error
+        raise InputError(
+            f"The adapter {path} is cut off or damaged ({error}); tune again or fetch it again."
+        ) from error
     if text is None:
-        raise InputError(f"{path} is no adapter: it does not say which model it belongs to. `glip finetune` makes one.")
+        raise InputError(f"{path} is not an adapter: it names no base model. `glip finetune` makes adapters.")
     try:
         meta = msgspec.json.decode(text, type=_Meta)
     except msgspec.DecodeError as error:
-        raise InputError(f"The adapter {path} is damaged ({error}); tune again or fetch it anew.") from error
+        raise InputError(f"The adapter {path} is damaged ({error}); tune again or fetch it again.") from error
     if meta.format != FORMAT:
-        raise InputError(f"The adapter {path} is of format {meta.format}, this program reads {FORMAT}; tune again.")
+        raise InputError(f"The adapter {path} has the format {meta.format}; this program reads {FORMAT}. Tune again.")
     return Adapter(
         meta.mode,
         meta.base,
@@ -166,10 +169,10 @@ def check_base(adapter: Adapter, identity: str, name: str) -> None:
     """Refuses a model that the adapter was not tuned on.
 
     Raises:
-        InputError: it is another one.
+        InputError: the adapter belongs to another model.
     """
     if adapter.base != identity:
         raise InputError(
-            f"The adapter was tuned on {adapter.base_name} ({adapter.base[:12]}…), and {name} is another model "
-            f"({identity[:12]}…). Give --model the one it was tuned on."
+            f"The adapter was tuned on {adapter.base_name} ({adapter.base[:12]}…), but {name} is another model "
+            f"({identity[:12]}…). Use the model that it was tuned on."
         )

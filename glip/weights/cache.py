@@ -1,8 +1,8 @@
-"""What this machine keeps of the web: GLIP_HOME, else ~/.cache/glip.
+"""The cache of downloads and converted checkpoints: GLIP_HOME, else ~/.cache/glip.
 
-models/<name>/         model folders of published checkpoints, and of files that were given by path
-downloads/             files on their way, and BERT's vocabulary
-hashes.json            sha256 of every file ever fetched: the same file must never come differently
+models/<name>/         model folders of published checkpoints, and of checkpoint files that were given by path
+downloads/             unfinished downloads, and BERT's vocabulary
+hashes.json            sha256 of every file ever fetched; a file that comes with another one is refused
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from glip.files import whole_file
 
 @dataclass(frozen=True)
 class Fetching:
-    """How to get what is not on this machine.
+    """Whether and how files may be downloaded.
 
     Attributes:
-        offline: fetch nothing. HF_HUB_OFFLINE=1 says the same.
-        on_download: told of the progress.
+        offline: download nothing. The environment variable HF_HUB_OFFLINE=1 has the same effect.
+        on_download: receives the progress.
     """
 
     offline: bool = False
@@ -33,54 +33,51 @@ class Fetching:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether the network may be used."""
+        """Returns whether the network may be used."""
         return not (self.offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"))
 
 
 def cache_home() -> Path:
-    """Where fetched and converted checkpoints are kept."""
+    """Returns the folder of the cache."""
     if home := os.environ.get("GLIP_HOME"):
         return Path(home).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glip"
 
 
 def model_path(name: str) -> Path:
-    """Where the model folder of a checkpoint is, or will be."""
+    """Returns the path of the model folder of a checkpoint, whether it exists or not."""
     return cache_home() / "models" / name
 
 
 def model_paths() -> list[Path]:
-    """Every model folder that is there."""
+    """Returns the paths of all model folders in the cache."""
     models = cache_home() / "models"
     return sorted(path for path in models.glob("[!.]*") if path.is_dir()) if models.is_dir() else []
 
 
 def fetched(what: str, url: str, file_name: str, published_hash: str | None, fetching: Fetching) -> tuple[Path, str]:
-    """A file of the web: the one that is here, or fetched now.
+    """Returns a file of the web and its sha256, from the cache or downloaded now.
 
     Args:
-        what: the thing, for the message where it cannot be had.
-        url: where it is.
-        file_name: what it is called in `downloads/`.
-        published_hash: how its sha256 begins.
-        fetching: whether the network may be used.
-
-    Returns:
-        The file and its sha256.
+        what: description of the file for error messages.
+        url: address of the file.
+        file_name: its name in `downloads/`.
+        published_hash: the published beginning of its sha256.
+        fetching: whether and how it may be downloaded.
 
     Raises:
-        JobFailed: it is not here and cannot be fetched, or its hash is another than the published or the first one.
+        JobFailed: it is not in the cache and cannot be fetched, or its hash is not the published or the first one.
     """
     file = cache_home() / "downloads" / file_name
     known = _hashes().get(file_name)
     ways_out = (
-        "Ways out: give a model folder or a checkpoint file instead of a name; run `glip models pull` where there is "
-        f"a network and copy {cache_home()} here; or `glip models random DIR`, whose boxes mean nothing."
+        "Give a model folder or a checkpoint file instead of a name; or run `glip models pull` on a machine with a "
+        f"network and copy {cache_home()} here; or use `glip models random DIR`, whose boxes mean nothing."
     )
     if not fetching.is_allowed:
         if file.is_file() and (digest := hash_file(file)).startswith(known or published_hash or ""):
             return file, digest
-        raise JobFailed(f"{what} is not on this machine, and fetching is switched off. {ways_out}")
+        raise JobFailed(f"{what} is not on this machine, and downloads are switched off. {ways_out}")
     try:
         digest = fetch(url, file, published_hash=published_hash, first_hash=known, on_download=fetching.on_download)
     except Unreachable as error:
@@ -97,7 +94,7 @@ def _hashes() -> dict[str, str]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); delete it to start a new record of hashes.") from error
+        raise InputError(f"{path} is damaged ({error}). Delete it to begin a new record of hashes.") from error
 
 
 def _remember(file_name: str, digest: str) -> None:

@@ -1,4 +1,4 @@
-"""From a name, a folder or a file to a model folder; and from any layout to any other."""
+"""Opens models by name, folder or file, and converts checkpoints between layouts."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def open_model(
     offline: bool = False,
     on_download: OnDownload | None = None,
 ) -> ModelFolder:
-    """Finds a model.
+    """Opens a model; downloads and converts it if necessary.
 
     Args:
-        name_or_path: a name of `glip models list` (fetched and converted on first use), a model folder, or a checkpoint
-            file of any layout (converted on first use). A folder that is called like a checkpoint needs a `./`.
+        name_or_path: a name of `glip models list` (downloaded and converted on first use), a model folder, or a
+            checkpoint file of any layout (converted on first use). Write `./` before a folder named like a checkpoint.
         tokenizer: vocabulary of a checkpoint file, see `read_vocabulary`; None: one beside the file, else BERT's.
-        offline: fetch nothing.
-        on_download: told of the progress.
+        offline: download nothing.
+        on_download: receives the progress.
 
     Raises:
         InputError: there is no such model, or it is damaged.
@@ -66,11 +66,11 @@ def open_model(
 
 
 def pull(name: str, *, offline: bool = False, on_download: OnDownload | None = None) -> ModelFolder:
-    """Fetches a published checkpoint and converts it, unless it is in the cache.
+    """Downloads and converts a published checkpoint, unless it is in the cache, and opens it.
 
     Raises:
         UnknownCheckpoint: no checkpoint has that name.
-        JobFailed: it could not be fetched, or is not what was published.
+        JobFailed: it could not be fetched, or is not the published file.
     """
     if name == EMBEDDED:
         return open_model(name)
@@ -87,20 +87,20 @@ def _pull(row: Checkpoint, fetching: Fetching) -> ModelFolder:
             conversion, notes = read_checkpoint(file)
             if (conversion.layout, conversion.config) != (row.layout, row.config):
                 found = f"{architecture_name(conversion.config)} in the layout {conversion.layout}"
-                raise JobFailed(f"{row.url} holds {found}; {row.architecture} in {row.layout} was published.")
+                raise JobFailed(f"{row.url} holds {found}, but {row.architecture} in {row.layout} was published.")
             origin = _origin(conversion, notes, row.file_name, digest) | {"checkpoint": row.name, "url": row.url}
             _save(folder, conversion, _vocabulary(None, None, fetching), origin)
-            # The folder holds all of it, and hashes.json knows the file should it ever be needed again.
+            # The folder holds its content, and hashes.json its hash, should it be downloaded again.
             del conversion
             file.unlink()
         try:
             return load_model_folder(folder, row.name)
         except InputError as error:
-            raise InputError(f"{error} It is in the cache: delete {folder} to fetch it anew.") from error
+            raise InputError(f"{error} It is in the cache: delete {folder} to fetch it again.") from error
 
 
 def _converted(path: Path, tokenizer: Path | None, fetching: Fetching) -> ModelFolder:
-    """A checkpoint file as a model folder; kept in the cache as long as the file stays as it is."""
+    """Converts a checkpoint file to a model folder in the cache, once for every version of the file."""
     status = path.stat()
     identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{tokenizer and tokenizer.resolve()}"
     folder = model_path(f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
@@ -116,10 +116,10 @@ def read_checkpoint(path: Path, *, ema: bool = False) -> tuple[Conversion, list[
     """Reads a model folder or a checkpoint file of any layout.
 
     Returns:
-        The checkpoint in native names, and sentences about what was left aside.
+        The checkpoint in native names, and sentences about what was not taken.
 
     Raises:
-        InputError: it is no GLIP checkpoint, or not a whole one.
+        InputError: it is not a complete GLIP checkpoint.
     """
     if path.is_dir():
         return _from_folder(load_model_folder(path)), []
@@ -150,36 +150,34 @@ def convert_checkpoint(
         source: a model folder, or a checkpoint file of any layout.
         out: a folder for `native`, else a `.pth` or `.safetensors` file.
         to: the layout to write.
-        tokenizer: the vocabulary of a native folder, see `read_vocabulary`; None: that of the source, one beside it,
-            or BERT's, which is fetched.
-        ema: take the averaged weights of a training checkpoint.
-        half: store a native folder in float16: half the size, three correct digits.
-        conf: score from which a native folder's boxes will be shown; None: as in the source.
-        imgsz: short side in pixels that it will look at images with; None: as in the source.
-        overwrite: replace what is at `out`.
-        fetching: how to get the vocabulary if it is not on this machine.
+        tokenizer: vocabulary of a native folder, see `read_vocabulary`; None: that of the source, one beside it, or
+            BERT's, which is downloaded.
+        ema: whether to take the averaged weights of a training checkpoint.
+        half: whether to store a native folder in float16, with half the size and three correct digits.
+        conf: default score threshold of a native folder; None: the source's.
+        imgsz: short side of its network input, in pixels; None: the source's.
+        overwrite: whether to replace what is at `out`.
+        fetching: whether and how the vocabulary may be downloaded.
 
     Returns:
-        What was done, as JSON: `describe` of the source, and the names of tensors that were made anew.
+        A report as JSON: `describe` of the source, and the names of tensors that had to be made.
 
     Raises:
-        InputError: the source cannot be read, or `out` is taken or of the wrong kind.
-        JobFailed: it could not be written, or no vocabulary could be fetched.
+        InputError: the source cannot be read, or `out` exists or is of the wrong kind.
+        JobFailed: the result could not be written, or no vocabulary could be fetched.
     """
     if (out.suffix in STATE_SUFFIXES) == (to == "native"):
         wanted = "a folder" if to == "native" else "a file that ends with .pth or .safetensors"
-        raise InputError(f"{out} cannot hold the layout {to}; give {wanted} as --out.")
+        raise InputError(f"{out} cannot hold the layout {to}; out must be {wanted}.")
     if half and to != "native":
-        raise InputError(f"--half is for model folders; the layout {to} is written in float32. Leave one of them out.")
-    for option, value in (("--conf", conf), ("--imgsz", imgsz)):
+        raise InputError(f"half is for model folders; the layout {to} is always float32. Leave out one of them.")
+    for name, value in (("conf", conf), ("imgsz", imgsz)):
         if value is not None and to != "native":
-            raise InputError(
-                f"{option} is for model folders; the layout {to} has no place for it. Leave one of them out."
-            )
+            raise InputError(f"{name} is for model folders; the layout {to} cannot hold it. Leave out one of them.")
     if conf is not None and not 0 <= conf <= 1:
-        raise InputError(f"--conf is {conf}; a score lies between 0 and 1.")
+        raise InputError(f"conf is {conf}; it must lie between 0 and 1.")
     if imgsz is not None and not 32 <= imgsz <= 4096:
-        raise InputError(f"--imgsz is {imgsz}; a short side has from 32 to 4096 pixels.")
+        raise InputError(f"imgsz is {imgsz}; it must lie between 32 and 4096 pixels.")
     check_target(out, overwrite=overwrite)
     conversion, notes = read_checkpoint(source, ema=ema)
     if conf is not None:
@@ -197,14 +195,18 @@ def convert_checkpoint(
         _save(out, conversion, words, origin, half=half, overwrite=overwrite)
     else:
         state, made = from_native(conversion, to)
-        # The original's files keep the weights under "model", with "module." before each name; mmdet's keep them bare.
+        # The original's files hold the weights under "model", with "module." before each name; mmdet's hold them bare.
         wrapped = {"model": {f"module.{name}": value for name, value in state.items()}}
         write_state_file(out, wrapped if to == "microsoft" and out.suffix != ".safetensors" else state)
     return describe(conversion, notes) | {"to": to, "out": str(out), "made": list(made)}
 
 
 def inspect_checkpoint(path: Path, *, ema: bool = False) -> dict[str, Any]:
-    """What a model folder or checkpoint file holds, as JSON; `problem` says why it cannot be used, or is None."""
+    """Describes a model folder or checkpoint file, as JSON; `problem` says why it is unusable, or is None.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     if path.is_dir():
         folder = load_model_folder(path)
         facts = {"sha256": folder.sha256, "origin": folder.source.get("origin")}
@@ -223,7 +225,7 @@ def inspect_checkpoint(path: Path, *, ema: bool = False) -> dict[str, Any]:
 
 
 def describe(conversion: Conversion, notes: list[str]) -> dict[str, Any]:
-    """A checkpoint in numbers and names, as JSON."""
+    """Returns a description of a checkpoint, as JSON."""
     return {
         "layout": conversion.layout,
         "architecture": architecture_name(conversion.config),
@@ -239,13 +241,13 @@ def describe(conversion: Conversion, notes: list[str]) -> dict[str, Any]:
 
 
 def verify(name_or_path: str | None = None) -> dict[str, list[str]]:
-    """Reads every byte of one model folder, or of all in the cache, and compares it with what was written.
+    """Reads every byte of one model folder, or of all in the cache, and compares it with its recorded hashes.
 
     Returns:
-        Folder to what is wrong with it, a sentence each; an empty list where all is well.
+        Folder to its problems, a sentence each; an empty list if there are none.
 
     Raises:
-        InputError: the named one is not on this machine.
+        InputError: there is no such model folder on this machine.
     """
     if name_or_path is None:
         folders = model_paths()
@@ -253,11 +255,13 @@ def verify(name_or_path: str | None = None) -> dict[str, list[str]]:
         folders = [model_path(name_or_path) if name_or_path in ZOO else Path(name_or_path).expanduser()]
         if folders[0].is_file():
             raise InputError(
-                f"{folders[0]} is a file; model folders are verified, against the record inside. "
-                "See `glip models inspect` for a file."
+                f"{folders[0]} is a file, and only model folders hold hashes to compare with. "
+                "Use `glip models inspect` for a file."
             )
         if not folders[0].is_dir():
-            raise InputError(f"{folders[0]} is not on this machine, so there is nothing to verify.")
+            raise InputError(
+                f"There is no model folder {folders[0]} on this machine to verify. `glip models pull` downloads one."
+            )
     return {str(folder): verify_model_folder(folder) for folder in folders}
 
 
@@ -298,13 +302,13 @@ def _origin(conversion: Conversion, notes: list[str], file_name: str, digest: st
 
 
 def _vocabulary(given: Path | None, beside: Path | None, fetching: Fetching) -> list[str]:
-    """The word pieces: those given, those in or beside the source, else BERT's from the cache or the hub."""
+    """Returns the word pieces: those given, those in or beside the source, else BERT's from the cache or the hub."""
     if given is not None:
         return read_vocabulary(given.expanduser())
     for folder in () if beside is None else (beside, beside / "bert-base-uncased"):
         if any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
             return read_vocabulary(folder)
     bert = BERT_VOCABULARY
-    what = "BERT's vocabulary (a vocab.txt beside the file, or --tokenizer, would do)"
+    what = "BERT's vocabulary (a vocab.txt beside the file, or tokenizer, can replace it)"
     file, _ = fetched(what, bert.url, bert.file_name, bert.sha256, fetching)
     return read_vocabulary(file)

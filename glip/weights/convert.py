@@ -1,7 +1,7 @@
-"""Checkpoints between three layouts: `microsoft` (the original), `mmdet`, `native` (ours).
+"""Converts checkpoints between three layouts: `microsoft` (the original), `mmdet`, `native` (ours).
 
-Names come from the table in `names`; here are the few values that differ. Pure functions on state dicts. Knows nothing
-of files.
+Names come from the table in `tensor_names`; here are the few values that differ. Pure functions on state dicts; knows
+nothing of files. Source: the two code bases, see `docs/checkpoints.md`, "Conversion".
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from torch import Tensor
 
 from glip.errors import InputError
 from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig, SwinConfig, TextConfig
-from glip.weights.tensor_names import Counts, Layout, spell
+from glip.weights.tensor_names import Layout, PartCounts, spell
 
 State = dict[str, Tensor]
 
-# The order of the four neighbours in the original, told in mmdet's order. It is its own inverse.
+# Index in mmdet's order of each of the original's four neighbours. The permutation is its own inverse.
 _NEIGHBOURS = (0, 2, 1, 3)
 _HEAD_DIM = 64
 _CLASS_LOGITS = 80
 
-# Five learned numbers, one a level: scalars in files that mmdet trained, vectors of one in the original's.
+# Five learned numbers, one per level: scalars in files that mmdet trained, vectors of one value in the original's.
 _SCALES: Mapping[Layout, str] = {"microsoft": "rpn.head.scales.{}.scale", "mmdet": "bbox_head.head.scales.{}.scale"}
-# The result of prompt tuning. It is added to the text features: all other tensors are those of the untuned model.
+# The result of prompt tuning, which is added to the text features; all other tensors are those of the untuned model.
 _PROMPT: Mapping[Layout, str] = {"microsoft": "rpn.tunable_linear.weight", "mmdet": "bbox_head.tunable_linear.weight"}
 _POSITION_INDEX = "attn.relative_position_index"
 _ANCHORS = "rpn.anchor_generator.cell_anchors.{}"
-# What prediction never reads: the unused classifier, BERT's pooler and counter, the contrastive loss's resizer.
+# Tensors that prediction never reads: the unused classifier, BERT's pooler and counter, the contrastive loss's resizer.
 _UNUSED = re.compile(
     r"rpn\.head\.cls_logits\.(weight|bias)$|(language_model\.)?language_backbone\.body\.model\.(pooler\.|"
     r"embeddings\.(position_ids|token_type_ids)$)|\S*resizer"
@@ -41,14 +41,14 @@ _UNUSED = re.compile(
 
 @dataclass(frozen=True)
 class Conversion:
-    """A checkpoint in native names, and all that is needed to write it back.
+    """A checkpoint in native names, with everything needed to write it in its source's layout again.
 
     Attributes:
-        config: the architecture, read from names and shapes.
-        state: native names to tensors; values are the source's, bit for bit.
-        layout: where it came from.
+        config: the architecture, inferred from names and shapes.
+        state: native names to tensors; values equal the source's bit for bit.
+        layout: layout of the source.
         prompt: (T, D) result of prompt tuning, if the source holds one.
-        unused: tensors of the source that the native layout has no place for, by the source's names.
+        unused: tensors of the source that the native layout does not have, by the source's names.
         constants: names of source tensors that follow from the architecture; their values were checked.
     """
 
@@ -61,47 +61,49 @@ class Conversion:
 
 
 def unwrap(content: object, *, ema: bool = False) -> tuple[State, list[str]]:
-    """Takes the state dict out of what a checkpoint file holds.
+    """Extracts the state dict from the content of a checkpoint file.
 
     Args:
         content: a state dict, or a dict with one under `model` or `state_dict`; `module.` before the names is removed.
-        ema: take the averaged weights (`model_ema`).
+        ema: whether to take the averaged weights (`model_ema`).
 
     Returns:
-        Names to tensors, and sentences about what was left aside.
+        Names to tensors, and sentences about what was not taken.
 
     Raises:
-        InputError: there is no state dict in it, or `ema` was asked for and is absent.
+        InputError: there is no state dict in it, or `ema` is set and there are no averaged weights.
     """
     if not isinstance(content, Mapping):
-        raise InputError(f"The file holds a {type(content).__name__}, not a checkpoint (a dict of tensors).")
+        raise InputError(f"The file holds a {type(content).__name__}; a checkpoint is a dict of tensors.")
     wanted = ("model_ema",) if ema else ("model", "state_dict")
     key = next((key for key in wanted if isinstance(content.get(key), Mapping)), None)
     if ema and key is None:
-        raise InputError(f"The file holds no averaged weights (model_ema), only: {some(content)}. Leave out --ema.")
+        raise InputError(f"The file holds no averaged weights (model_ema), only {some(content)}. Leave out ema.")
     state = content if key is None else content[key]
     aside = [str(k) for k, v in state.items() if not isinstance(v, Tensor)]
     aside += [str(k) for k in content if k != key] if key else []
     notes = []
     if "model_ema" in aside:
-        notes.append("averaged weights (model_ema) are in the file and were not taken; --ema takes them")
+        notes.append("the file also holds averaged weights (model_ema), which were not taken; ema takes them")
         aside.remove("model_ema")
     if aside:
-        notes.append(f"left aside: {some(aside, limit=8)}")
+        notes.append(f"not taken: {some(aside, limit=8)}")
     named = [(re.sub(r"^(module\.)+", "", str(k)), v) for k, v in state.items() if isinstance(v, Tensor)]
     tensors = dict(named)
     if not tensors:
-        raise InputError(f"The file holds no tensors by name, only: {some(content)}.")
+        raise InputError(f"The file holds no named tensors, only {some(content)}.")
     if len(tensors) < len(named):
-        raise InputError("The file holds a tensor twice, with and without 'module.' before its name; keep one of them.")
+        raise InputError(
+            "The file holds a tensor twice, with and without 'module.' before its name; keep one of the two."
+        )
     return tensors, notes
 
 
 def detect_layout(names: Iterable[str]) -> Layout:
-    """Tells the layout by names alone: shapes are equal in all of them, while the order of some channels is not.
+    """Returns the layout that the names belong to. Shapes tell nothing: they are equal where the channel order differs.
 
     Raises:
-        InputError: the names are no GLIP checkpoint's.
+        InputError: the names are not those of a GLIP checkpoint.
     """
     names = list(names)
     signs: Mapping[Layout, str] = {
@@ -113,26 +115,26 @@ def detect_layout(names: Iterable[str]) -> Layout:
     if len(found) == 1:
         return found[0]
     what = f"mixes the layouts {' and '.join(found)}" if found else "is not a GLIP checkpoint"
-    raise InputError(f"The file {what}. Its tensors are called: {some(names)}. See `glip models inspect`.")
+    raise InputError(f"The file {what}. Its tensors are called {some(names)}. See `glip models inspect`.")
 
 
 def to_native(source: Mapping[str, Tensor]) -> Conversion:
-    """Reads a checkpoint of any layout.
+    """Converts a checkpoint of any layout to native names.
 
     Args:
-        source: names to tensors, as `unwrap` gives them.
+        source: names to tensors, as `unwrap` returns them.
 
     Raises:
-        InputError: a tensor is missing, unknown, of another shape, or a stored constant differs from GLIP's.
+        InputError: a tensor is missing, unknown or of another shape, or a stored constant differs from GLIP's.
     """
     layout = detect_layout(source)
     rest = dict(source)
-    counts = Counts.of_names(rest, layout)
+    counts = PartCounts.of_names(rest, layout)
     names = {getattr(row, layout): row.native for row in spell(counts)}
     scales = [] if layout == "native" else [_SCALES[layout].format(level) for level in range(5)]
     required = [*names, *(scales or ["head.scales"])]
     if missing := [name for name in required if name not in rest]:
-        raise InputError(f"The {layout} checkpoint is incomplete: {some(missing)} missing ({len(missing)} in all).")
+        raise InputError(f"The {layout} checkpoint lacks {some(missing)} ({len(missing)} in all).")
     state = {native: _from_mmdet(native, rest.pop(name), layout) for name, native in names.items()}
     state["head.scales"] = _join([rest.pop(name) for name in scales]) if scales else rest.pop("head.scales")
     try:
@@ -151,17 +153,17 @@ def to_native(source: Mapping[str, Tensor]) -> Conversion:
 
 
 def from_native(checkpoint: Conversion, to: Layout) -> tuple[State, tuple[str, ...]]:
-    """Writes a checkpoint in another layout.
+    """Converts a checkpoint to another layout.
 
     Returns:
-        Names to tensors, and the names of those that were made anew because native checkpoints have none.
+        Names to tensors, and the names of tensors that had to be made because native checkpoints lack them.
     """
     if to == "native":
         return dict(checkpoint.state), ()
     config = checkpoint.config
     result = {
         getattr(row, to): _to_mmdet(row.native, checkpoint.state[row.native], to)
-        for row in spell(Counts.of_config(config))
+        for row in spell(PartCounts.of_config(config))
     }
     for level, scale in enumerate(checkpoint.state["head.scales"].unbind()):
         result[_SCALES[to].format(level)] = scale.reshape(() if to == "mmdet" else 1).clone()
@@ -175,8 +177,8 @@ def from_native(checkpoint: Conversion, to: Layout) -> tuple[State, tuple[str, .
     return result | made, tuple(made)
 
 
-def infer_config(state: Mapping[str, Tensor], counts: Counts) -> GLIPConfig:
-    """Reads the architecture off the shapes of a native state dict; heads are 64 wide in BERT, 8 in the fusion."""
+def infer_config(state: Mapping[str, Tensor], counts: PartCounts) -> GLIPConfig:
+    """Returns the architecture of a native state dict. Heads do not show: BERT's are 64 wide, the fusion has 8."""
     bias_tables = [
         state[f"backbone.stages.{stage}.blocks.0.attn.relative_position_bias_table"].shape for stage in range(4)
     ]
@@ -204,7 +206,7 @@ def infer_config(state: Mapping[str, Tensor], counts: Counts) -> GLIPConfig:
         deep_fusion=counts.deep_fusion,
         fusion_dim=GLIPConfig.fusion_dim if fusion is None else fusion.shape[0],
     )
-    # Drop path and heads leave no trace in the weights: take them from the known architecture with the same tensors.
+    # Drop path and heads do not show in the weights; they are taken from the known architecture with the same tensors.
     for known in (GLIP_T_A, GLIP_T, GLIP_L):
         if replace(config, swin=replace(swin, drop_path=known.swin.drop_path)) == known:
             return known
@@ -221,7 +223,7 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: GLIPConfig) -> N
     """Compares the names and shapes of a checkpoint with those of the network.
 
     Raises:
-        InputError: one differs; the message names it and both shapes.
+        InputError: a tensor is missing, unknown or of another shape; the message names it.
     """
     expected = expected_shapes(config)
     if missing := sorted(expected.keys() - shapes.keys()):
@@ -234,14 +236,22 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: GLIPConfig) -> N
 
 
 def check_prompt(shape: tuple[int, ...], config: GLIPConfig) -> None:
-    """Refuses a tuned prompt that is no table of text features."""
+    """Refuses a tuned prompt of another shape than (rows, text features).
+
+    Raises:
+        InputError: its shape is another one.
+    """
     if len(shape) != 2 or shape[1] != config.text.hidden_size:
         raise InputError(f"The tuned prompt has shape {shape}; it must be (rows, {config.text.hidden_size}).")
 
 
 @lru_cache(maxsize=4)
 def expected_shapes(config: GLIPConfig) -> Mapping[str, tuple[int, ...]]:
-    """Names and shapes of the network's tensors; no memory is taken for them."""
+    """Returns names and shapes of the network's tensors, without allocating them.
+
+    Raises:
+        InputError: the architecture is impossible.
+    """
     from glip.model.glip import build_glip
 
     try:
@@ -253,20 +263,20 @@ def expected_shapes(config: GLIPConfig) -> Mapping[str, tuple[int, ...]]:
 
 
 def some(names: Collection[str] | Mapping[str, object], limit: int = 3) -> str:
-    """The first few names, for a sentence."""
+    """Returns the first few names, for a sentence."""
     shown = [str(name) for name, _ in zip(names, range(limit), strict=False)]
     return ", ".join(shown) + (", …" if len(names) > limit else "")
 
 
 def _join(scales: Collection[Tensor]) -> Tensor:
-    """Five single numbers, () or (1,), to (5,)."""
+    """Joins five single numbers, () or (1,), to (5,)."""
     if bad := [tuple(scale.shape) for scale in scales if scale.numel() != 1]:
         raise InputError(f"A level's scale has shape {bad[0]}; it must be a single number, () or (1,).")
     return torch.cat([scale.reshape(1) for scale in scales])
 
 
 def _from_mmdet(native: str, value: Tensor, layout: Layout) -> Tensor:
-    """Patch merging: mmdet's 4C channels count the neighbours innermost, the original's (and ours) outermost."""
+    """Reorders patch merging: the neighbour varies fastest in mmdet's 4C channels, slowest in ours."""
     if layout != "mmdet" or ".downsample." not in native:
         return value
     by_neighbour = value.unflatten(-1, (-1, 4)).transpose(-1, -2)
@@ -281,11 +291,11 @@ def _to_mmdet(native: str, value: Tensor, layout: Layout) -> Tensor:
 
 
 def _constants(config: GLIPConfig, layout: Layout) -> State:
-    """Buffers that the other layouts store although they follow from the architecture."""
+    """Returns the buffers that a layout stores although they follow from the architecture."""
     if layout == "native":
         return {}
     index = _position_index(config.swin.window_size)
-    tables = [getattr(n, layout) for n in spell(Counts.of_config(config)) if n.native.endswith("_bias_table")]
+    tables = [getattr(n, layout) for n in spell(PartCounts.of_config(config)) if n.native.endswith("_bias_table")]
     result = {name.replace("position_bias_table", "position_index"): index.clone() for name in tables}
     if layout == "microsoft":
         for level in range(config.num_levels):
@@ -296,20 +306,22 @@ def _constants(config: GLIPConfig, layout: Layout) -> State:
 
 
 def _checked_constants(rest: State, config: GLIPConfig, layout: Layout) -> tuple[str, ...]:
-    """Takes the constants out of `rest`; refuses values that mean another network."""
+    """Removes the constants from `rest` and returns their names; refuses values of another network."""
     names = []
     for name, expected in _constants(config, layout).items():
         stored = rest.pop(name, None)
         if stored is None:
             continue
         if stored.shape != expected.shape or not torch.equal(stored.to(expected.dtype), expected):
-            raise InputError(f"The stored constant {name} differs from GLIP's; this checkpoint is of another network.")
+            raise InputError(
+                f"The stored constant {name} differs from GLIP's; the checkpoint belongs to another network."
+            )
         names.append(name)
     return tuple(names)
 
 
 def _position_index(window: int) -> Tensor:
-    """(W², W²) which row of the bias table a pair of places in a W x W window reads: by their distance in y, then x."""
+    """Returns (W², W²) row of the bias table for each pair of cells of a window: by their distance in y, then x."""
     y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
     y, x = y.flatten(), x.flatten()
     down, right = y[:, None] - y, x[:, None] - x
@@ -317,7 +329,7 @@ def _position_index(window: int) -> Tensor:
 
 
 def _fresh_classifier(channels: int) -> State:
-    """The original builds this layer and never reads it; it starts like this there, too."""
+    """Returns initial values, as in the original, of a layer that the original builds and never reads."""
     weight = torch.empty(_CLASS_LOGITS, channels, 1, 1)
     torch.nn.init.normal_(weight, std=0.01, generator=torch.Generator().manual_seed(0))
     bias = torch.full((_CLASS_LOGITS,), -math.log(99.0))

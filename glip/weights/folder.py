@@ -1,12 +1,12 @@
-"""A model folder: all that prediction needs, loadable without a network.
+"""Reads and writes model folders, which hold all that prediction needs, without a network connection.
 
     config.json            the architecture
     model.safetensors      the tensors, in native names
     prompt.safetensors     the result of prompt tuning, if there is one
     tokenizer.json         the word pieces, with vocab.txt and tokenizer_config.json for other programs
-    source.json            where the folder came from, and the hash of every file above
+    source.json            the origin of the weights, and the hash of every file above
 
-Equal weights give equal files, byte by byte, whatever layout they came in; only source.json tells them apart.
+Equal weights give equal files, byte by byte, whatever layout they came in; only source.json differs.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _WORD_EMBEDDINGS = "text_encoder.bert.embeddings.word_embeddings.weight"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A checked model folder; `load_model_folder` makes it. Tensors are read when they are asked for.
+    """A checked model folder, made by `load_model_folder`. Tensors are read on demand.
 
     Attributes:
         path: the folder.
         name: the checkpoint's name in the zoo, or the folder's own.
         config: the architecture.
-        source: what source.json says; empty if there is none.
+        source: content of source.json; empty if there is none.
     """
 
     path: Path
@@ -58,60 +58,60 @@ class ModelFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of model.safetensors.
+        """Returns the sha256 of model.safetensors.
 
         Raises:
-            InputError: the file is not the one that was written here.
+            InputError: the file was changed after it was written.
         """
         file = self.path / MODEL_FILE
         record = self.source.get("files", {}).get(MODEL_FILE, {})
         status = file.stat()
-        # Reading a gigabyte takes seconds: a file of the same size and time is taken for unchanged; `verify` reads all.
+        # Reading a gigabyte takes seconds, so a file of the same size and time counts as unchanged; `verify` reads all.
         if (status.st_size, status.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")):
             return str(record["sha256"])
         found = hash_file(file)
         if found != record.get("sha256", found):
             raise InputError(
-                f"{file} is not what was written there (its sha256 begins with {found[:8]}, source.json says "
-                f"{record['sha256'][:8]}): make the folder again, or delete source.json if the change is meant."
+                f"{file} has changed: its sha256 begins with {found[:8]}, that in source.json with "
+                f"{record['sha256'][:8]}. Make the folder again, or delete source.json if the change is intended."
             )
         return found
 
     @cached_property
     def identity(self) -> str:
-        """Says which numbers make a result: `sha256`, or where there is a tuned prompt a hash of both."""
+        """Returns a hash of all weights: `sha256`, or with a tuned prompt a hash of both files."""
         file = self.path / PROMPT_FILE
         return hashlib.sha256((self.sha256 + hash_file(file)).encode()).hexdigest() if file.is_file() else self.sha256
 
     def state_dict(self) -> State:
-        """Names to tensors, as `build_glip` takes them; what is stored in half precision comes in float32."""
+        """Returns the tensors by name, as `build_glip` takes them; float16 is converted to float32."""
         return {
             name: value.float() if value.dtype == torch.float16 else value
             for name, value in _read(self.path / MODEL_FILE).items()
         }
 
     def prompt(self) -> Tensor | None:
-        """(T, D) result of prompt tuning; None if the checkpoint has none."""
+        """Returns the (T, D) result of prompt tuning; None if the checkpoint has none."""
         file = self.path / PROMPT_FILE
         return _read(file)["prompt"] if file.is_file() else None
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer; nothing is padded or cut."""
+        """Returns the tokenizer, which neither pads nor truncates."""
         return load_tokenizer(self.path)
 
 
 def load_model_folder(path: Path, name: str | None = None) -> ModelFolder:
-    """Opens a model folder and checks that its parts fit together: files, config, names, shapes, vocabulary.
+    """Opens a model folder and checks that its files, configuration, names, shapes and vocabulary fit together.
 
     Raises:
-        InputError: the first thing that is wrong.
+        InputError: they do not; the message names the first problem.
     """
     if not path.is_dir():
         raise InputError(f"There is no folder {path}.")
     if missing := [file for file in _NEEDED if not (path / file).is_file()]:
         inside = sorted(file.name for file in path.iterdir() if file.suffix in (".pth", ".pt"))
-        hint = f"give the file {inside[0]} itself" if inside else "make one with `glip models convert`"
-        raise InputError(f"{path} is no whole model folder: it lacks {', '.join(missing)}; {hint}.")
+        hint = f"Give the file {inside[0]} itself" if inside else "Make one with `glip models convert`"
+        raise InputError(f"{path} is not a complete model folder; missing: {', '.join(missing)}. {hint}.")
     config = _read_config(path / "config.json")
     try:
         shapes = _shapes(path / MODEL_FILE)
@@ -138,17 +138,17 @@ def save_model_folder(
     """Writes a model folder, whole or not at all.
 
     Args:
-        out: the folder to make; its parents are made, too.
+        out: the folder to make, with its parents.
         config: the architecture.
         state: native names to tensors.
         vocabulary: word pieces in the order of their ids.
-        origin: where the weights came from, as JSON; goes to source.json.
+        origin: origin of the weights, as JSON, for source.json.
         prompt: (T, D) result of prompt tuning.
-        half: store float16: half the size, three correct digits.
-        overwrite: replace a model folder that is there.
+        half: whether to store float16, with half the size and three correct digits.
+        overwrite: whether to replace a model folder at `out`.
 
     Raises:
-        InputError: `out` is taken, or vocabulary and weights do not fit.
+        InputError: `out` exists, or vocabulary and weights do not fit.
         JobFailed: it could not be written.
     """
     check_target(out, overwrite=overwrite)
@@ -166,10 +166,10 @@ def save_model_folder(
 
 
 def verify_model_folder(path: Path) -> list[str]:
-    """Reads every byte of a model folder and compares it with source.json.
+    """Reads every byte of a model folder and compares it with the hashes in source.json.
 
     Returns:
-        What is wrong, a sentence each; empty if all is well.
+        The problems, a sentence each; empty if there are none.
     """
     records: Mapping[str, Mapping[str, Any]] = _read_json(path / "source.json", default={}).get("files", {})
     if not records:
@@ -185,21 +185,29 @@ def verify_model_folder(path: Path) -> list[str]:
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
-    """Refuses a place that is taken; even with `overwrite` no folder is replaced that is not a model folder."""
+    """Refuses an output path that exists. `overwrite` allows a file or a model folder, never another folder.
+
+    Raises:
+        InputError: the path may not be written.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
-        raise InputError(f"{out} is there already; choose another --out, or add --overwrite.")
+        raise InputError(f"{out} exists; choose another path (out), or allow to replace it (overwrite).")
     if out.is_dir() and not (out / MODEL_FILE).is_file():
-        raise InputError(f"{out} is a folder with other things in it; it is not replaced. Choose another --out.")
+        raise InputError(f"{out} is a folder with other content and is not replaced. Choose another path (out).")
 
 
 def check_vocabulary(pieces: int, rows: int) -> None:
-    """Refuses a vocabulary that cannot be the one of the weights."""
+    """Refuses a vocabulary of another size than the word embeddings.
+
+    Raises:
+        InputError: the sizes differ.
+    """
     if pieces != rows:
         raise InputError(
-            f"The vocabulary has {pieces} word pieces, the weights have {rows} word embeddings: they do not belong "
-            "together. The published checkpoints need that of bert-base-uncased (30522); give it with --tokenizer."
+            f"The vocabulary has {pieces} word pieces, but the weights have {rows} word embeddings. The published "
+            "checkpoints need the vocabulary of bert-base-uncased (30522 pieces); give it as tokenizer."
         )
 
 
@@ -213,7 +221,7 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a .safetensors file, from its header; its length is checked, too."""
+    """Returns names and shapes of a .safetensors file from its header, and checks the file's length."""
     try:
         with safe_open(path, framework="pt") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -231,7 +239,9 @@ def _read(path: Path) -> State:
 def _read_config(path: Path) -> GLIPConfig:
     content = _read_json(path)
     if content.get("format") != FORMAT or not isinstance(content.get("model"), Mapping):
-        raise InputError(f"{path} is of format {content.get('format')!r}, this program reads {FORMAT}; convert again.")
+        raise InputError(
+            f"{path} has the format {content.get('format')!r}; this program reads {FORMAT}. Convert again."
+        )
     try:
         return config_from_dict(content["model"])
     except InputError as error:
@@ -246,7 +256,7 @@ def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, A
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}); make the folder again.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged: it holds no JSON object; make the folder again.")
+        raise InputError(f"{path} is damaged: it must hold a JSON object. Make the folder again.")
     return content
 
 

@@ -1,4 +1,4 @@
-"""Where pre-training begins: Swin as trained on ImageNet, BERT as published. Names of tensors ↔ ours.
+"""Loads published weights of the parts that pre-training begins with: Swin from ImageNet, and BERT.
 
 The files are hosted by others on the Hugging Face hub (timm's ports of Microsoft's weights; Google's BERT).
 """
@@ -24,13 +24,13 @@ _FILE = "resolve/main/model.safetensors"
 
 
 @dataclass(frozen=True)
-class Start:
+class PublishedPart:
     """A published file of weights for a part of the network.
 
     Attributes:
-        what: for messages.
-        repository: on the hub.
-        file_name: in the cache.
+        what: its description in messages.
+        repository: its repository on the hub.
+        file_name: its name in the cache.
     """
 
     what: str
@@ -39,36 +39,36 @@ class Start:
 
     @property
     def url(self) -> str:
-        """Where to fetch it; HF_ENDPOINT replaces the host."""
+        """Returns the address; HF_ENDPOINT replaces the host."""
         return hub_url(f"/{self.repository}/{_FILE}")
 
 
-# By the channels of the first stage. The published models begin with Swin-T of ImageNet-1k at 224 pixels and Swin-L of
-# ImageNet-22k at 384.
-SWIN: Mapping[int, Start] = {
-    96: Start(
+# By the channels of the first stage. The published models began with Swin-T from ImageNet-1k at 224 pixels and Swin-L
+# from ImageNet-22k at 384.
+SWIN: Mapping[int, PublishedPart] = {
+    96: PublishedPart(
         "Swin-T's ImageNet weights", "timm/swin_tiny_patch4_window7_224.ms_in1k", "swin-tiny-imagenet1k.safetensors"
     ),
-    192: Start(
+    192: PublishedPart(
         "Swin-L's ImageNet weights",
         "timm/swin_large_patch4_window12_384.ms_in22k",
         "swin-large-imagenet22k.safetensors",
     ),
 }
-BERT = Start("BERT's weights", "google-bert/bert-base-uncased", "bert-base-uncased.safetensors")
+BERT = PublishedPart("BERT's weights", "google-bert/bert-base-uncased", "bert-base-uncased.safetensors")
 
 
-def published_start(config: GLIPConfig, fetching: Fetching) -> tuple[State, list[str]]:
-    """The tensors of Swin and BERT under their names in the network, and BERT's word pieces.
+def load_pretrained_parts(config: GLIPConfig, fetching: Fetching) -> tuple[State, list[str]]:
+    """Returns the tensors of Swin and BERT by their native names, and BERT's word pieces.
 
     Raises:
-        InputError: nothing is published for this architecture.
-        JobFailed: a file could not be fetched, or holds something else.
+        InputError: no weights are published for this architecture.
+        JobFailed: a file could not be fetched, or holds other tensors.
     """
     if config.swin.embed_dim not in SWIN:
         raise InputError(
-            f"There are no ImageNet weights for a Swin of {config.swin.embed_dim} channels; there are for "
-            f"{', '.join(map(str, SWIN))}. Start fresh, or from a model folder with --init."
+            f"There are no ImageNet weights for a Swin of {config.swin.embed_dim} channels, only for "
+            f"{', '.join(map(str, SWIN))}. Begin with random weights, or with a model folder (init)."
         )
     swin = SWIN[config.swin.embed_dim]
     state = from_timm(_read(swin, fetching)) | from_bert(_read(BERT, fetching))
@@ -77,8 +77,8 @@ def published_start(config: GLIPConfig, fetching: Fetching) -> tuple[State, list
     wanted = {name for name in shapes if name.startswith(parts)}
     if differing := sorted(wanted ^ state.keys()) or [n for n in wanted if tuple(state[n].shape) != shapes[n]]:
         raise JobFailed(
-            f"{swin.url} and {BERT.url} do not fit the network: {some(differing)} are missing, unknown or of another "
-            f"shape."
+            f"{swin.url} and {BERT.url} do not fit the network: missing, unknown or of another shape are "
+            f"{some(differing)}."
         )
     file, _ = fetched(
         "BERT's vocabulary", BERT_VOCABULARY.url, BERT_VOCABULARY.file_name, BERT_VOCABULARY.sha256, fetching
@@ -87,32 +87,32 @@ def published_start(config: GLIPConfig, fetching: Fetching) -> tuple[State, list
 
 
 def from_timm(source: Mapping[str, Tensor]) -> State:
-    """timm's Swin in our names; its classifier and last norm are left aside, constants too."""
+    """Renames timm's Swin to native names, without its classifier, last norm and constants."""
     state: State = {}
     for name, value in source.items():
         if name.startswith(("head.", "norm.")) or name.endswith(("relative_position_index", "attn_mask")):
             continue
-        # There a stage begins by merging patches, here it ends with that.
+        # In timm a stage begins with patch merging, here it ends with it.
         name = re.sub(r"layers\.(\d)\.downsample", lambda found: f"stages.{int(found[1]) - 1}.downsample", name)
         state["backbone." + name.replace("layers.", "stages.", 1)] = value
     return state
 
 
 def from_bert(source: Mapping[str, Tensor]) -> State:
-    """Google's BERT in our names; what was for its pre-training is left aside."""
+    """Renames Google's BERT to native names, without the layers of its pre-training."""
     state: State = {}
     for name, value in source.items():
         if name.startswith(("cls.", "bert.pooler.")) or name.endswith("position_ids"):
             continue
-        # Published with the names of another framework.
+        # Published with the parameter names of another framework.
         name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))
         state["text_encoder." + name] = value
     return state
 
 
-def _read(start: Start, fetching: Fetching) -> State:
-    path, _ = fetched(start.what, start.url, start.file_name, None, fetching)
+def _read(part: PublishedPart, fetching: Fetching) -> State:
+    path, _ = fetched(part.what, part.url, part.file_name, None, fetching)
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise JobFailed(f"{start.url} is no safetensors file ({error}). Delete {path} to fetch it anew.") from error
+        raise JobFailed(f"{part.url} is not a safetensors file ({error}). Delete {path} to fetch it again.") from error

@@ -1,4 +1,4 @@
-"""A checkpoint of pseudo-random numbers: everything runs, the boxes mean nothing. For trying out, and for tests.
+"""Makes checkpoints of pseudo-random weights, for tests and for trying things out: all runs, the boxes mean nothing.
 
 Every tensor follows from its name, its shape and one seed, so the same command makes the same file everywhere.
 """
@@ -23,7 +23,7 @@ from glip.weights.folder import ModelFolder, save_model_folder
 from glip.weights.tokenizer import letter_vocabulary, read_vocabulary
 from glip.weights.zoo import ARCHITECTURES
 
-# Every kind of layer, in two million numbers. Heads are as wide as `infer_config` reads them off the shapes.
+# Every kind of layer, with two million weights. The widths of the heads are those that `infer_config` assumes.
 TINY = GLIPConfig(
     swin=SwinConfig(32, (1, 1, 2, 1), (1, 2, 4, 8), window_size=7),
     text=TextConfig(vocab_size=30522, hidden_size=128, num_layers=2, num_heads=2, intermediate_size=256),
@@ -33,9 +33,9 @@ TINY = GLIPConfig(
 )
 RANDOM_ARCHITECTURES: Mapping[str, GLIPConfig] = {"tiny": TINY, **ARCHITECTURES}
 
-# Pattern in the name, mean, deviation, and whether the deviation is for a sum over the inputs, i.e. shrinks with their
-# number. The first row that fits counts. Plain initial values would give every place the same score; these keep places
-# and words apart, so that some scores pass the threshold and most do not.
+# Pattern of the name, mean, standard deviation, and whether the deviation is that of a sum over the inputs, so that it
+# shrinks with their number. The first matching row counts. Usual initial values would give every location the same
+# score; with these the scores differ, some pass the threshold and most do not.
 _RULES: tuple[tuple[str, float, float, bool], ...] = (
     (r"^head\.bias$", -2.0, 0.0, False),
     (r"^head\.(log_scale|bias_text)$", 0.0, 0.2, False),
@@ -54,27 +54,27 @@ _RULES: tuple[tuple[str, float, float, bool], ...] = (
 
 
 def random_state(config: GLIPConfig, seed: int = 0) -> State:
-    """Pseudo-random tensors for every name of the network."""
+    """Returns a pseudo-random tensor for every name of the network."""
     return {name: _tensor(name, shape, seed) for name, shape in expected_shapes(config).items()}
 
 
 def random_model(
     out: Path, architecture: str, *, tokenizer: Path | None = None, seed: int = 0, overwrite: bool = False
 ) -> ModelFolder:
-    """Writes a model folder whose numbers mean nothing.
+    """Writes a model folder of pseudo-random weights.
 
     Args:
-        out: the folder.
+        out: the folder to write.
         architecture: a key of `RANDOM_ARCHITECTURES`.
-        tokenizer: a vocabulary, see `read_vocabulary`; None: one that spells words letter by letter.
-        seed: another one gives other numbers.
-        overwrite: replace a model folder that is at `out`.
+        tokenizer: file or folder of a vocabulary, see `read_vocabulary`; None: one that spells words letter by letter.
+        seed: determines the weights.
+        overwrite: whether to replace a model folder at `out`.
 
     Raises:
-        InputError: no architecture has that name, or `out` is taken.
+        InputError: no architecture has that name, or `out` exists.
     """
     if architecture not in RANDOM_ARCHITECTURES:
-        raise InputError(f"There is no architecture {architecture!r}; there are {', '.join(RANDOM_ARCHITECTURES)}.")
+        raise InputError(f"There is no architecture {architecture!r}. Known are {', '.join(RANDOM_ARCHITECTURES)}.")
     vocabulary = letter_vocabulary() if tokenizer is None else read_vocabulary(tokenizer.expanduser())
     config = RANDOM_ARCHITECTURES[architecture]
     config = replace(config, text=replace(config.text, vocab_size=len(vocabulary)))

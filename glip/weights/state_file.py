@@ -1,6 +1,6 @@
-"""Checkpoint files, read without running what is in them, and written whole or not at all.
+"""Reads checkpoint files without running code in them, and writes them whole or not at all.
 
-A `.pth` file is a pickle, which can hold code. Here only tensors and plain Python values are ever built from it.
+A `.pth` file is a pickle, which can hold code. Only tensors and plain Python values are ever built from it here.
 Knows nothing of GLIP's tensors.
 """
 
@@ -24,14 +24,14 @@ from glip.files import whole_file
 
 STATE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 
-# Training programs leave counters and logs of these packages beside the weights. They are replaced by `_Inert`: their
-# own code is neither needed nor run. What any other package put there is refused.
+# Training programs store counters and logs of these packages beside the weights. `_Inert` replaces them: their code is
+# neither needed nor run. Objects of any other package are refused.
 _LOG_PACKAGES = ("mmengine", "mmdet", "mmcv", "numpy")
 _LOG_NAMES = ("_codecs.encode", "argparse.Namespace")
 
 
 class _Inert:
-    """Stands for an object of a training log: takes anything, does nothing."""
+    """Stand-in for an object of a training log: accepts anything and does nothing."""
 
     def __new__(cls, *_: object, **__: object) -> _Inert:
         return super().__new__(cls)
@@ -47,13 +47,12 @@ class _Inert:
 
 
 def read_state_file(path: Path) -> object:
-    """Reads a `.pth` or `.safetensors` file; tensors stay on disk until they are used, where the format allows it.
+    """Returns the content of a `.pth` or `.safetensors` file: plain values, dicts, lists and tensors.
 
-    Returns:
-        What the file holds: plain values, dicts, lists and tensors.
+    Tensors stay on disk until they are used, if the format allows it.
 
     Raises:
-        InputError: the file is absent, damaged, of another kind, or a pickle that holds code.
+        InputError: the file is missing, damaged, of another kind, or a pickle that holds code.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
@@ -62,19 +61,19 @@ def read_state_file(path: Path) -> object:
             return load_file(path)
         return _load_pickle(path)
     except SafetensorError as error:
-        raise InputError(f"{path} is not a whole .safetensors file ({error}); fetch or make it again.") from error
+        raise InputError(f"{path} is not a complete .safetensors file ({error}); fetch or make it again.") from error
     except pickle.UnpicklingError as error:
         raise InputError(_why_refused(path, str(error))) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, TypeError, KeyError, UnicodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a whole PyTorch file ({reason}); fetch or make it again.") from error
+        raise InputError(f"{path} is not a complete PyTorch file ({reason}); fetch or make it again.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _load_pickle(path: Path) -> object:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what matters about a damaged file is said in our own words
+        warnings.simplefilter("ignore")  # errors about a damaged file are raised here instead
         return _load_quietly(path)
 
 
@@ -97,20 +96,22 @@ def _is_log(name: str) -> bool:
 def _why_refused(path: Path, message: str) -> str:
     if found := re.search(r"GLOBAL (\S+)", message):
         return (
-            f"{path} is a pickle that holds code ({found[1]}); it was not run and the file was not read. "
-            "Only tensors and plain values are accepted: save the state dict alone, best as .safetensors."
+            f"{path} is a pickle that holds code ({found[1]}); the code was not run and the file was not read. "
+            "Only tensors and plain values are accepted: save the state dict alone, preferably as .safetensors."
         )
     head = path.open("rb").read(64)
     if head.startswith(b"version https://git-lfs"):
-        return f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it comes from."
-    return f"{path} is not a PyTorch checkpoint, or a damaged one. Fetch it again; accepted: .pth, .pt, .safetensors."
+        return f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository."
+    return (
+        f"{path} is not a PyTorch checkpoint, or is damaged. Fetch it again; .pth, .pt and .safetensors are accepted."
+    )
 
 
 def write_state_file(path: Path, content: Mapping[str, object]) -> None:
-    """Writes a `.pth` (any content) or `.safetensors` file (names to tensors only); the suffix decides.
+    """Writes a `.pth` (any content) or `.safetensors` file (tensors only), whole or not at all; the suffix decides.
 
     Raises:
-        JobFailed: the disk is full or refuses; no half file is left under `path`.
+        JobFailed: the file cannot be written, for instance because the disk is full.
     """
     with whole_file(path) as file:
         if path.suffix == ".safetensors":
@@ -123,13 +124,13 @@ def write_state_file(path: Path, content: Mapping[str, object]) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes safetensors; equal tensors give equal bytes."""
+    """Writes a safetensors file; equal tensors give equal bytes."""
     path.touch()
     mode = path.stat().st_mode
     try:
-        # Order and metadata are fixed, so that the file depends on nothing but the tensors.
+        # Order and metadata are fixed, so that the file depends on the tensors alone.
         save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, path, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    # The package makes files that only their owner can read; a model folder may be shared like any other.
+    # The package makes files that only their owner can read; a model folder should be readable like any other.
     path.chmod(mode)

@@ -1,7 +1,7 @@
-"""What GLIP's tensors are called: one table for three layouts.
+"""Maps the names of GLIP's tensors between three layouts, by one table.
 
-`microsoft` is the original, `mmdet` its port, `native` is ours: the words of STYLE, one number per repeated part.
-Knows names only; the values that differ are in `convert`.
+`microsoft` is the original, `mmdet` its port in MMDetection, `native` is ours: named like the modules in `glip.model`.
+Source: the two code bases, see `docs/checkpoints.md`, "Tensor names". Knows names only; `convert` knows the values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Layout = Literal["microsoft", "mmdet", "native"]
 
 
 class Names(NamedTuple):
-    """What one tensor, or the beginning of several names, is called in the three layouts."""
+    """The name of a tensor, or the common beginning of several names, in the three layouts."""
 
     native: str
     microsoft: str
@@ -38,7 +38,7 @@ _BERT_LAYER = tuple(
     )
 )
 
-# What repeats -> (how the names begin, how they end). "*" is weight and bias; braces are filled by `_numbers`.
+# Part -> (beginning of its names, their endings). "*" stands for weight and bias; `_numbers` fills the braces.
 TABLE: dict[str, tuple[Names, tuple[tuple[str, str, str], ...]]] = {
     "patches": (
         Names("backbone.patch_embed.", "backbone.body.patch_embed.", "backbone.patch_embed."),
@@ -68,7 +68,7 @@ TABLE: dict[str, tuple[Names, tuple[tuple[str, str, str], ...]]] = {
         ),
         (("norm.*",) * 3, ("reduction.weight",) * 3),
     ),
-    # Maps C3, C4, C5: the original counts norms from 0 and pyramid layers from 1, but uses neither's first.
+    # Maps C3, C4, C5. The original counts norms from 0 and pyramid layers from 1, and has neither's first.
     "map": (
         Names("", "backbone.", ""),
         (
@@ -154,8 +154,8 @@ TABLE: dict[str, tuple[Names, tuple[tuple[str, str, str], ...]]] = {
 }
 
 
-class Counts(NamedTuple):
-    """How often each part repeats: all that is needed to spell every name."""
+class PartCounts(NamedTuple):
+    """Number of repetitions of each part, from which all names follow."""
 
     depths: tuple[int, ...]
     text_layers: int
@@ -163,16 +163,16 @@ class Counts(NamedTuple):
     deep_fusion: bool
 
     @classmethod
-    def of_config(cls, config: GLIPConfig) -> Counts:
-        """The counts of an architecture."""
+    def of_config(cls, config: GLIPConfig) -> PartCounts:
+        """Returns the counts of an architecture."""
         return cls(config.swin.depths, config.text.num_layers, config.num_fusion_blocks, config.deep_fusion)
 
     @classmethod
-    def of_names(cls, names: Iterable[str], layout: Layout) -> Counts:
-        """The counts that the numbers in a checkpoint's names tell.
+    def of_names(cls, names: Iterable[str], layout: Layout) -> PartCounts:
+        """Returns the counts that follow from the numbers in a checkpoint's names.
 
         Raises:
-            InputError: a whole part is absent.
+            InputError: a part has no tensors.
         """
         text = "\n".join(names)
         depths = [0, 0, 0, 0]
@@ -182,14 +182,16 @@ class Counts(NamedTuple):
         tower = [int(n) for n in re.findall(r"^(?:\S+\.dyhead_tower|fusion\.blocks)\.(\d{1,3})\.", text, re.M)]
         for part, found in (("backbone", min(depths)), ("text encoder", layers), ("head tower", tower)):
             if not found:
-                raise InputError(f"The checkpoint has no tensors for (a part of) its {part}; the file is incomplete.")
+                raise InputError(
+                    f"The checkpoint lacks tensors of its {part}; the file is incomplete. Fetch or make it again."
+                )
         fusion = re.search(r"^\S+\.(?:b_attn|fuse)\.", text, re.M) is not None
         per_block = 3 if fusion and layout != "native" else 1
         return cls(tuple(depths), max(layers) + 1, max(tower) // per_block + 1, fusion)
 
 
-def spell(counts: Counts) -> list[Names]:
-    """Every tensor that has one name in each layout: all but the five scales, which `convert` joins to one tensor."""
+def spell(counts: PartCounts) -> list[Names]:
+    """Returns the names of all tensors but the head's five scales, which `convert` joins to one tensor."""
     return [
         Names(*((begin + end).replace("*", kind).format(**numbers) for begin, end in zip(prefix, ending, strict=True)))
         for part, (prefix, endings) in TABLE.items()
@@ -199,7 +201,7 @@ def spell(counts: Counts) -> list[Names]:
     ]
 
 
-def _numbers(part: str, counts: Counts) -> Iterator[dict[str, int]]:
+def _numbers(part: str, counts: PartCounts) -> Iterator[dict[str, int]]:
     if part == "swin block":
         yield from ({"s": stage, "b": block} for stage, depth in enumerate(counts.depths) for block in range(depth))
     elif part == "patch merging":
@@ -209,7 +211,7 @@ def _numbers(part: str, counts: Counts) -> Iterator[dict[str, int]]:
     elif part == "text encoder layer":
         yield from ({"n": layer} for layer in range(counts.text_layers))
     elif part in ("fusion", "fusion text layer", "dyhead"):
-        # Elsewhere a block's three parts stand in one row and are counted through: fusion, text layer, DyHead block.
+        # The other layouts number a block's three parts consecutively: fusion, text layer, DyHead block.
         if counts.deep_fusion:
             yield from ({"i": i, "fuse": 3 * i, "text": 3 * i + 1, "dyhead": 3 * i + 2} for i in range(counts.blocks))
         elif part == "dyhead":

@@ -1,6 +1,6 @@
-"""The word pieces a checkpoint was trained with: a vocabulary, and the tokenizer made of it.
+"""Reads a checkpoint's vocabulary of word pieces, and builds the tokenizer from it.
 
-One vocabulary gives one tokenizer, whatever file it comes from: BERT's, lower case, with [CLS] and [SEP] around.
+A vocabulary gives the same tokenizer whatever file it comes from: BERT's, lower case, with [CLS] and [SEP] around.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _MAX_TOKENS = 512
 
 
 def read_vocabulary(source: Path) -> list[str]:
-    """Reads word pieces, in the order of their ids.
+    """Returns the word pieces in the order of their ids.
 
     Args:
-        source: a `vocab.txt` (one piece a line), a `tokenizer.json`, or a folder that holds one of them.
+        source: a `vocab.txt` (one piece per line), a `tokenizer.json`, or a folder that holds one of them.
 
     Raises:
-        InputError: there is none, or it is not a lower-case BERT vocabulary.
+        InputError: there is no vocabulary, or it is not a lower-case BERT vocabulary.
     """
     if source.is_dir():
         found = next((source / name for name in ("vocab.txt", "tokenizer.json") if (source / name).is_file()), None)
         if found is None:
-            raise InputError(f"The folder {source} holds no vocab.txt and no tokenizer.json.")
+            raise InputError(f"The folder {source} holds neither vocab.txt nor tokenizer.json.")
         source = found
     try:
         text = source.read_text(encoding="utf-8")
@@ -41,34 +41,38 @@ def read_vocabulary(source: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"The vocabulary {source} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{source} is no vocabulary; a vocab.txt or tokenizer.json is needed ({error}).") from error
+        raise InputError(f"{source} is not a vocabulary ({error}); give a vocab.txt or tokenizer.json.") from error
     if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
-        raise InputError(f"The vocabulary {source} lacks {', '.join(missing)}; that of bert-base-uncased is needed.")
+        raise InputError(f"The vocabulary {source} lacks {', '.join(missing)}; use that of bert-base-uncased.")
     if len(set(vocabulary)) < len(vocabulary):
-        double = next(piece for number, piece in enumerate(vocabulary) if piece in vocabulary[:number])
-        raise InputError(f"The vocabulary {source} holds {double!r} twice; the ids after it would be wrong.")
+        double = next(piece for index, piece in enumerate(vocabulary) if piece in vocabulary[:index])
+        raise InputError(
+            f"The vocabulary {source} holds {double!r} twice, so the ids after it would be wrong. Fetch it again."
+        )
     return vocabulary
 
 
 def _from_json(text: str, source: Path) -> list[str]:
     content = json.loads(text)
     if content["model"].get("type") != "WordPiece" or not (content.get("normalizer") or {}).get("lowercase"):
-        raise InputError(f"The tokenizer {source} is not BERT's lower-case one (WordPiece); use bert-base-uncased's.")
+        raise InputError(f"The tokenizer {source} is not BERT's lower-case WordPiece; use that of bert-base-uncased.")
     ids: dict[str, int] = content["model"]["vocab"]
     if sorted(ids.values()) != list(range(len(ids))):
-        raise InputError(f"The tokenizer {source} skips ids, so its word pieces cannot be put in a row.")
+        raise InputError(
+            f"The tokenizer {source} skips ids, so its word pieces have no order. Use that of bert-base-uncased."
+        )
     return sorted(ids, key=ids.__getitem__)
 
 
 def letter_vocabulary() -> list[str]:
-    """A vocabulary that spells every word letter by letter: for models that must work before anything is fetched."""
+    """Returns a vocabulary that spells every word letter by letter, for models that need no download."""
     characters = string.ascii_lowercase + string.digits
     return [*SPECIAL_TOKENS, *string.punctuation, *characters, *(f"##{character}" for character in characters)]
 
 
 def build_tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
-    """Makes BERT's lower-case tokenizer; nothing is padded or cut."""
-    ids = {piece: number for number, piece in enumerate(vocabulary)}
+    """Builds BERT's lower-case tokenizer, which neither pads nor truncates."""
+    ids = {piece: index for index, piece in enumerate(vocabulary)}
     tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD))  # noqa: S106
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -79,7 +83,7 @@ def build_tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
 
 
 def save_tokenizer(folder: Path, vocabulary: Sequence[str]) -> None:
-    """Writes the three files that this program, and transformers' AutoTokenizer, load it from."""
+    """Writes the three files from which this program and transformers' AutoTokenizer load the tokenizer."""
     (folder / "tokenizer.json").write_text(build_tokenizer(vocabulary).to_str(pretty=True), encoding="utf-8")
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8", newline="\n")
     settings = {"do_lower_case": True, "model_max_length": _MAX_TOKENS, "tokenizer_class": "BertTokenizer"}
@@ -87,10 +91,10 @@ def save_tokenizer(folder: Path, vocabulary: Sequence[str]) -> None:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Reads the tokenizer of a model folder.
+    """Loads the tokenizer of a model folder.
 
     Raises:
-        InputError: the file is absent or damaged.
+        InputError: the file is missing or damaged.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():

@@ -1,6 +1,7 @@
-"""The published checkpoints: a row each. What was published, by whom, and with which numbers; nothing is measured here.
+"""Lists the published checkpoints, a row each: publisher, address, training data, published scores.
 
-The files are hosted by others (OpenMMLab; the GLIP authors on the Hugging Face hub), under their licences.
+Nothing here is measured. The files are hosted by others (OpenMMLab; the GLIP authors on the Hugging Face hub), under
+their licences. Formats: `docs/checkpoints.md`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ ARCHITECTURES: Mapping[str, GLIPConfig] = {
     "nano": GLIP_NANO,
 }
 DEFAULT = "glip-t"
-# Ships inside the package: small, for synthetic scenes, offline.
+# The small model inside the package, which needs no download.
 EMBEDDED = "nano"
 EMBEDDED_FOLDER = Path(__file__).parent / EMBEDDED
 
 _OPENMMLAB = "https://download.openmmlab.com"
 _HUB = "https://huggingface.co"
-# Where each host's files are fetched from instead, if the variable is set.
+# Host -> environment variable with the address of a mirror.
 _MIRRORS = {_OPENMMLAB: "GLIP_MIRROR", _HUB: "HF_ENDPOINT"}
 
 _MMDET_README = "mmdetection configs/glip/README.md, commit 3f355fc"
@@ -37,20 +38,20 @@ _GLIP_README = "microsoft/GLIP README.md, commit 24ec0dd"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One published file. None: not published, or not known for this very file.
+    """One published file. A score is None if it was not published for this file.
 
     Attributes:
-        name: what the command line calls it.
+        name: its name on the command line.
         architecture: a key of `ARCHITECTURES`.
-        layout: how its tensors are named.
-        path: the file's URL, without the host.
-        host: the host of the URL.
-        pretraining: data it was trained on, in the publisher's words.
-        finetuned: data it was fine-tuned on afterwards.
-        coco_ap: box AP on COCO val2017; zero-shot unless fine-tuned on COCO.
-        lvis_ap: fixed AP on LVIS minival, zero-shot.
+        layout: layout of its tensor names.
+        host: the host of its URL.
+        path: the rest of its URL.
+        pretraining: training data, in the publisher's words.
+        source: where the scores were published.
+        finetuned: data of a later fine-tuning.
+        coco_ap: box AP on COCO val2017, in percent; zero-shot unless fine-tuned on COCO.
+        lvis_ap: fixed AP on LVIS minival, in percent, zero-shot.
         lvis_apr: the same over rare classes.
-        source: where the numbers stand.
     """
 
     name: str
@@ -67,37 +68,37 @@ class Checkpoint:
 
     @property
     def config(self) -> GLIPConfig:
-        """The architecture."""
+        """Returns the architecture."""
         return ARCHITECTURES[self.architecture]
 
     @property
     def file_name(self) -> str:
-        """The last part of the URL."""
+        """Returns the last part of the URL."""
         return self.path.rpartition("/")[2]
 
     @property
     def hash_head(self) -> str | None:
-        """The first eight digits of the file's sha256, which OpenMMLab writes into its file names."""
+        """Returns the first eight digits of the sha256, which OpenMMLab writes into its file names; None for others."""
         return self.file_name.removesuffix(".pth")[-8:] if self.host == _OPENMMLAB else None
 
     @property
     def url(self) -> str:
-        """Where to fetch it: GLIP_MIRROR or HF_ENDPOINT replace the host."""
+        """Returns the address; the environment variables GLIP_MIRROR and HF_ENDPOINT replace the hosts."""
         return mirrored(self.host) + self.path
 
 
 def mirrored(host: str) -> str:
-    """The host, or what its environment variable puts in its place."""
+    """Returns the address of the host's mirror, if its environment variable names one, else the host."""
     return os.environ.get(_MIRRORS[host], "").rstrip("/") or host
 
 
 def hub_url(path: str) -> str:
-    """A file of the Hugging Face hub; HF_ENDPOINT replaces the host."""
+    """Returns the address of a file of the Hugging Face hub; HF_ENDPOINT replaces the host."""
     return mirrored(_HUB) + path
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class PublishedVocabulary:
     """A published list of word pieces."""
 
     file_name: str
@@ -106,12 +107,12 @@ class Vocabulary:
 
     @property
     def url(self) -> str:
-        """Where to fetch it; HF_ENDPOINT replaces the host."""
+        """Returns the address; HF_ENDPOINT replaces the host."""
         return hub_url(self.path)
 
 
-# Every published checkpoint was trained with these word pieces.
-BERT_VOCABULARY = Vocabulary(
+# The word pieces of every published checkpoint.
+BERT_VOCABULARY = PublishedVocabulary(
     "bert-base-uncased-vocab.txt",
     "/google-bert/bert-base-uncased/resolve/main/vocab.txt",
     "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
@@ -161,7 +162,7 @@ _ROWS = (
     _original("glip-t-c-original", "glip-t", "glip_tiny_model_o365_goldg", _GOLDG, 46.7, 14.3),
     _original("glip-t-original", "glip-t", "glip_tiny_model_o365_goldg_cc_sbu", _CC_SBU, 46.6, 17.6),
     _original("glip-l-original", "glip-l", "glip_large_model", _LARGE, 51.4, 29.3),
-    # The step of the same training that was best on LVIS.
+    # The step of the same training with the best score on LVIS.
     _original("glip-t-c-original-lvisbest", "glip-t", "glip_tiny_model_o365_goldg_lvisbest", _GOLDG, rare=17.7),
     _original("glip-t-original-lvisbest", "glip-t", "glip_tiny_model_o365_goldg_cc_sbu_lvisbest", _CC_SBU, rare=20.1),
     _original("glip-l-original-lvisbest", "glip-l", "glip_large_model_lvisbest", _LARGE, rare=30.1),
@@ -171,18 +172,18 @@ ZOO: Mapping[str, Checkpoint] = {row.name: row for row in _ROWS}
 
 
 class UnknownCheckpoint(InputError):
-    """A name that is neither in the zoo nor on the disk."""
+    """A name that is neither a published checkpoint nor a path on this machine."""
 
     def __init__(self, name: str) -> None:
         close = get_close_matches(name, [*ZOO, EMBEDDED], n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         super().__init__(
-            f"No checkpoint is called {name!r}, and no model folder or file is there.{hint} See `glip models list`."
+            f"There is no checkpoint, model folder or file {name!r}.{hint} `glip models list` shows the checkpoints."
         )
 
 
 def find(name: str) -> Checkpoint:
-    """The row of a name.
+    """Returns the published checkpoint of that name.
 
     Raises:
         UnknownCheckpoint: there is none.
@@ -193,7 +194,7 @@ def find(name: str) -> Checkpoint:
 
 
 def architecture_name(config: GLIPConfig) -> str:
-    """The known architecture that a config is, whatever its vocabulary, threshold and size of images, or "custom"."""
+    """Returns the name of an architecture, ignoring vocabulary, threshold and image size; "custom" if it is unknown."""
     words = config.text.vocab_size
     known = {
         name: replace(row, text=replace(row.text, vocab_size=words), conf=config.conf, imgsz=config.imgsz)

@@ -23,7 +23,7 @@ from glip.training.assigner import assign
 from glip.training.losses import Criterion, Losses, Targets, centerness_targets
 from glip.training.modes import enter_train_mode, select_trainable
 from glip.weights.convert import to_native
-from glip.weights.tensor_names import Counts, spell
+from glip.weights.tensor_names import PartCounts, spell
 from tests.golden.cases import Case
 from tests.golden.models import ARCHITECTURES
 from tests.golden.weights import FOLDER, make_state, make_tensor
@@ -107,7 +107,7 @@ def under(name: str, case: Case, gradients: dict[str, Tensor]) -> Tensor:
         return gradients["prompt_offset"]
     if name.startswith("rpn.head.scales."):
         return gradients["head.scales"][int(name.split(".")[3])]
-    counts = Counts.of_config(ARCHITECTURES[case.meta["variant"]])
+    counts = PartCounts.of_config(ARCHITECTURES[case.meta["variant"]])
     return gradients[next(row.native for row in spell(counts) if row.microsoft == name)]
 
 

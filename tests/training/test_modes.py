@@ -13,7 +13,7 @@ from glip.errors import InputError
 from glip.model.config import GLIP_T
 from glip.model.glip import GLIP, build_glip
 from glip.training.modes import TUNING_MODES, enter_train_mode, select_trainable
-from glip.weights.tensor_names import Counts, spell
+from glip.weights.tensor_names import PartCounts, spell
 from tests.golden.weights import FOLDER
 from tests.tiny import TINY, tiny_model
 
@@ -27,7 +27,7 @@ PUBLISHED = {
 }
 CONSTANTS = ("relative_position_index", "position_ids", *(f"cell_anchors.{level}" for level in range(5)))
 ROOMS = ["backbone", "neck", "text_encoder", "fusion", "head"]
-NATIVE_NAMES = {row.microsoft: row.native for row in spell(Counts.of_config(GLIP_T))}
+NATIVE_NAMES = {row.microsoft: row.native for row in spell(PartCounts.of_config(GLIP_T))}
 NATIVE_NAMES |= {f"rpn.head.scales.{level}.scale": "head.scales" for level in range(5)}
 NATIVE_NAMES["rpn.tunable_linear.weight"] = "prompt_offset"
 

@@ -10,14 +10,14 @@ from torch import nn
 
 from glip.model.config import GLIP_T
 from glip.training.optimizer import MovingAverage, Plateau, Rates, Schedule, group_of, make_optimizer, set_rates
-from glip.weights.tensor_names import Counts, spell
+from glip.weights.tensor_names import PartCounts, spell
 from tests.tiny import tiny_model
 
 
 def test_published_groups_are_those_of_the_published_names() -> None:
     """The rule speaks of names: ours must contain 'bias', and begin with the text encoder, where the original's do."""
     rates = Rates()
-    for names in spell(Counts.of_config(GLIP_T)):
+    for names in spell(PartCounts.of_config(GLIP_T)):
         rate = 1e-5 if "language_backbone" in names.microsoft else 1e-4
         expected = (2 * rate, 0.0) if "bias" in names.microsoft else (rate, 1e-4)
         assert group_of(names.native, torch.ones(3, 3), rates) == expected, names

@@ -48,7 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
             name: value for name, value in state.items() if name.startswith(("backbone.stages", "text_"))
         }, vocabulary
 
-    monkeypatch.setattr(room, "published_start", start)
+    monkeypatch.setattr(room, "load_pretrained_parts", start)
     for name, config in tiny.items():
         tiny[name] = replace(config, text=replace(config.text, vocab_size=len(vocabulary)))
 

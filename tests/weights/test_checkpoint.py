@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from glip.weights.checkpoint import convert_checkpoint, inspect_checkpoint, open
 from glip.weights.convert import Conversion, from_native
 from glip.weights.state_file import write_state_file
 from glip.weights.tensor_names import Layout
-from glip.weights.zoo import Checkpoint, UnknownCheckpoint, Vocabulary
+from glip.weights.zoo import Checkpoint, PublishedVocabulary, UnknownCheckpoint
 from tests.conftest import CommandResult
 from tests.weights.conftest import CONFIG, VOCABULARY, Site
 
@@ -59,7 +60,7 @@ def zoo_row(
     for module in (zoo, checkpoint):
         monkeypatch.setattr(module, "ZOO", {"small": row})
     words = vocab_txt.read_bytes()
-    bert = Vocabulary("words.txt", "/bert/vocab.txt", hashlib.sha256(words).hexdigest())
+    bert = PublishedVocabulary("words.txt", "/bert/vocab.txt", hashlib.sha256(words).hexdigest())
     monkeypatch.setattr(checkpoint, "BERT_VOCABULARY", bert)
     monkeypatch.setenv("GLIP_MIRROR", site.url)
     monkeypatch.setenv("HF_ENDPOINT", site.url)
@@ -92,9 +93,9 @@ def test_the_command_says_what_it_fetches_and_where_it_is_kept(
     result = glip("models", "pull", "small")
     assert result.code == 0, result.stderr
     assert result.stdout.strip() == str(cache / "models" / "small")
-    assert f"Fetching {site.url}{zoo_row.path} (" in result.stderr
-    assert " MB)" in result.stderr
-    assert "small is ready" in result.stderr
+    assert f"{site.url}{zoo_row.path}" in result.stderr
+    assert " MB" in result.stderr
+    assert "small" in result.stderr
     assert next(row for row in glip("models", "list", "--json").json if row["name"] == "small")["here"]
 
 
@@ -110,7 +111,7 @@ def test_offline_is_told_with_the_ways_out(
 ) -> None:
     if way == "variable":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(JobFailed, match="switched off") as caught:
+    with pytest.raises(JobFailed, match="small") as caught:
         open_model("small", offline=way == "option")
     for words in ("small", "model folder", "checkpoint file", "glip models pull", str(cache)):
         assert words in str(caught.value)
@@ -119,13 +120,13 @@ def test_offline_is_told_with_the_ways_out(
 
 def test_no_network_is_told_with_the_ways_out(zoo_row: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIP_MIRROR", "http://127.0.0.1:1")
-    with pytest.raises(JobFailed, match=r"127\.0\.0\.1 could not be reached.*Ways out"):
+    with pytest.raises(JobFailed, match=r"127\.0\.0\.1.*glip models pull"):
         pull("small")
 
 
 def test_another_file_under_a_published_name_is_refused(zoo_row: Checkpoint, site: Site, cache: Path) -> None:
     site.pages[zoo_row.path].body = b"wrong" * 100
-    with pytest.raises(JobFailed, match="the one published"):
+    with pytest.raises(JobFailed, match=zoo_row.hash_head):
         pull("small")
     assert not (cache / "models" / "small").exists()
 
@@ -139,7 +140,7 @@ def test_a_later_download_must_be_the_first_one_again(
     record[zoo_row.file_name] = zoo_row.hash_head + "0" * 56 if zoo_row.hash_head else ""
     (cache / "hashes.json").write_text(json.dumps(record))
     shutil.rmtree(cache / "models" / "small")
-    with pytest.raises(JobFailed, match="the one of the first download"):
+    with pytest.raises(JobFailed, match=zoo_row.file_name):
         pull("small")
 
 
@@ -147,7 +148,7 @@ def test_a_file_of_another_architecture_is_refused(
     zoo_row: Checkpoint, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zoo, "ARCHITECTURES", {"small": replace(CONFIG, num_fusion_blocks=3)})
-    with pytest.raises(JobFailed, match="holds custom in the layout mmdet; small in mmdet was published"):
+    with pytest.raises(JobFailed, match=r"\bcustom\b.*\bmmdet\b.*\bsmall\b"):
         pull("small")
     assert not (cache / "models" / "small").exists()
 
@@ -155,19 +156,19 @@ def test_a_file_of_another_architecture_is_refused(
 def test_damage_in_the_cache_names_the_folder_to_delete(zoo_row: Checkpoint) -> None:
     folder = pull("small")
     (folder.path / "tokenizer.json").unlink()
-    with pytest.raises(InputError, match=f"delete {folder.path}"):
+    with pytest.raises(InputError, match=str(folder.path)):
         pull("small")
 
 
 def test_a_damaged_record_of_hashes_is_told(zoo_row: Checkpoint, cache: Path) -> None:
     cache.mkdir()
     (cache / "hashes.json").write_text("[1")
-    with pytest.raises(InputError, match=r"hashes\.json is damaged"):
+    with pytest.raises(InputError, match=r"hashes\.json"):
         pull("small")
 
 
 def test_unknown_names_are_told() -> None:
-    with pytest.raises(UnknownCheckpoint, match="Did you mean 'glip-t'"):
+    with pytest.raises(UnknownCheckpoint, match="'glip-t'"):
         open_model("glip-tt")
     with pytest.raises(UnknownCheckpoint):
         pull("./somewhere")
@@ -209,7 +210,7 @@ def test_without_a_vocabulary_berts_is_fetched(zoo_row: Checkpoint, original: Pa
 
 
 def test_without_a_vocabulary_offline_the_option_is_named(original: Path) -> None:
-    with pytest.raises(JobFailed, match=r"vocabulary.*--tokenizer"):
+    with pytest.raises(JobFailed, match=r"vocabulary.*tokenizer"):
         open_model(original, offline=True)
 
 
@@ -276,7 +277,7 @@ def test_averaged_weights_make_another_folder(tmp_path: Path, tiny: Conversion, 
     averaged = replace(tiny, state={name: value + 1 for name, value in tiny.state.items()})
     source = write(tmp_path / "x.pth", tiny, "microsoft", model_ema=dict(from_native(averaged, "microsoft")[0]))
     plain = convert_checkpoint(source, tmp_path / "plain", tokenizer=vocab_txt)
-    assert any("--ema" in note for note in plain["notes"])
+    assert any("model_ema" in note for note in plain["notes"])
     convert_checkpoint(source, tmp_path / "averaged", tokenizer=vocab_txt, ema=True)
     found = open_model(tmp_path / "averaged").state_dict()
     assert torch.equal(found["head.bias"], averaged.state["head.bias"])
@@ -284,13 +285,13 @@ def test_averaged_weights_make_another_folder(tmp_path: Path, tiny: Conversion, 
 
 @pytest.mark.parametrize(("out", "to"), [("x.pth", "native"), ("x", "mmdet"), ("x.zip", "microsoft")])
 def test_a_place_of_the_wrong_kind_is_refused(original: Path, tmp_path: Path, out: str, to: Layout) -> None:
-    with pytest.raises(InputError, match=f"cannot hold the layout {to}"):
+    with pytest.raises(InputError, match=rf"{re.escape(out)}.*\b{to}\b"):
         convert_checkpoint(original, tmp_path / out, to=to)
 
 
 def test_a_file_that_is_there_is_replaced_only_on_demand(original: Path, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_text("mine")
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="overwrite"):
         convert_checkpoint(original, tmp_path / "x.pth", to="mmdet")
     assert (tmp_path / "x.pth").read_text() == "mine"
     convert_checkpoint(original, tmp_path / "x.pth", to="mmdet", overwrite=True)
@@ -299,7 +300,7 @@ def test_a_file_that_is_there_is_replaced_only_on_demand(original: Path, tmp_pat
 
 def test_a_vocabulary_that_does_not_fit_is_refused(original: Path, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join([*VOCABULARY, "more"]))
-    with pytest.raises(InputError, match="do not belong together"):
+    with pytest.raises(InputError, match=rf"\b{len(VOCABULARY) + 1}\b.*\b{len(VOCABULARY)}\b"):
         convert_checkpoint(original, tmp_path / "native")
     assert not (tmp_path / "native").exists()
 
@@ -307,7 +308,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(original: Path, tmp_path: Pat
 def test_errors_name_the_file(tmp_path: Path, tiny: Conversion) -> None:
     path = tmp_path / "broken.pth"
     write_state_file(path, {"model": {"rpn.head.bias0": torch.zeros(1)}})
-    with pytest.raises(InputError, match=r"broken\.pth: The checkpoint has no tensors for"):
+    with pytest.raises(InputError, match=r"broken\.pth.*backbone"):
         read_checkpoint(path)
 
 
@@ -319,7 +320,7 @@ def test_inspection_tells_what_a_file_holds(original: Path) -> None:
     assert facts["problem"] is None
     assert (facts["layout"], facts["architecture"], facts["dtypes"]) == ("microsoft", "custom", ["float32"])
     assert facts["sha256"] == hashlib.sha256(original.read_bytes()).hexdigest()
-    assert facts["notes"] == ["left aside: optimizer, iteration"]
+    assert facts["notes"] == ["not taken: optimizer, iteration"]
 
 
 def test_inspection_tells_what_a_folder_holds(original: Path, vocab_txt: Path, tmp_path: Path) -> None:
@@ -350,11 +351,11 @@ def test_the_cache_is_verified(zoo_row: Checkpoint, cache: Path) -> None:
 
 
 def test_only_what_is_here_can_be_verified(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing to verify"):
+    with pytest.raises(InputError, match="glip-t"):
         verify("glip-t")
     file = tmp_path / "model.pth"
     file.touch()
-    with pytest.raises(InputError, match="is a file; model folders are verified"):
+    with pytest.raises(InputError, match=re.escape(str(file))):
         verify(str(file))
 
 

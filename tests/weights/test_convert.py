@@ -25,7 +25,7 @@ from glip.weights.convert import (
     to_native,
     unwrap,
 )
-from glip.weights.tensor_names import Counts, Layout
+from glip.weights.tensor_names import Layout, PartCounts
 from tests.golden.weights import make_state, make_tensor
 from tests.weights.conftest import CONFIG
 
@@ -185,7 +185,7 @@ def test_a_levels_scale_may_be_a_scalar_or_a_vector_of_one(
 def test_a_levels_scale_of_another_shape_is_refused(tiny: Conversion) -> None:
     written, _ = from_native(tiny, "mmdet")
     written["bbox_head.head.scales.3.scale"] = torch.ones(2)
-    with pytest.raises(InputError, match=r"scale has shape \(2,\)"):
+    with pytest.raises(InputError, match=r"\(2,\)"):
         to_native(written)
 
 
@@ -296,7 +296,7 @@ def test_a_tuned_prompt_is_kept_apart_and_put_back(tiny: Conversion, layout: Lay
 
 def test_a_tuned_prompt_of_another_width_is_refused(tiny: Conversion) -> None:
     written, _ = from_native(tiny, "microsoft")
-    with pytest.raises(InputError, match=r"prompt has shape \(1000, 5\)"):
+    with pytest.raises(InputError, match=r"\(1000, 5\)"):
         to_native({**written, "rpn.tunable_linear.weight": torch.zeros(1000, 5)})
 
 
@@ -307,7 +307,7 @@ def test_a_tuned_prompt_of_another_width_is_refused(tiny: Conversion) -> None:
 def test_an_unknown_tensor_is_named(tiny: Conversion, layout: Layout) -> None:
     written, _ = from_native(tiny, layout)
     beginning = {"microsoft": "roi_heads.box", "mmdet": "bbox_head.extra", "native": "head.extra"}[layout]
-    with pytest.raises(InputError, match=rf"unknown tensors: {beginning}\.weight \(1 in all\)"):
+    with pytest.raises(InputError, match=rf"{beginning}\.weight.*\b1\b"):
         to_native({**written, f"{beginning}.weight": torch.zeros(1)})
 
 
@@ -316,7 +316,7 @@ def test_a_missing_tensor_is_named(tiny: Conversion, layout: Layout) -> None:
     written, _ = from_native(tiny, layout)
     name = next(name for name in written if "centerness" in name)
     del written[name]
-    with pytest.raises(InputError, match=f"incomplete: {name} missing"):
+    with pytest.raises(InputError, match=name):
         to_native(written)
 
 
@@ -330,7 +330,7 @@ def test_a_missing_block_in_the_middle_is_noticed(tiny: Conversion) -> None:
 def test_a_wrong_shape_is_named_with_both_shapes(tiny: Conversion) -> None:
     written, _ = from_native(tiny, "mmdet")
     written["bbox_head.head.bbox_pred.bias"] = torch.zeros(5)
-    with pytest.raises(InputError, match=r"head\.box\.bias has shape \(5,\).* needs \(4,\)"):
+    with pytest.raises(InputError, match=r"head\.box\.bias.*\(5,\).*\(4,\)"):
         to_native(written)
 
 
@@ -339,16 +339,16 @@ def test_impossible_shapes_are_one_sentence(tiny: Conversion) -> None:
         with pytest.raises(InputError):
             to_native({**tiny.state, name: value})
     words = "text_encoder.bert.embeddings.word_embeddings.weight"
-    with pytest.raises(InputError, match="impossible shapes"):
+    with pytest.raises(InputError, match="native"):
         to_native({**tiny.state, words: torch.zeros(3)})
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["layers.0.blocks.0.attn.qkv.weight"], "not a GLIP checkpoint.*layers.0"),
-        ([], "not a GLIP checkpoint"),
-        (["rpn.head.bias0", "bbox_head.head.bias0"], "mixes the layouts microsoft and mmdet"),
+        (["layers.0.blocks.0.attn.qkv.weight"], r"layers\.0"),
+        ([], "glip models inspect"),
+        (["rpn.head.bias0", "bbox_head.head.bias0"], "microsoft.*mmdet"),
     ],
 )
 def test_files_that_are_no_glip_checkpoint_are_told_apart(names: list[str], message: str) -> None:
@@ -364,9 +364,9 @@ def test_the_layout_is_told_by_names_never_by_shapes(tiny: Conversion) -> None:
 def test_checked_shapes_name_the_first_fault() -> None:
     good = dict(expected_shapes(CONFIG))
     check_shapes(good, CONFIG)
-    with pytest.raises(InputError, match=r"lacks head\.bias "):
+    with pytest.raises(InputError, match=r"head\.bias "):
         check_shapes({name: shape for name, shape in good.items() if name != "head.bias"}, CONFIG)
-    with pytest.raises(InputError, match="unknown tensors: extra"):
+    with pytest.raises(InputError, match="extra"):
         check_shapes({**good, "extra": (1,)}, CONFIG)
 
 
@@ -408,7 +408,7 @@ def test_weights_are_found_wherever_they_are(content: dict[str, object]) -> None
 def test_what_is_not_weights_is_named() -> None:
     content = {"model": {**WEIGHTS, "step": 3}, "optimizer": {}, "scheduler": {}, "iteration": 7}
     _, notes = unwrap(content)
-    assert notes == ["left aside: step, optimizer, scheduler, iteration"]
+    assert notes == ["not taken: step, optimizer, scheduler, iteration"]
 
 
 def test_averaged_weights_are_mentioned_and_taken_on_demand() -> None:
@@ -416,19 +416,19 @@ def test_averaged_weights_are_mentioned_and_taken_on_demand() -> None:
     content = {"model": WEIGHTS, "model_ema": {f"module.{name}": value for name, value in averaged.items()}}
     plain, notes = unwrap(content)
     assert_same(plain, WEIGHTS)
-    assert any("--ema" in note for note in notes)
+    assert any("model_ema" in note for note in notes)
     taken, notes = unwrap(content, ema=True)
     assert_same(taken, averaged)
-    assert notes == ["left aside: model"]
+    assert len(notes) == 1 and "model" in notes[0]
 
 
 @pytest.mark.parametrize(
     ("content", "ema", "message"),
     [
-        ([1, 2], False, "holds a list"),
-        ({"epoch": 3}, False, "no tensors.*epoch"),
-        ({"model": WEIGHTS}, True, "no averaged weights.*model"),
-        ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, False, "a tensor twice"),
+        ([1, 2], False, "list"),
+        ({"epoch": 3}, False, "epoch"),
+        ({"model": WEIGHTS}, True, "model_ema.*model"),
+        ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, False, "module"),
     ],
 )
 def test_files_without_usable_weights_say_what_they_hold(content: object, ema: bool, message: str) -> None:
@@ -439,4 +439,4 @@ def test_files_without_usable_weights_say_what_they_hold(content: object, ema: b
 def test_nano_is_known_again_by_its_shapes_whatever_its_vocabulary() -> None:
     config = replace(GLIP_NANO, text=replace(GLIP_NANO.text, vocab_size=77))
     state = {name: torch.empty(shape, device="meta") for name, shape in expected_shapes(config).items()}
-    assert infer_config(state, Counts.of_names(state, "native")) == config
+    assert infer_config(state, PartCounts.of_names(state, "native")) == config

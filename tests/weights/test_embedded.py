@@ -49,7 +49,7 @@ def test_half_precision_keeps_three_digits(tiny: Conversion, tmp_path: Path) -> 
     assert (half.path / "model.safetensors").stat().st_size < 0.6 * (whole.path / "model.safetensors").stat().st_size
     for name, value in half.state_dict().items():
         assert torch.allclose(value, tiny.state[name], rtol=1e-3, atol=1e-6), name
-    with pytest.raises(InputError, match="--half is for model folders"):
+    with pytest.raises(InputError, match=r"half.*microsoft"):
         convert_checkpoint(whole.path, tmp_path / "other.pth", to="microsoft", half=True)
 
 
@@ -64,14 +64,14 @@ def test_a_threshold_and_a_size_of_its_own_travel_with_the_folder(tiny: Conversi
     assert open_model(tmp_path / "c").config == replace(before.config, conf=0.55, imgsz=96)
     assert architecture_name(replace(GLIP_NANO, conf=0.55, imgsz=96)) == "nano"
     for told in ({"conf": 0.5}, {"imgsz": 96}):
-        with pytest.raises(InputError, match=f"^--{next(iter(told))} is for model folders"):
+        with pytest.raises(InputError, match=f"^{next(iter(told))}.*microsoft"):
             convert_checkpoint(before.path, tmp_path / "other.pth", to="microsoft", **told)
-    with pytest.raises(InputError, match=r"--conf is 1\.5; a score lies between 0 and 1"):
+    with pytest.raises(InputError, match=r"conf.*1\.5"):
         convert_checkpoint(before.path, tmp_path / "d", conf=1.5)
-    with pytest.raises(InputError, match="--imgsz is 20; a short side has from 32 to 4096 pixels"):
+    with pytest.raises(InputError, match=r"imgsz.*\b20\b"):
         convert_checkpoint(before.path, tmp_path / "d", imgsz=20)
 
 
 def test_a_slip_of_its_name_is_helped() -> None:
-    with pytest.raises(UnknownCheckpoint, match="Did you mean 'nano'"):
+    with pytest.raises(UnknownCheckpoint, match="'nano'"):
         open_model("nanoo")

@@ -89,11 +89,11 @@ def test_a_tuned_prompt_changes_who_the_model_is(saved: Path, tmp_path: Path, ti
 
 
 def test_a_tuned_prompt_that_does_not_fit_is_refused(tmp_path: Path, tiny_state: State) -> None:
-    with pytest.raises(InputError, match=r"prompt has shape \(1000, 5\); it must be \(rows, 128\)"):
+    with pytest.raises(InputError, match=r"\(1000, 5\).*128"):
         save(tmp_path / "tuned", tiny_state, prompt=torch.zeros(1000, 5))
     folder = save(tmp_path / "good", tiny_state, prompt=torch.zeros(10, 128))
     (folder.path / "prompt.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(InputError, match=r"prompt\.safetensors is cut off or damaged"):
+    with pytest.raises(InputError, match=r"prompt\.safetensors"):
         load_model_folder(folder.path)
 
 
@@ -101,7 +101,7 @@ def test_a_tuned_prompt_that_does_not_fit_is_refused(tmp_path: Path, tiny_state:
 
 
 def test_a_folder_that_is_there_is_replaced_only_on_demand(copy: Path, tiny_state: State) -> None:
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="overwrite"):
         save(copy, tiny_state)
     changed = {name: value + 1 for name, value in tiny_state.items()}
     before = load_model_folder(copy).sha256
@@ -112,7 +112,7 @@ def test_a_folder_that_is_there_is_replaced_only_on_demand(copy: Path, tiny_stat
 def test_a_folder_with_other_things_in_it_is_never_replaced(tmp_path: Path, tiny_state: State) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="other things in it"):
+    with pytest.raises(InputError, match="home"):
         save(tmp_path / "home", tiny_state, overwrite=True)
     assert (tmp_path / "home" / "thesis.txt").exists()
 
@@ -130,7 +130,7 @@ def test_a_failed_write_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, step, full)
-    with pytest.raises(JobFailed, match="No space left on device"):
+    with pytest.raises(JobFailed, match="No space left"):
         save(tmp_path / "model", tiny_state)
     assert list(tmp_path.iterdir()) == []
 
@@ -146,7 +146,7 @@ def test_a_failed_write_leaves_the_old_folder(copy: Path, tiny_state: State, mon
 
 
 def test_a_vocabulary_of_another_size_is_refused_with_both_numbers(tmp_path: Path, tiny_state: State) -> None:
-    with pytest.raises(InputError, match=rf"{len(VOCABULARY) + 1} word pieces, .* {len(VOCABULARY)} word embeddings"):
+    with pytest.raises(InputError, match=rf"\b{len(VOCABULARY) + 1}\b.*\b{len(VOCABULARY)}\b"):
         save_model_folder(tmp_path / "x", CONFIG, tiny_state, [*VOCABULARY, "more"], origin={})
     assert not (tmp_path / "x").exists()
 
@@ -157,13 +157,13 @@ def test_a_vocabulary_of_another_size_is_refused_with_both_numbers(tmp_path: Pat
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
-    with pytest.raises(InputError, match=f"lacks {name}"):
+    with pytest.raises(InputError, match=name):
         load_model_folder(copy)
 
 
 def test_a_folder_with_a_checkpoint_file_points_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "glip.pth").touch()
-    with pytest.raises(InputError, match=r"give the file glip\.pth itself"):
+    with pytest.raises(InputError, match=r"glip\.pth"):
         load_model_folder(tmp_path)
 
 
@@ -186,16 +186,16 @@ def edit(path: Path, change: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), "format 2"),
-        (lambda c: c.pop("model"), "convert again"),
+        (lambda c: c.update(format=2), r"\b2\b.*\b1\b"),
+        (lambda c: c.pop("model"), "format"),
         (lambda c: c["model"]["swin"].update(embed_dim="wide"), "swin.embed_dim"),
         (lambda c: c["model"]["text"].update(colour=3), "colour"),
         (lambda c: c["model"]["swin"].pop("depths"), "depths"),
-        (lambda c: c["model"]["swin"].update(depths=[1, 1]), r"unknown tensors: backbone\.stages\.2"),
-        (lambda c: c["model"].update(channels=63), "No network"),
-        (lambda c: c["model"].update(num_fusion_blocks=3), r"lacks fusion\.blocks\.2"),
-        (lambda c: c["model"].update(deep_fusion=False), r"unknown tensors: fusion\.blocks\.0"),
-        (lambda c: c["model"].update(fusion_dim=256), r"has shape \(64, 128\).*needs \(64, 256\)"),
+        (lambda c: c["model"]["swin"].update(depths=[1, 1]), r"backbone\.stages\.2"),
+        (lambda c: c["model"].update(channels=63), r"config\.json|network"),
+        (lambda c: c["model"].update(num_fusion_blocks=3), r"fusion\.blocks\.2"),
+        (lambda c: c["model"].update(deep_fusion=False), r"fusion\.blocks\.0"),
+        (lambda c: c["model"].update(fusion_dim=256), r"\(64, 128\).*\(64, 256\)"),
     ],
 )
 def test_a_config_that_does_not_fit_is_one_sentence(copy: Path, change: Any, message: str) -> None:
@@ -209,7 +209,7 @@ def test_a_tokenizer_of_another_size_is_refused(copy: Path) -> None:
     from glip.weights.tokenizer import save_tokenizer
 
     save_tokenizer(copy, VOCABULARY[:-1])
-    with pytest.raises(InputError, match=f"{len(VOCABULARY) - 1} word pieces"):
+    with pytest.raises(InputError, match=rf"\b{len(VOCABULARY) - 1}\b"):
         load_model_folder(copy)
 
 
@@ -226,7 +226,7 @@ def flip_a_bit(path: Path) -> None:
 
 def test_changed_weights_are_noticed_before_they_are_used(copy: Path) -> None:
     flip_a_bit(copy / "model.safetensors")
-    with pytest.raises(InputError, match="not what was written there"):
+    with pytest.raises(InputError, match=r"model\.safetensors.*sha256"):
         _ = load_model_folder(copy).sha256
 
 

@@ -17,8 +17,8 @@ from glip.model.config import GLIP_T
 from glip.weights import pretrained_parts as starts
 from glip.weights.cache import Fetching
 from glip.weights.convert import State, expected_shapes
-from glip.weights.pretrained_parts import BERT, SWIN, from_timm, published_start
-from glip.weights.zoo import Vocabulary
+from glip.weights.pretrained_parts import BERT, SWIN, from_timm, load_pretrained_parts
+from glip.weights.zoo import PublishedVocabulary
 from tests.website import Site
 from tests.weights.conftest import CONFIG, VOCABULARY
 
@@ -52,7 +52,7 @@ def hub(site: Site, tiny_state: State, monkeypatch: pytest.MonkeyPatch) -> Site:
     swin = replace(SWIN[96], file_name="swin.safetensors")
     monkeypatch.setattr(starts, "SWIN", {CONFIG.swin.embed_dim: swin})
     words = ("\n".join(VOCABULARY) + "\n").encode()
-    vocabulary = Vocabulary("words.txt", "/words.txt", sha256(words).hexdigest())
+    vocabulary = PublishedVocabulary("words.txt", "/words.txt", sha256(words).hexdigest())
     monkeypatch.setattr(starts, "BERT_VOCABULARY", vocabulary)
     monkeypatch.setenv("HF_ENDPOINT", site.url)
     site.put(f"/{swin.repository}/{_FILE}", save(as_timm(tiny_state)))
@@ -62,7 +62,7 @@ def hub(site: Site, tiny_state: State, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def test_both_parts_come_under_our_names(hub: Site, tiny_state: State) -> None:
-    state, vocabulary = published_start(CONFIG, Fetching())
+    state, vocabulary = load_pretrained_parts(CONFIG, Fetching())
     assert vocabulary == VOCABULARY
     expected = {
         name for name in tiny_state if name.startswith(("backbone.stages", "backbone.patch_embed", "text_encoder"))
@@ -72,31 +72,31 @@ def test_both_parts_come_under_our_names(hub: Site, tiny_state: State) -> None:
 
 
 def test_files_are_fetched_once(hub: Site) -> None:
-    published_start(CONFIG, Fetching())
+    load_pretrained_parts(CONFIG, Fetching())
     before = len(hub.requests)
-    published_start(CONFIG, Fetching(offline=True))
+    load_pretrained_parts(CONFIG, Fetching(offline=True))
     assert len(hub.requests) == before
 
 
 def test_offline_without_the_files_says_what_is_missing(hub: Site) -> None:
-    with pytest.raises((InputError, JobFailed), match="Swin-T's ImageNet weights"):
-        published_start(CONFIG, Fetching(offline=True))
+    with pytest.raises((InputError, JobFailed), match="Swin-T"):
+        load_pretrained_parts(CONFIG, Fetching(offline=True))
 
 
 def test_a_file_of_another_network_is_refused(hub: Site) -> None:
-    with pytest.raises(JobFailed, match="do not fit the network"):
-        published_start(replace(CONFIG, swin=replace(CONFIG.swin, depths=(1, 1, 1, 1))), Fetching())
+    with pytest.raises(JobFailed, match=r"backbone\.stages"):
+        load_pretrained_parts(replace(CONFIG, swin=replace(CONFIG.swin, depths=(1, 1, 1, 1))), Fetching())
 
 
 def test_what_is_no_safetensors_file_is_refused(hub: Site) -> None:
     hub.put(f"/{BERT.repository}/{_FILE}", b"not found, but with a smile")
-    with pytest.raises(JobFailed, match="is no safetensors file"):
-        published_start(CONFIG, Fetching())
+    with pytest.raises(JobFailed, match=_FILE):
+        load_pretrained_parts(CONFIG, Fetching())
 
 
 def test_an_architecture_without_published_parts_is_refused() -> None:
-    with pytest.raises(InputError, match="There are no ImageNet weights for a Swin of 32 channels; there are for 96"):
-        published_start(CONFIG, Fetching())
+    with pytest.raises(InputError, match=r"\b32\b.*\b96\b"):
+        load_pretrained_parts(CONFIG, Fetching())
 
 
 def test_timms_own_network_has_the_names_that_are_read() -> None:

@@ -46,7 +46,7 @@ def test_a_given_vocabulary_sets_the_number_of_word_embeddings(tmp_path: Path) -
 
 def test_every_architecture_can_be_had_and_others_are_refused(tmp_path: Path) -> None:
     assert set(RANDOM_ARCHITECTURES) == {"tiny", *ARCHITECTURES}
-    with pytest.raises(InputError, match="no architecture 'huge'; there are tiny, glip-t-a"):
+    with pytest.raises(InputError, match=r"'huge'.*tiny, glip-t-a"):
         random_model(tmp_path / "m", "huge")
 
 
