@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from glip.images import padded_hw
-from glip.model.backbone import SwinBlock
+from glip.model.backbone import Backbone, SwinBlock
 from glip.model.cpu_linear import Product
 from glip.model.glip import GLIP, build_glip
 from glip.model.reference_mode import use_plain_forms
@@ -46,6 +46,8 @@ def deform_conv_operations(
 def padding_operations(network: GLIP, size_hw: Sequence[int]) -> int:
     """Of the products with what pads Swin's windows, which prediction on a CPU leaves out."""
     total, (height, width) = 0, (size_hw[0] // 4, size_hw[1] // 4)
+    if not isinstance(network.backbone, Backbone):
+        return 0  # a convolutional backbone has no windows
     for stage in network.backbone.stages:
         for block in stage.modules():
             if isinstance(block, SwinBlock):

@@ -15,7 +15,8 @@ from transformers.models.bert.modeling_bert import BertEmbeddings
 
 from glip.model.anchors import make_anchors
 from glip.model.backbone import Backbone
-from glip.model.config import GLIPConfig
+from glip.model.config import ConvConfig, GLIPConfig
+from glip.model.conv_backbone import ConvBackbone
 from glip.model.fusion import FusionBlock, FusionTower
 from glip.model.head import AlignHead
 from glip.model.neck import FPN
@@ -58,7 +59,12 @@ class GLIP(nn.Module):
     prompt_offset: nn.Parameter | None
 
     def __init__(
-        self, backbone: Backbone, neck: FPN, text_encoder: TextEncoder, fusion: FusionTower, head: AlignHead
+        self,
+        backbone: Backbone | ConvBackbone,
+        neck: FPN,
+        text_encoder: TextEncoder,
+        fusion: FusionTower,
+        head: AlignHead,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -78,6 +84,8 @@ class GLIP(nn.Module):
 
         Predictions stay the same. The head and the image-text attention read their weights in float32 and keep them.
         """
+        if isinstance(self.backbone, ConvBackbone):
+            self.backbone.fold()  # autocast lowers the product of weight and gain, not each of them
         lower_products(self.backbone, dtype)
         lower_products(self.neck, dtype)
         lower_products(self.text_encoder, dtype)
@@ -135,8 +143,8 @@ def build_glip(config: GLIPConfig, state: Mapping[str, Tensor] | None = None) ->
 
 def _assemble(config: GLIPConfig) -> GLIP:
     return GLIP(
-        backbone=Backbone(config.swin),
-        neck=FPN(config.swin.out_channels, config.channels),
+        backbone=Backbone(config.swin) if config.swin else ConvBackbone(config.conv or ConvConfig()),
+        neck=FPN(config.backbone.out_channels, config.channels),
         text_encoder=TextEncoder(config.text),
         fusion=FusionTower(config),
         head=AlignHead(config.channels, config.text.hidden_size, config.num_levels),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.init import kaiming_uniform_, normal_, ones_, trunc_normal_, xavier_uniform_, zeros_
+from torch.nn.init import kaiming_normal_, kaiming_uniform_, normal_, ones_, trunc_normal_, xavier_uniform_, zeros_
 
 from glip.model.config import GLIPConfig
+from glip.model.conv_backbone import GainConv
 from glip.model.dyhead import DeformConv, DyHeadBlock
 from glip.model.fusion import ImageTextAttention
 from glip.model.glip import GLIP, build_glip
@@ -56,6 +57,10 @@ def _reset(module: nn.Module) -> None:
         trunc_normal_(module.weight, std=_SPREAD * module.weight.shape[1] ** -0.5)
         if isinstance(module, nn.Linear) and module.bias is not None:
             zeros_(module.bias)
+    elif isinstance(module, GainConv):
+        kaiming_normal_(module.weight, nonlinearity="relu")
+        ones_(module.gain)
+        zeros_(module.bias)  # type: ignore[arg-type]
     elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
         ones_(module.weight)
         zeros_(module.bias)

@@ -47,7 +47,8 @@ class Learns:
         return in_any(self.parameters) and not in_any(self.all_but)
 
 
-_STEM = ("backbone.patch_embed", "backbone.stages.0")
+# Of Swin as published; of a convolutional backbone all up to stride 8.
+_STEM = ("backbone.patch_embed", "backbone.stages.0", "backbone.stem")
 
 TUNING_MODES = {
     # Pre-training of the published variants except L.
@@ -89,8 +90,9 @@ def enter_train_mode(model: GLIP, mode: str) -> None:
     """
     learns = _find(mode)
     model.train()
-    for name in learns.resting:
-        model.get_submodule(name).eval()
+    for name, module in model.named_modules():
+        if name in learns.resting:
+            module.eval()
 
 
 def disable_dropout(model: GLIP) -> None:

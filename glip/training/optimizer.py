@@ -25,6 +25,7 @@ class Rates:
     Attributes:
         base: learning rate.
         text: learning rate of the text encoder.
+        backbone: learning rate of the backbone; None for `base`.
         weight_decay: of AdamW.
         groups: 'published': every parameter whose name contains 'bias' has twice the learning rate and no weight decay.
             This includes Swin's tables of relative positions and the head's text bias; norms decay. 'clean': one
@@ -37,6 +38,7 @@ class Rates:
     weight_decay: float = 1e-4
     groups: Groups = "published"
     betas: tuple[float, float] = (0.9, 0.999)
+    backbone: float | None = None
 
 
 def make_optimizer(model: nn.Module, rates: Rates) -> torch.optim.AdamW:
@@ -58,6 +60,8 @@ def make_optimizer(model: nn.Module, rates: Rates) -> torch.optim.AdamW:
 def group_of(name: str, parameter: Tensor, rates: Rates) -> tuple[float, float]:
     """Returns the learning rate and the weight decay of a parameter."""
     rate = rates.text if name.startswith("text_encoder.") else rates.base
+    if rates.backbone is not None and name.startswith("backbone."):
+        rate = rates.backbone
     if rates.groups == "published":
         return (2 * rate, 0.0) if "bias" in name else (rate, rates.weight_decay)
     undecayed = parameter.dim() <= 1 or "_bias_table" in name or "position_embeddings" in name

@@ -6,13 +6,14 @@ Source: the paper's section 4, and microsoft/GLIP, configs/pretrain/*.yaml; docs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import yaml
 
+from glip.data.photos import Looks
 from glip.data.synthetic.stream import Sides
 from glip.data.transforms import PUBLISHED_LONGEST, PUBLISHED_SHORT_SIDES
 from glip.errors import InputError
@@ -32,6 +33,40 @@ class SceneSettings:
     sides: tuple[Sides, ...] = (Sides(112, 176),)
     asked: tuple[int, int] = (5, 25)
     sentences: float = 0.1
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """A set of photographs: a folder with `annotations.json` and the images.
+
+    Attributes:
+        folder: relative to the data root.
+        weight: share of the photographs, relative to the other sets.
+    """
+
+    folder: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class PhotoSettings:
+    """Photographs and the drawn scenes mixed with them, see `Blend`.
+
+    Attributes:
+        sets: the sets of photographs, with their weights.
+        cutouts: folder of cut-out things to paste, relative to the data root; None for none.
+        scene_share: share of drawn scenes among all images.
+        sides: short sides of the images, in pixels.
+        many: share of the batches with up to 20 absent names, and of those with up to 80.
+        looks: augmentation of the photographs and sampling of the names.
+    """
+
+    sets: tuple[PhotoSource, ...]
+    cutouts: str | None = None
+    scene_share: float = 0.2
+    sides: tuple[int, ...] = (160, 192)
+    many: tuple[float, float] = (0.12, 0.02)
+    looks: Looks = field(default_factory=Looks)
 
 
 @dataclass(frozen=True)
@@ -65,35 +100,49 @@ class PretrainPreset:
     Attributes:
         architecture: 'nano', or a published one.
         start: 'fresh': random weights. 'published': ImageNet's Swin and BERT, random weights elsewhere.
+            'nano': the fitting weights of the embedded model, with a backbone from ImageNet.
         batch_size: images per step, over all processes.
         fit: settings of the training loop.
         epochs: length of the run in epochs, if `fit.schedule.steps` is 0.
         scenes: synthetic scenes to train on; None for none.
         data: data sets to train on. Without weights, every image is used `copies` times per epoch.
         views: resizing and flipping of their images.
+        photos: photographs to train on together with `scenes`, if a data root is given.
         seed: of the order of the images and of the sampled names.
     """
 
     architecture: str
-    start: Literal["fresh", "published"]
+    start: Literal["fresh", "published", "nano"]
     batch_size: int
     fit: FitSettings
     epochs: float | None = None
     scenes: SceneSettings | None = None
     data: tuple[DataSource, ...] = ()
     views: Views = Views()
+    photos: PhotoSettings | None = None
     seed: int = 0
 
 
 _NANO = PretrainPreset(
     architecture="nano",
-    start="fresh",
+    start="nano",
     batch_size=16,
-    scenes=SceneSettings(),
+    scenes=SceneSettings(shapes=0.45, objects=(1, 12), scale=(0.07, 0.55), asked=(5, 16), sentences=0.03),
+    photos=PhotoSettings(
+        sets=(
+            PhotoSource("photos/voc_photos/train", 0.5),
+            PhotoSource("photos/coco_photos/train", 0.22),
+            PhotoSource("photos/street_highway/train", 0.1),
+            PhotoSource("photos/street_weather/train", 0.06),
+            PhotoSource("photos/wild_animals/train", 0.12),
+        ),
+        cutouts="cutouts/tuxpaint",
+    ),
     fit=FitSettings(
         schedule=Schedule(steps=20_000, decay="cosine", warmup=200, minimum=0.02),
-        rates=Rates(base=1e-3, text=1e-3, weight_decay=0.02, groups="clean", betas=(0.9, 0.98)),
-        average=0.999,
+        mode="full",  # the stem of the backbone is frozen
+        rates=Rates(base=1e-3, text=1e-3, backbone=3e-4, weight_decay=0.02, groups="clean", betas=(0.9, 0.98)),
+        average=0.998,
         ramp_average=True,
         dropout=False,
         save_every=500,

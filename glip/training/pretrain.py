@@ -15,28 +15,32 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from glip.data.blend import Blend
+from glip.data.cutouts import load_cutouts
 from glip.data.examples import ExampleStream
 from glip.data.mixing import Concatenation, Mixture
+from glip.data.photos import PhotoStream, photo_words
 from glip.data.pretraining_sets import open_pretraining_set
 from glip.data.synthetic import load_pool
 from glip.data.synthetic.stream import SceneStream
-from glip.data.synthetic.vocabulary import scene_vocabulary
+from glip.data.synthetic.vocabulary import scene_vocabulary, scene_words
 from glip.data.transforms import AugmentedStream
 from glip.errors import InputError
 from glip.model.config import GLIPConfig
-from glip.model.glip import GLIP, build_glip
+from glip.model.glip import GLIP
 from glip.training.batches import Share, read_batches
 from glip.training.distributed import Processes
 from glip.training.initial_weights import fresh_model
 from glip.training.loop import FitSettings, Fitted, fit
 from glip.training.plots import draw_curve
-from glip.training.presets import PretrainPreset, SceneSettings
+from glip.training.presets import PhotoSettings, PretrainPreset, SceneSettings
 from glip.training.run_config import settle
+from glip.training.start import start_from_folder
 from glip.weights.cache import Fetching
 from glip.weights.folder import ModelFolder, load_model_folder, save_model_folder
 from glip.weights.pretrained_parts import load_pretrained_parts
-from glip.weights.tokenizer import SPECIAL_TOKENS, build_tokenizer, read_vocabulary
-from glip.weights.zoo import ARCHITECTURES
+from glip.weights.tokenizer import SPECIAL_TOKENS, build_tokenizer
+from glip.weights.zoo import ARCHITECTURES, EMBEDDED_FOLDER
 
 MODEL_FOLDER = "model"
 CURVE_FILE = "curve.png"
@@ -52,7 +56,7 @@ class PretrainJob:
         preset: data, image sizes, schedule, learning rates.
         out: output folder: configuration, metrics, checkpoints and, at the end, `curve.png` and `model/`.
         init: model folder whose weights and vocabulary to start from; None: as the preset says.
-        data_root: folder of the data sets' folders; not needed for synthetic scenes.
+        data_root: folder of the data sets' folders; without one, `nano` trains on synthetic scenes only.
         workers: processes that prepare batches; 0: this process.
         offline: never use the network.
         device: auto, cpu, mps, cuda or cuda:N.
@@ -118,7 +122,12 @@ def open_stream(preset: PretrainPreset, data_root: Path | None, tokenizer: Token
     Raises:
         InputError: the preset names no data, or a file of a data set is missing.
     """
-    streams = [_scenes(preset, preset.scenes)] if preset.scenes else []
+    scenes = _scenes(preset, preset.scenes) if preset.scenes else None
+    if scenes and preset.photos and data_root is not None:
+        return _blend(preset, preset.photos, data_root, scenes)
+    if scenes and preset.photos:
+        logger.info("No data root is given: training on drawn scenes only, without photographs.")
+    streams: list[ExampleStream] = [scenes] if scenes else []
     if preset.data:
         streams.append(_sets(preset, data_root, tokenizer))
     if len(streams) != 1:
@@ -126,7 +135,36 @@ def open_stream(preset: PretrainPreset, data_root: Path | None, tokenizer: Token
     return streams[0]
 
 
-def _scenes(preset: PretrainPreset, scenes: SceneSettings) -> ExampleStream:
+def _photos(preset: PretrainPreset, photos: PhotoSettings, data_root: Path) -> list[PhotoStream]:
+    cutouts = load_cutouts(data_root / photos.cutouts) if photos.cutouts else ()
+    return [
+        PhotoStream(data_root / source.folder, preset.seed + index, photos.looks, cutouts)
+        for index, source in enumerate(photos.sets)
+    ]
+
+
+def _blend(preset: PretrainPreset, photos: PhotoSettings, data_root: Path, scenes: SceneStream) -> ExampleStream:
+    return Blend(
+        _photos(preset, photos, data_root),
+        [source.weight for source in photos.sets],
+        scenes,
+        photos.scene_share,
+        photos.sides,
+        preset.batch_size,
+        photos.many,
+        preset.seed,
+    )
+
+
+def _words(preset: PretrainPreset, data_root: Path | None) -> list[str]:
+    """The words of all captions, which should be one piece each."""
+    words = scene_words(load_pool()) if preset.scenes else []
+    if preset.photos and data_root is not None:
+        words += photo_words(_photos(preset, preset.photos, data_root))
+    return words
+
+
+def _scenes(preset: PretrainPreset, scenes: SceneSettings) -> SceneStream:
     return SceneStream(
         seed=scenes.seed,
         names=scenes.names,
@@ -171,12 +209,12 @@ def _with_steps(preset: PretrainPreset, stream: ExampleStream) -> FitSettings:
 
 
 def _begin(job: PretrainJob) -> tuple[GLIPConfig, list[str], GLIP]:
-    if job.init is not None:
-        folder = load_model_folder(job.init)
-        state = {name: value.float() for name, value in folder.state_dict().items()}
-        return folder.config, read_vocabulary(job.init), build_glip(folder.config, state)
     preset = job.preset
     config = ARCHITECTURES[preset.architecture]
+    init = EMBEDDED_FOLDER if job.init is None and preset.start == "nano" else job.init
+    if init is not None:
+        words = _words(preset, job.data_root)
+        return start_from_folder(load_model_folder(init), config, words, preset.fit.seed)
     if preset.start == "published":
         state, vocabulary = load_pretrained_parts(config, Fetching(job.offline))
         model = fresh_model(config, preset.fit.seed)

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 
 from glip.errors import InputError
-from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig, SwinConfig, TextConfig
+from glip.model.config import (
+    GLIP_L,
+    GLIP_NANO,
+    GLIP_NANO_SWIN,
+    GLIP_T,
+    GLIP_T_A,
+    ConvConfig,
+    GLIPConfig,
+    SwinConfig,
+    TextConfig,
+)
 from glip.weights.tensor_names import Layout, PartCounts, spell
 
 State = dict[str, Tensor]
@@ -137,6 +147,8 @@ def to_native(source: Mapping[str, Tensor]) -> Conversion:
         raise InputError(f"The {layout} checkpoint lacks {some(missing)} ({len(missing)} in all).")
     state = {native: _from_mmdet(native, rest.pop(name), layout) for name, native in names.items()}
     state["head.scales"] = _join([rest.pop(name) for name in scales]) if scales else rest.pop("head.scales")
+    if not counts.depths:
+        state |= {name: rest.pop(name) for name in list(rest) if name.startswith("backbone.")}
     try:
         config = infer_config(state, counts)
     except (IndexError, ValueError) as error:
@@ -157,10 +169,15 @@ def from_native(checkpoint: Conversion, to: Layout) -> tuple[State, tuple[str, .
 
     Returns:
         Names to tensors, and the names of tensors that had to be made because native checkpoints lack them.
+
+    Raises:
+        InputError: the layout has no convolutional backbone.
     """
     if to == "native":
         return dict(checkpoint.state), ()
     config = checkpoint.config
+    if config.swin is None:
+        raise InputError(f"The layout {to} has no convolutional backbone; this model can only be written as native.")
     result = {
         getattr(row, to): _to_mmdet(row.native, checkpoint.state[row.native], to)
         for row in spell(PartCounts.of_config(config))
@@ -179,16 +196,8 @@ def from_native(checkpoint: Conversion, to: Layout) -> tuple[State, tuple[str, .
 
 def infer_config(state: Mapping[str, Tensor], counts: PartCounts) -> GLIPConfig:
     """Returns the architecture of a native state dict. Heads do not show: BERT's are 64 wide, the fusion has 8."""
-    bias_tables = [
-        state[f"backbone.stages.{stage}.blocks.0.attn.relative_position_bias_table"].shape for stage in range(4)
-    ]
+    swin = _infer_swin(state, counts) if counts.depths else None
     vocab_size, hidden = state["text_encoder.bert.embeddings.word_embeddings.weight"].shape
-    swin = SwinConfig(
-        embed_dim=state["backbone.patch_embed.proj.weight"].shape[0],
-        depths=counts.depths,  # type: ignore[arg-type]
-        num_heads=tuple(shape[1] for shape in bias_tables),  # type: ignore[arg-type]
-        window_size=(math.isqrt(bias_tables[0][0]) + 1) // 2,
-    )
     text = TextConfig(
         vocab_size=vocab_size,
         hidden_size=hidden,
@@ -200,6 +209,7 @@ def infer_config(state: Mapping[str, Tensor], counts: PartCounts) -> GLIPConfig:
     fusion = state.get("fusion.blocks.0.fuse.query.weight")
     config = GLIPConfig(
         swin=swin,
+        conv=None if swin else ConvConfig(),
         text=text,
         channels=state["neck.p6.weight"].shape[0],
         num_fusion_blocks=counts.blocks,
@@ -207,16 +217,33 @@ def infer_config(state: Mapping[str, Tensor], counts: PartCounts) -> GLIPConfig:
         fusion_dim=GLIPConfig.fusion_dim if fusion is None else fusion.shape[0],
     )
     # Drop path and heads do not show in the weights; they are taken from the known architecture with the same tensors.
-    for known in (GLIP_T_A, GLIP_T, GLIP_L):
-        if replace(config, swin=replace(swin, drop_path=known.swin.drop_path)) == known:
+    for known in (GLIP_T_A, GLIP_T, GLIP_L, GLIP_NANO, GLIP_NANO_SWIN):
+        if known in (GLIP_NANO, GLIP_NANO_SWIN):
+            known = replace(known, text=replace(known.text, vocab_size=vocab_size))
+        if _with_traces_of(known, config) == known:
             return known
-    heads = replace(text, num_heads=GLIP_NANO.text.num_heads)
-    nano = replace(GLIP_NANO, text=replace(GLIP_NANO.text, vocab_size=vocab_size))
-    if replace(nano, text=heads, swin=replace(nano.swin, drop_path=swin.drop_path)) == replace(
-        config, text=heads, fusion_heads=nano.fusion_heads, imgsz=nano.imgsz
-    ):
-        return nano
     return config
+
+
+def _infer_swin(state: Mapping[str, Tensor], counts: PartCounts) -> SwinConfig:
+    bias_tables = [
+        state[f"backbone.stages.{stage}.blocks.0.attn.relative_position_bias_table"].shape for stage in range(4)
+    ]
+    return SwinConfig(
+        embed_dim=state["backbone.patch_embed.proj.weight"].shape[0],
+        depths=counts.depths,  # type: ignore[arg-type]
+        num_heads=tuple(shape[1] for shape in bias_tables),  # type: ignore[arg-type]
+        window_size=(math.isqrt(bias_tables[0][0]) + 1) // 2,
+    )
+
+
+def _with_traces_of(known: GLIPConfig, config: GLIPConfig) -> GLIPConfig:
+    """The config with those fields of a known one that leave no trace in the weights."""
+    swin = config.swin
+    if swin and known.swin:
+        swin = replace(swin, drop_path=known.swin.drop_path)
+    text = replace(config.text, num_heads=known.text.num_heads)
+    return replace(config, swin=swin, text=text, fusion_heads=known.fusion_heads, imgsz=known.imgsz, conf=known.conf)
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: GLIPConfig) -> None:
@@ -294,6 +321,7 @@ def _constants(config: GLIPConfig, layout: Layout) -> State:
     """Returns the buffers that a layout stores although they follow from the architecture."""
     if layout == "native":
         return {}
+    assert config.swin is not None, "only Swin has other layouts"
     index = _position_index(config.swin.window_size)
     tables = [getattr(n, layout) for n in spell(PartCounts.of_config(config)) if n.native.endswith("_bias_table")]
     result = {name.replace("position_bias_table", "position_index"): index.clone() for name in tables}

@@ -65,10 +65,11 @@ def load_pretrained_parts(config: GLIPConfig, fetching: Fetching) -> tuple[State
         InputError: no weights are published for this architecture.
         JobFailed: a file could not be fetched, or holds other tensors.
     """
-    if config.swin.embed_dim not in SWIN:
+    if config.swin is None or config.swin.embed_dim not in SWIN:
+        backbone = f"a Swin of {config.swin.embed_dim} channels" if config.swin else "this backbone"
         raise InputError(
-            f"There are no ImageNet weights for a Swin of {config.swin.embed_dim} channels, only for "
-            f"{', '.join(map(str, SWIN))}. Begin with random weights, or with a model folder (init)."
+            f"There are no ImageNet weights of a published model for {backbone}, only for Swin of "
+            f"{', '.join(map(str, SWIN))} channels. Begin with random weights, or with a model folder (init)."
         )
     swin = SWIN[config.swin.embed_dim]
     state = from_timm(_read(swin, fetching)) | from_bert(_read(BERT, fetching))

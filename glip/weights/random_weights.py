@@ -43,6 +43,7 @@ _RULES: tuple[tuple[str, float, float, bool], ...] = (
     (r"^head\.text\.weight$", 0.0, 12.0, True),
     (r"^head\.(box|centerness)\.weight$", 0.0, 3.0, True),
     (r"\.gamma_(image|text)$", 0.5, 0.1, False),
+    (r"\.gain$", 1.4, 0.1, False),
     (r"_bias_table$", 0.0, 0.3, False),
     (r"_embeddings\.weight$", 0.0, 0.4, False),
     (r"(norm\w*|norms\.\d|LayerNorm)\.weight$", 1.0, 0.1, False),

@@ -155,7 +155,10 @@ TABLE: dict[str, tuple[Names, tuple[tuple[str, str, str], ...]]] = {
 
 
 class PartCounts(NamedTuple):
-    """Number of repetitions of each part, from which all names follow."""
+    """Number of repetitions of each part, from which all names follow.
+
+    `depths` is empty for a convolutional backbone. Only the native layout has one, so its tensors need no table.
+    """
 
     depths: tuple[int, ...]
     text_layers: int
@@ -165,7 +168,8 @@ class PartCounts(NamedTuple):
     @classmethod
     def of_config(cls, config: GLIPConfig) -> PartCounts:
         """Returns the counts of an architecture."""
-        return cls(config.swin.depths, config.text.num_layers, config.num_fusion_blocks, config.deep_fusion)
+        depths = config.swin.depths if config.swin else ()
+        return cls(depths, config.text.num_layers, config.num_fusion_blocks, config.deep_fusion)
 
     @classmethod
     def of_names(cls, names: Iterable[str], layout: Layout) -> PartCounts:
@@ -175,12 +179,13 @@ class PartCounts(NamedTuple):
             InputError: a part has no tensors.
         """
         text = "\n".join(names)
-        depths = [0, 0, 0, 0]
+        conv = layout == "native" and re.search(r"^backbone\.stem\.", text, re.M) is not None
+        depths = [] if conv else [0, 0, 0, 0]
         for stage, block in re.findall(r"^backbone\.(?:body\.layers|stages)\.([0-3])\.blocks\.(\d{1,3})\.", text, re.M):
             depths[int(stage)] = max(depths[int(stage)], int(block) + 1)
         layers = [int(n) for n in re.findall(r"^(?:language|text)_\S+?\.encoder\.layer\.(\d{1,3})\.", text, re.M)]
         tower = [int(n) for n in re.findall(r"^(?:\S+\.dyhead_tower|fusion\.blocks)\.(\d{1,3})\.", text, re.M)]
-        for part, found in (("backbone", min(depths)), ("text encoder", layers), ("head tower", tower)):
+        for part, found in (("backbone", min(depths, default=1)), ("text encoder", layers), ("head tower", tower)):
             if not found:
                 raise InputError(
                     f"The checkpoint lacks tensors of its {part}; the file is incomplete. Fetch or make it again."
@@ -197,6 +202,7 @@ def spell(counts: PartCounts) -> list[Names]:
         for part, (prefix, endings) in TABLE.items()
         for numbers in _numbers(part, counts)
         for ending in endings
+        if counts.depths or not ending[0].startswith("backbone.norms.")
         for kind in (("weight", "bias") if ending[0].endswith("*") else ("",))
     ]
 
@@ -205,7 +211,9 @@ def _numbers(part: str, counts: PartCounts) -> Iterator[dict[str, int]]:
     if part == "swin block":
         yield from ({"s": stage, "b": block} for stage, depth in enumerate(counts.depths) for block in range(depth))
     elif part == "patch merging":
-        yield from ({"s": stage} for stage in range(3))
+        yield from ({"s": stage} for stage in range(3) if counts.depths)
+    elif part == "patches":
+        yield from [{}] if counts.depths else []
     elif part == "map":
         yield from ({"l": level, "norm": level + 1, "layer": level + 2} for level in range(3))
     elif part == "text encoder layer":

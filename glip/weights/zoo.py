@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from glip.errors import InputError
-from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig
+from glip.model.config import GLIP_L, GLIP_NANO, GLIP_NANO_SWIN, GLIP_T, GLIP_T_A, GLIPConfig
 from glip.weights.tensor_names import Layout
 
 ARCHITECTURES: Mapping[str, GLIPConfig] = {
@@ -196,8 +196,8 @@ def find(name: str) -> Checkpoint:
 def architecture_name(config: GLIPConfig) -> str:
     """Returns the name of an architecture, ignoring vocabulary, threshold and image size; "custom" if it is unknown."""
     words = config.text.vocab_size
-    known = {
-        name: replace(row, text=replace(row.text, vocab_size=words), conf=config.conf, imgsz=config.imgsz)
-        for name, row in ARCHITECTURES.items()
-    }
-    return next((name for name, row in known.items() if row == config), "custom")
+    # Folders of the first nano, which had a Swin, are still read.
+    for name, row in (*ARCHITECTURES.items(), (EMBEDDED, GLIP_NANO_SWIN)):
+        if replace(row, text=replace(row.text, vocab_size=words), conf=config.conf, imgsz=config.imgsz) == config:
+            return name
+    return "custom"

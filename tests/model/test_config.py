@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from glip.errors import InputError
-from glip.model.config import GLIP_L, GLIP_T, GLIP_T_A, GLIPConfig, config_from_dict, config_to_dict
+from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig, config_from_dict, config_to_dict
 from glip.model.glip import build_glip
 
 
@@ -22,9 +22,22 @@ def test_parameters_are_counted_as_published(config: GLIPConfig, parameters: int
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
-@pytest.mark.parametrize("config", [GLIP_T_A, GLIP_T, GLIP_L])
+@pytest.mark.parametrize("config", [GLIP_T_A, GLIP_T, GLIP_L, GLIP_NANO])
 def test_json_gives_the_same_config_back(config: GLIPConfig) -> None:
     assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+
+
+def test_json_names_one_backbone_only() -> None:
+    assert config_to_dict(GLIP_T).keys() & {"swin", "conv"} == {"swin"}
+    assert config_to_dict(GLIP_NANO)["conv"] == {"network": "tf_efficientnet_lite0"}
+    assert "swin" not in config_to_dict(GLIP_NANO)
+
+
+@pytest.mark.parametrize("conv", [None, 3, {}, {"network": 3}, {"network": "resnet"}, {"network": "x", "width": 10**9}])
+def test_only_known_convolutional_networks_are_built(conv: object) -> None:
+    values = {**config_to_dict(GLIP_NANO), "conv": conv}
+    with pytest.raises(InputError, match="known: tf_efficientnet_lite0"):
+        config_from_dict(values)
 
 
 def broken(**changes: Any) -> dict[str, Any]:
@@ -36,6 +49,7 @@ def broken(**changes: Any) -> dict[str, Any]:
     [
         ({}, "swin"),
         (broken(swin=None), "swin"),
+        (broken(conv={"network": "tf_efficientnet_lite0"}), "model.conv"),
         (broken(colour=3), "colour"),
         (broken(channels="many"), "channels"),
         (broken(swin={"embed_dim": 96}), "depths"),

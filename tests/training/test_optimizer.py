@@ -34,6 +34,12 @@ def test_clean_groups_spare_norms_biases_and_tables_of_positions() -> None:
     assert group_of("backbone.stages.0.blocks.0.attn.relative_position_bias_table", torch.ones(9, 2), rates)[1] == 0
 
 
+def test_the_backbone_may_learn_at_a_rate_of_its_own() -> None:
+    rates = Rates(base=1e-3, weight_decay=0.1, groups="clean", backbone=2e-4)
+    assert group_of("backbone.stride16.0.0.project.weight", torch.ones(2, 2, 1, 1), rates) == (2e-4, 0.1)
+    assert group_of("neck.p6.weight", torch.ones(2, 2, 3, 3), rates) == (1e-3, 0.1)
+
+
 def test_every_parameter_that_learns_is_in_one_group() -> None:
     model = tiny_model()
     model.neck.requires_grad_(False)

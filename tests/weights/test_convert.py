@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glip.errors import InputError
-from glip.model.config import GLIP_L, GLIP_NANO, GLIP_T, GLIP_T_A, GLIPConfig
+from glip.model.config import GLIP_L, GLIP_NANO, GLIP_NANO_SWIN, GLIP_T, GLIP_T_A, ConvConfig, GLIPConfig
 from glip.weights.convert import (
     Conversion,
     State,
@@ -436,7 +436,31 @@ def test_files_without_usable_weights_say_what_they_hold(content: object, ema: b
         unwrap(content, ema=ema)
 
 
-def test_nano_is_known_again_by_its_shapes_whatever_its_vocabulary() -> None:
-    config = replace(GLIP_NANO, text=replace(GLIP_NANO.text, vocab_size=77))
+@pytest.mark.parametrize("nano", [GLIP_NANO, GLIP_NANO_SWIN])
+def test_nano_is_known_again_by_its_shapes_whatever_its_vocabulary(nano: GLIPConfig) -> None:
+    config = replace(nano, text=replace(nano.text, vocab_size=77))
     state = {name: torch.empty(shape, device="meta") for name, shape in expected_shapes(config).items()}
     assert infer_config(state, PartCounts.of_names(state, "native")) == config
+
+
+def conv_state() -> State:
+    config = replace(CONFIG, swin=None, conv=ConvConfig())
+    return {name: torch.zeros(shape) for name, shape in expected_shapes(config).items()}
+
+
+def test_a_convolutional_backbone_stays_native() -> None:
+    read = to_native(conv_state())
+    assert read.config.conv == ConvConfig()
+    assert read.config.swin is None
+    assert from_native(read, "native")[0].keys() == conv_state().keys()
+    for layout in ("microsoft", "mmdet"):
+        with pytest.raises(InputError, match=f"The layout {layout} has no convolutional backbone"):
+            from_native(read, layout)  # type: ignore[arg-type]
+
+
+def test_a_convolutional_backbone_lacks_nothing_and_has_nothing_more() -> None:
+    name = "backbone.stride16.0.0.expand.gain"
+    with pytest.raises(InputError, match=f"lacks {name}"):
+        to_native({key: value for key, value in conv_state().items() if key != name})
+    with pytest.raises(InputError, match=r"backbone\.stride16\.9"):
+        to_native(conv_state() | {"backbone.stride16.9": torch.zeros(1)})

@@ -76,9 +76,9 @@ class SceneStream:
         cast = cast_of(self.split, pool.trained, pool.held_out, self.shapes)
         return SceneMaker(pool, cast, self.seed, Look(objects=self.objects, scale=self.scale))
 
-    def example(self, position: int) -> Example:
-        """Scene number `position`."""
-        scene = self.maker.scene(position, self.size_wh(position))
+    def example(self, position: int, size_wh: tuple[int, int] | None = None) -> Example:
+        """Returns scene number `position`, in its own size or in the given width and height (pixels)."""
+        scene = self.maker.scene(position, size_wh or self.size_wh(position))
         rng = random.Random(f"{self.seed}/kind/{position}")  # noqa: S311  # images, no secret
         return _sentence(scene) if rng.random() < self.sentences else self._class_list(scene, position)
 

@@ -1,0 +1,70 @@
+"""What pre-training begins with: fresh weights, published ones, or those of a model folder as far as they fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from glip.model.config import GLIPConfig
+from glip.model.glip import GLIP
+from glip.training.initial_weights import fresh_model
+from glip.weights.convert import some
+from glip.weights.folder import ModelFolder
+from glip.weights.lite0 import lite0_start
+from glip.weights.tokenizer import build_tokenizer, read_vocabulary
+
+_WORDS = "text_encoder.bert.embeddings.word_embeddings.weight"
+
+logger = logging.getLogger(__name__)
+
+
+def start_from_folder(
+    folder: ModelFolder, config: GLIPConfig, words: Iterable[str], seed: int
+) -> tuple[GLIPConfig, list[str], GLIP]:
+    """Begins with a model folder whose backbone or vocabulary may differ.
+
+    Args:
+        folder: gives every tensor that has the name and shape it needs; its architecture is kept if its backbone is
+            the wanted one.
+        config: the wanted architecture.
+        words: get a piece of their own each where the folder's vocabulary would spell them letter by letter.
+        seed: of what is fresh.
+
+    Returns:
+        The architecture, the vocabulary (the folder's comes first) and the network.
+
+    Raises:
+        InputError: ImageNet's weights are needed and not installed.
+    """
+    before = read_vocabulary(folder.path)
+    vocabulary = extended_vocabulary(before, words)
+    if folder.config.backbone == config.backbone:
+        config = folder.config
+    config = replace(config, text=replace(config.text, vocab_size=len(vocabulary)))
+    model = fresh_model(config, seed)
+    wanted = model.state_dict()
+    state = {name: value.float() for name, value in folder.state_dict().items() if name in wanted}
+    if state[_WORDS].shape[1] == wanted[_WORDS].shape[1]:
+        table = wanted[_WORDS].clone()
+        table[: len(before)] = state[_WORDS]
+        state[_WORDS] = table
+    state = {name: value for name, value in state.items() if value.shape == wanted[name].shape}
+    if config.conv is not None and not any(name.startswith("backbone.") for name in state):
+        state |= lite0_start()
+    fresh = sorted(wanted.keys() - state.keys())
+    if fresh:
+        logger.info("Not in %s, so they begin with fresh values: %s (%d in all).", folder.path, some(fresh), len(fresh))
+    model.load_state_dict(state, strict=False)
+    return config, vocabulary, model
+
+
+def extended_vocabulary(vocabulary: Sequence[str], words: Iterable[str]) -> list[str]:
+    """Appends the words that a vocabulary spells letter by letter."""
+    tokenizer = build_tokenizer(vocabulary)
+    missing = {
+        word
+        for word in words
+        if len(word) > 1 and len(tokenizer.encode(word, add_special_tokens=False).ids) >= len(word)
+    }
+    return [*vocabulary, *sorted(missing)]
