@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from glip.labeling.filtering import box_iou
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from glip.boxes import box_iou
 from glip.data.coco import CocoDataset, load_coco
 from glip.data.synonyms import SYNONYMS
 from glip.detections import Detections

@@ -74,7 +74,7 @@ class Blend:
     def example(self, position: int) -> Example:
         """See `ExampleStream`."""
         size_wh, most_absent = self.canvas(position // self.group)
-        stream, inner = self._mixture.place(position)
+        stream, inner = self._mixture.locate(position)
         if stream == len(self.photos):
             return self.scenes.example(inner, size_wh)
         return self.photos[stream].example(inner, size_wh, most_absent)

@@ -23,8 +23,8 @@ from glip.data.canvas import Boxes, SizeWH, View, coloured, framed, mosaic
 from glip.data.coco import CocoDataset, load_coco
 from glip.data.cutouts import Cutout, posed
 from glip.data.examples import Example, Span
-from glip.data.image_table import MOST_BROKEN, Images
-from glip.data.sampling import Order
+from glip.data.image_table import MAX_UNREADABLE, ImageTable
+from glip.data.sampling import EpochOrder
 from glip.data.synonyms import SYNONYMS
 from glip.errors import InputError, JobFailed
 from glip.images.reading import UnreadableImage
@@ -140,14 +140,14 @@ class PhotoStream:
 
     def _read(self, position: int, size_wh: SizeWH) -> tuple[int, Image.Image]:
         indices = self._set.shown_on(size_wh)
-        order = Order(len(indices), self.seed)
-        for later in range(MOST_BROKEN):
+        order = EpochOrder(len(indices), self.seed)
+        for later in range(MAX_UNREADABLE):
             index = indices[order.index(position + later)]
             try:
                 return index, self._set.images.read(index)
             except UnreadableImage as error:
                 last = error
-        raise JobFailed(f"None of {MOST_BROKEN} images in a row can be read. The last: {last}")
+        raise JobFailed(f"None of {MAX_UNREADABLE} images in a row can be read. The last: {last}")
 
     def _paste(self, image: Image.Image, things: list[_Thing], rng: random.Random) -> tuple[Image.Image, list[_Thing]]:
         image, things = image.copy(), list(things)
@@ -208,7 +208,7 @@ class PhotoStream:
 class _Set:
     names: tuple[str, ...]
     others: tuple[tuple[str, ...], ...]
-    images: Images
+    images: ImageTable
     boxes: tuple[Boxes, ...]
     labels: tuple[list[int], ...]
     repeated: tuple[int, ...]
@@ -245,7 +245,7 @@ def _read_set(folder: Path, repeat_below: float) -> _Set:
     boxes, labels = zip(*_boxes_of(dataset, [image.id for image in kept]), strict=True) if kept else ((), ())
     if not any(labels):
         raise InputError(f"There is nothing to learn from: {folder / ANNOTATIONS} has no box.")
-    images = Images.of(((image.file_name, image.width, image.height) for image in kept), folder)
+    images = ImageTable.of(((image.file_name, image.width, image.height) for image in kept), folder)
     words = {word: label for label, group in enumerate(others) for word in group}
     words |= {name: label for label, name in enumerate(names)}
     return _Set(names, others, images, tuple(boxes), tuple(labels), repeated_indices(labels, repeat_below), words)

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from glip.images import ImageBatch, collate, prepare
+from glip.model.backbone import Backbone
 from glip.model.glip import GLIP, RawOutputs
 from glip.model.postprocess import ScoredBoxes, select
 
@@ -85,6 +86,7 @@ def run_stages(model: GLIP, case: Case, dtype: torch.dtype = torch.float32) -> S
     keep = stages.arrays
     keep["input"] = batch.pixels.numpy()
     count = len(batch.sizes_hw)
+    assert isinstance(model.backbone, Backbone)
     handles = [
         model.backbone.stages[0].register_forward_hook(
             lambda _m, _i, out: keep.update(swin_C2=out[0].permute(0, 3, 1, 2).numpy())

@@ -29,6 +29,7 @@ def timms() -> nn.Module:
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
             nn.init.normal_(module.running_mean, std=0.2)
@@ -49,7 +50,7 @@ def test_its_maps_are_timms_from_the_pixels_of_the_pipeline(size_hw: tuple[int, 
     rgb = torch.randint(0, 256, (2, *size_hw, 3), dtype=torch.uint8)
     pixels = torch.stack([PreparedImage(image, size_hw).pixels for image in rgb])
     with torch.no_grad():
-        wanted = network.forward_intermediates(
+        wanted: list[torch.Tensor] = network.forward_intermediates(  # type: ignore[operator]
             (rgb.permute(0, 3, 1, 2).float() - 127) / 128, indices=(2, 3, 4), intermediates_only=True
         )
         found = converted(network)(pixels)
@@ -65,7 +66,8 @@ def test_folding_the_gain_keeps_the_function() -> None:
         before = backbone(pixels)
         backbone.fold()
         after = backbone(pixels)
-    assert all(bool((x.gain == 1).all()) for x in backbone.modules() if hasattr(x, "gain"))
+    gains = [x.gain for x in backbone.modules() if hasattr(x, "gain")]
+    assert gains and all(torch.equal(gain, torch.ones_like(gain)) for gain in gains if isinstance(gain, torch.Tensor))
     assert all(torch.allclose(one, two, rtol=1e-5, atol=1e-6) for one, two in zip(before, after, strict=True))
 
 
@@ -101,6 +103,7 @@ def test_fine_tuning_freezes_it_up_to_stride_8() -> None:
     model = fresh_model(CONV)
     select_trainable(model, "full")
     enter_train_mode(model, "full")
+    assert isinstance(model.backbone, ConvBackbone)
     assert not model.backbone.stem.training
     assert model.backbone.stride16.training
     maps = model.backbone(torch.randn(1, 3, 64, 64))

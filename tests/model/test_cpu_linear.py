@@ -123,6 +123,7 @@ def test_under_autocast_a_product_is_lowered_whoever_multiplies(served: list[tup
 
 def test_a_backbone_gives_the_same_maps_either_way(served: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
+    assert TINY.swin is not None
     backbone = Backbone(TINY.swin).eval()
     pixels = torch.randn(1, 3, 160, 224)
     with torch.inference_mode():

@@ -17,6 +17,8 @@ __all__ = ["Page", "Site", "site"]
 
 VOCABULARY = letter_vocabulary()
 CONFIG = replace(TINY, text=replace(TINY.text, vocab_size=len(VOCABULARY)))
+assert CONFIG.swin is not None
+SWIN = CONFIG.swin
 
 
 @pytest.fixture(scope="session")
