@@ -159,7 +159,7 @@ def _load(job: LabelJob) -> ImageDetector:
 
 
 def _show(result: EvaluationResult, as_json: bool) -> None:
-    from glip.evaluation.report import COLUMNS, cells
+    from glip.evaluation.report import COLUMNS, table_row
 
     if as_json:
         print_json({"unit": "percent", **result.to_json()})
@@ -170,7 +170,7 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
         return
     several = len(result.sets) > 1
     if result.rows:
-        print_table(COLUMNS if several else COLUMNS[1:], (cells(row)[0 if several else 1 :] for row in result.rows))
+        print_table(COLUMNS if several else COLUMNS[1:], (table_row(row)[0 if several else 1 :] for row in result.rows))
         typer.echo("")
     for topic, words in result.protocol.items():
         typer.echo(f"{topic}: {words}")

@@ -1,6 +1,6 @@
-"""What an evaluation found, as plain values: per set, per class, and the averages that benchmarks publish.
+"""The results of an evaluation as plain values: per set, per class, and the averages that benchmarks publish.
 
-Scores are in percent. One that cannot be computed, because nothing was annotated, is None.
+Scores are in percent. A score that cannot be computed, because nothing is annotated, is None.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Numbers = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class of a set; scores in percent."""
+    """The scores of one class of a set, in percent."""
 
     category_id: int
     name: str
@@ -33,19 +33,19 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class SetResult:
-    """What one set gave.
+    """The result of one set.
 
     Attributes:
         name: of the set.
-        split: that was scored.
-        scorer: which evaluator.
+        split: the scored split.
+        scorer: the evaluator.
         numbers: by metric, the most important first.
-        classes: one row a class; () where scores are not by class.
-        images: in the split.
-        annotated: boxes in its truth.
-        found: boxes that were scored.
-        group: the part of the benchmark it is averaged in.
-        notes: what is unusual, in sentences.
+        classes: one row per class; () if scores are not by class.
+        images: number of images of the split.
+        annotated: number of boxes of its truth.
+        found: number of predicted boxes that were scored.
+        group: the part of the benchmark in whose average the set is.
+        notes: sentences about anything unusual.
     """
 
     name: str
@@ -61,17 +61,17 @@ class SetResult:
 
     @property
     def main(self) -> float | None:
-        """The score that sets are averaged by."""
+        """The score by which sets are averaged."""
         return next(iter(self.numbers.values()), None)
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
         set: '' for the whole benchmark.
-        metric: what was measured.
+        metric: name of the number.
         measured: percent.
         published: percent.
         source: of the published score, and how its protocol differs.
@@ -85,23 +85,23 @@ class ScoreRow:
 
     @property
     def difference(self) -> float | None:
-        """Measured less published."""
+        """The measured minus the published score; None if one is unknown."""
         return None if self.measured is None or self.published is None else self.measured - self.published
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What an evaluation gave.
+    """The result of an evaluation.
 
     Attributes:
         benchmark: name.
-        model: as asked for; '' where results of a file were scored.
-        protocol: what was done, in words, by topic.
+        model: as requested; '' for predictions from a file.
+        protocol: of the evaluation, in words, by topic.
         rows: the table.
         sets: in the order of the benchmark.
         summary: averages over the sets, by name; empty for one set.
-        files: what was written.
-        interrupted: the labelling was stopped; the sets labelled so far are here, and no averages.
+        files: the written files.
+        interrupted: the run was stopped; it has the sets that were finished, and no averages.
     """
 
     benchmark: str
@@ -114,20 +114,20 @@ class EvaluationResult:
     interrupted: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values that JSON can carry."""
+        """Returns plain values that JSON can hold."""
         plain: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
-        for row, line in zip(self.rows, plain["rows"], strict=True):
-            line["difference"] = row.difference
+        for row, values in zip(self.rows, plain["rows"], strict=True):
+            values["difference"] = row.difference
         return plain
 
 
 def percent(value: float) -> float | None:
-    """A score of the evaluators, where -1 means that nothing can be scored."""
+    """Returns a score of 0 to 1 in percent; None for -1, which says that nothing can be scored."""
     return None if value < 0 else 100 * value
 
 
 def class_rows(scores: CocoScores) -> tuple[ClassRow, ...]:
-    """The classes of COCO's and LVIS's scores."""
+    """Returns the rows of the classes of COCO's and LVIS's scores."""
     return tuple(
         ClassRow(
             row.category_id, row.name, row.boxes, percent(row.ap), percent(row.ap50), percent(row.ap75), percent(row.ar)
@@ -137,13 +137,13 @@ def class_rows(scores: CocoScores) -> tuple[ClassRow, ...]:
 
 
 def averages(sets: Sequence[SetResult]) -> dict[str, float | None]:
-    """Average and median over sets, and the average of each part that the benchmark has."""
+    """Returns the average and median over the sets, and the average of each group."""
     summary: dict[str, float | None] = {"average": _over(sets, fmean), "median": _over(sets, median)}
     for group in dict.fromkeys(item.group for item in sets if item.group):
         summary[f"average of {group}"] = _over([item for item in sets if item.group == group], fmean)
     return summary
 
 
-def _over(sets: Sequence[SetResult], how: Any) -> float | None:
+def _over(sets: Sequence[SetResult], mean: Any) -> float | None:
     known = [item.main for item in sets if item.main is not None]
-    return float(how(known)) if known else None
+    return float(mean(known)) if known else None

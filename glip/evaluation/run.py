@@ -21,8 +21,7 @@ from glip.errors import InputError
 from glip.evaluation.asking import ask_names, ask_tuned
 from glip.evaluation.inference import LABELS_FOLDER, Ask, Looking, from_records, label_split, turned
 from glip.evaluation.predictions import Predictions, read_predictions
-from glip.evaluation.published import find_published
-from glip.evaluation.report import protocol_of, score_rows, write_tables
+from glip.evaluation.report import find_published, protocol_of, score_rows, write_tables
 from glip.evaluation.results import EvaluationResult, SetResult, averages
 from glip.evaluation.submission import RESULTS_FILE, read_submission, write_results, write_submission
 from glip.evaluation.tasks.detection import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK, Scored, score_set

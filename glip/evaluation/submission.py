@@ -1,13 +1,14 @@
-"""Files for the servers that keep the truth to themselves: COCO's test-dev, and ODinW's challenge on EvalAI.
+"""Reads and writes the files that evaluation servers take: COCO's test-dev and ODinW's challenge on EvalAI.
 
-ODinW's forms, as microsoft/GLIP README.md gives them:
+ODinW has two formats (README.md of microsoft/GLIP):
 
     zero-shot and full   {"WildfireSmoke": [{"image_id": …, "category_id": …, "bbox": […], "score": …}, …], …}
-    few-shot             {"WildfireSmoke": {"3": […], "30": […], "300": […]}, …}, by the seed of the examples
+    few-shot             {"WildfireSmoke": {"3": […], "30": […], "300": […]}, …}, by the seed of the few-shot draw
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,13 +18,13 @@ from glip.data.coco import CocoResult, results_writer
 from glip.data.fewshot import SEEDS
 from glip.errors import InputError
 from glip.evaluation.predictions import Predictions
-from glip.files import whole_file
+from glip.files import read_json, whole_file
 
 RESULTS_FILE = "results.json"
 
 
 def write_results(path: Path, predictions: Predictions) -> None:
-    """Writes COCO's results form: of COCO's test-dev what its server takes.
+    """Writes a list of COCO results, the format that the server of COCO's test-dev takes.
 
     Raises:
         JobFailed: the file cannot be written.
@@ -34,48 +35,48 @@ def write_results(path: Path, predictions: Predictions) -> None:
 
 
 def write_submission(path: Path, sets: Mapping[str, Path]) -> None:
-    """Writes ODinW's form for zero-shot and full-data results.
+    """Writes the zero-shot and full-data results of ODinW.
 
     Args:
         path: the file to write.
-        sets: by the benchmark's name of the set its results.
+        sets: results file of each set, by the name of the set in the benchmark.
 
     Raises:
-        InputError: results cannot be read.
+        InputError: a results file cannot be read.
         JobFailed: the file cannot be written.
     """
     with whole_file(path) as file:
         file.write(b"{")
-        for place, (name, results) in enumerate(sets.items()):
-            file.write((b",\n" if place else b"\n") + msgspec.json.encode(name) + b": ")
+        for index, (name, results) in enumerate(sets.items()):
+            file.write((b",\n" if index else b"\n") + msgspec.json.encode(name) + b": ")
             file.write(_checked(results))
         file.write(b"\n}\n")
 
 
 def write_few_shot_submission(path: Path, runs: Mapping[int, Mapping[str, Path]]) -> None:
-    """Writes ODinW's form for few-shot results.
+    """Writes the few-shot results of ODinW.
 
     Args:
         path: the file to write.
-        runs: by the seed of its examples, the results of each set.
+        runs: results file of each set, by the seed of the few-shot draw.
 
     Raises:
-        InputError: a seed is missing or unknown, sets differ between runs, or results cannot be read.
+        InputError: a seed is missing or unknown, the runs have different sets, or a results file cannot be read.
         JobFailed: the file cannot be written.
     """
     if sorted(runs) != list(SEEDS):
         raise InputError(
-            f"ODinW's few-shot form takes results for the seeds {', '.join(map(str, SEEDS))}, "
-            f"not for {', '.join(map(str, sorted(runs))) or 'none'}."
+            f"The runs have the seeds {', '.join(map(str, sorted(runs))) or 'none'}; ODinW's few-shot file needs "
+            f"{', '.join(map(str, SEEDS))}."
         )
     sets = list(runs[SEEDS[0]])
     for seed, found in runs.items():
         if different := set(sets) ^ set(found):
-            raise InputError(f"The run of seed {seed} and that of {SEEDS[0]} differ in the set {min(different)!r}.")
+            raise InputError(f"Only one of the runs of the seeds {seed} and {SEEDS[0]} has the set {min(different)!r}.")
     with whole_file(path) as file:
         file.write(b"{")
-        for place, name in enumerate(sets):
-            file.write((b",\n" if place else b"\n") + msgspec.json.encode(name) + b": {")
+        for index, name in enumerate(sets):
+            file.write((b",\n" if index else b"\n") + msgspec.json.encode(name) + b": {")
             for number, seed in enumerate(SEEDS):
                 file.write((b", " if number else b"") + msgspec.json.encode(str(seed)) + b": ")
                 file.write(_checked(runs[seed][name]))
@@ -84,19 +85,19 @@ def write_few_shot_submission(path: Path, runs: Mapping[int, Mapping[str, Path]]
 
 
 def results_of(folder: Path) -> dict[str, Path]:
-    """The results of an evaluation's sets, by name: `folder`/SET/results.json.
+    """Returns the results files of an evaluation, `folder`/SET/results.json, by the name of the set.
 
     Raises:
-        InputError: there are none.
+        InputError: there is none.
     """
     found = {path.parent.name: path for path in sorted(folder.glob(f"*/{RESULTS_FILE}"))}
     if not found:
-        raise InputError(f"{folder} holds no results of sets, {RESULTS_FILE} in a folder each. `glip eval` makes them.")
+        raise InputError(f"{folder} has no SET/{RESULTS_FILE}. Give the output folder of `glip eval`.")
     return found
 
 
 def read_submission(path: Path) -> dict[str, msgspec.Raw] | None:
-    """The results of each set in ODinW's form for zero-shot and full data; None if the file has another form."""
+    """Returns the results of each set from a zero-shot or full-data file of ODinW; None for any other file."""
     content = path.read_bytes()
     if content.lstrip()[:1] != b"{":
         return None
@@ -114,11 +115,6 @@ def _results(predictions: Predictions) -> Iterator[CocoResult]:
 
 
 def _checked(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        msgspec.json.decode(content, type=list[CocoResult])
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no list of COCO results: {error}. Make it again with `glip eval`.") from error
-    return content.strip()
+    """Returns the content of a results file, without a byte order mark."""
+    read_json(path, list[CocoResult], "a list of COCO results", hint="Write it again with `glip eval`.")
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()

@@ -1,4 +1,4 @@
-"""The table: what stands beside what, and the files of it."""
+"""The table of measured and published scores, and its files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from glip.data.benchmarks import TABLE
 from glip.data.lookup import Suite
 from glip.data.odinw import odinw_sets
-from glip.evaluation.published import find_published
-from glip.evaluation.report import COLUMNS, cells, protocol_of, score_rows, shown, write_tables
+from glip.evaluation.report import COLUMNS, find_published, protocol_of, score_rows, score_text, table_row, write_tables
 from glip.evaluation.results import ClassRow, EvaluationResult, ScoreRow, SetResult, averages
 from glip.weights.zoo import ZOO
 
@@ -28,24 +27,24 @@ def a_benchmark(name: str, *, named: bool = True, prompts: str = "plain") -> Sui
     return Suite(name, (), prompts, "somewhere", named)  # type: ignore[arg-type]
 
 
-def test_measured_stands_beside_published_with_source_and_difference() -> None:
+def test_a_row_has_the_measured_and_the_published_score_with_source_and_difference() -> None:
     ap, ap50 = score_rows(a_benchmark("coco"), "glip-t", [a_set(AP=46.2, AP50=60.0)], {})
     assert COLUMNS == ("set", "metric", "measured", "published", "difference", "source of the published score")
-    assert cells(ap) == ("coco", "AP", "46.2", "46.6", "-0.4", "open-mmlab/mmdetection configs/glip/README.md")
-    assert cells(ap50) == ("coco", "AP50", "60.0", "—", "—", "—")
+    assert table_row(ap) == ("coco", "AP", "46.2", "46.6", "-0.4", "open-mmlab/mmdetection configs/glip/README.md")
+    assert table_row(ap50) == ("coco", "AP50", "60.0", "—", "—", "—")
 
 
-def test_a_model_that_nobody_published_is_compared_with_nothing() -> None:
+def test_a_model_without_published_scores_is_compared_with_nothing() -> None:
     (row,) = score_rows(a_benchmark("coco"), "models/mine", [a_set(AP=1.0)], {})
     assert (row.published, row.difference, row.source) == (None, None, "")
 
 
-def test_a_folder_of_ones_own_is_no_benchmark_even_if_it_is_called_like_one() -> None:
+def test_a_folder_with_the_name_of_a_benchmark_is_compared_with_nothing() -> None:
     (row,) = score_rows(a_benchmark("coco", named=False), "glip-t", [a_set(AP=1.0)], {})
     assert row.published is None
 
 
-def test_the_published_score_of_the_nearest_protocol_is_taken_and_what_differs_is_said() -> None:
+def test_the_published_score_of_the_nearest_protocol_is_taken_with_its_difference() -> None:
     released = find_published("coco", "", "AP", "glip-l-original", split="val", prompts="plain")
     assert released and (released.value, released.differs) == (51.4, "")
     port = find_published("coco", "", "AP", "glip-l", split="val", prompts="plain")
@@ -76,7 +75,7 @@ def test_a_metric_that_is_not_published_is_unknown(metric: str) -> None:
     assert find_published("coco", "", metric, "glip-t", split="val", prompts="plain") is None
 
 
-def test_averages_leave_out_what_cannot_be_scored_and_are_made_of_each_part_too() -> None:
+def test_averages_leave_out_unknown_scores_and_are_made_of_each_group_too() -> None:
     sets = [a_set("a", group="sea", AP=10.0), a_set("b", group="air", AP=40.0), a_set("c", group="sea", AP=20.0)]
     assert averages([*sets, a_set("d", group="air", AP=None)]) == {
         "average": pytest.approx(70 / 3),
@@ -87,7 +86,7 @@ def test_averages_leave_out_what_cannot_be_scored_and_are_made_of_each_part_too(
     assert averages([a_set(AP=None)]) == {"average": None, "median": None}
 
 
-def test_several_sets_have_a_line_each_and_their_averages() -> None:
+def test_several_sets_have_a_row_each_and_their_averages() -> None:
     sets = [a_set("Aquarium", AP=17.0, AP50=30.0), a_set("pothole", AP=2.0, AP50=3.0)]
     rows = score_rows(a_benchmark("odinw13"), "glip-t-a", sets, {"average": 9.5, "median": 9.5})
     assert [(row.set, row.metric, row.published) for row in rows] == [
@@ -103,7 +102,7 @@ def test_a_single_set_of_odinw_is_compared_with_its_row_of_the_35() -> None:
     assert row.published == 1.6
 
 
-def test_the_protocol_is_said_in_words() -> None:
+def test_the_protocol_in_words() -> None:
     look = {"resolution": "short side 800 pixels"}
     words = protocol_of(a_benchmark("odinw13", prompts="paper"), sets=[a_set()], model="m", look=look, max_det=100)
     assert words == {
@@ -112,12 +111,12 @@ def test_the_protocol_is_said_in_words() -> None:
         "images": "5",
         "prompts": "paper: the manual prompts of the paper's Table 10",
         "resolution": "short side 800 pixels",
-        "limits": "100 boxes an image",
+        "limits": "100 boxes per image",
         "layout and protocol from": "somewhere",
     }
 
 
-def test_files_hold_the_numbers_in_full(tmp_path: Path) -> None:
+def test_files_hold_all_digits(tmp_path: Path) -> None:
     rows = (ScoreRow("coco", "AP", 100 / 3, 30.0, "there"),)
     result = EvaluationResult("coco", "m", {"split": "val"}, rows, (a_set(AP=100 / 3),))
     metrics, classes = write_tables(tmp_path, result)
@@ -139,8 +138,8 @@ def test_files_hold_the_numbers_in_full(tmp_path: Path) -> None:
         ]
 
 
-def test_numbers_for_people_have_one_digit_and_unknown_ones_a_dash() -> None:
-    assert (shown(12.345), shown(None), shown(0.04, signed=True), shown(-1.26, signed=True)) == (
+def test_scores_have_one_decimal_and_unknown_ones_a_dash() -> None:
+    assert (score_text(12.345), score_text(None), score_text(0.04, signed=True), score_text(-1.26, signed=True)) == (
         *("12.3", "—"),
         *("+0.0", "-1.3"),
     )

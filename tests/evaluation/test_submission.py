@@ -1,4 +1,4 @@
-"""Files for the servers: their forms, and what is refused."""
+"""The files for evaluation servers: their formats, and which input is refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_results_are_a_bare_list_with_plain_numbers(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results.json").read_text()) == []
 
 
-def test_zero_shot_and_full_results_stand_by_the_name_of_the_set(tmp_path: Path) -> None:
+def test_zero_shot_and_full_results_are_by_the_name_of_the_set(tmp_path: Path) -> None:
     results(tmp_path, "WildfireSmoke", BOX)
     results(tmp_path, "BCCD")
     write_submission(tmp_path / "all.json", results_of(tmp_path))
@@ -45,7 +45,14 @@ def test_zero_shot_and_full_results_stand_by_the_name_of_the_set(tmp_path: Path)
     assert sets is not None and json.loads(bytes(sets["WildfireSmoke"])) == [BOX]
 
 
-def test_few_shot_results_stand_by_set_and_seed(tmp_path: Path) -> None:
+def test_a_byte_order_mark_of_a_results_file_is_dropped(tmp_path: Path) -> None:
+    path = results(tmp_path, "BCCD", BOX)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    write_submission(tmp_path / "all.json", results_of(tmp_path))
+    assert json.loads((tmp_path / "all.json").read_text()) == {"BCCD": [BOX]}
+
+
+def test_few_shot_results_are_by_set_and_seed(tmp_path: Path) -> None:
     runs = {}
     for seed in (300, 3, 30):
         results(tmp_path / str(seed), "BCCD", BOX | {"score": seed / 1000})
@@ -60,25 +67,25 @@ def test_a_few_shot_submission_needs_all_seeds_and_the_same_sets(tmp_path: Path)
     for seed in ("3", "30", "300"):
         results(tmp_path / seed, "BCCD", BOX)
     runs = {seed: results_of(tmp_path / str(seed)) for seed in (3, 30, 300)}
-    with pytest.raises(InputError, match="seeds 3, 30, 300, not for 3, 30"):
+    with pytest.raises(InputError, match=r"seeds 3, 30;.*3, 30, 300"):
         write_few_shot_submission(tmp_path / "few.json", {3: runs[3], 30: runs[30]})
     results(tmp_path / "30", "dice")
-    with pytest.raises(InputError, match="run of seed 30 and that of 3 differ in the set 'dice'"):
+    with pytest.raises(InputError, match=r"30 and 3 .*'dice'"):
         write_few_shot_submission(tmp_path / "few.json", runs | {30: results_of(tmp_path / "30")})
     assert not (tmp_path / "few.json").exists()
 
 
-def test_what_is_no_list_of_results_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+def test_a_broken_results_file_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "BCCD").mkdir()
     (tmp_path / "BCCD/results.json").write_text('[{"image_id": 1')
-    with pytest.raises(InputError, match=r"BCCD/results.json is no list of COCO results"):
+    with pytest.raises(InputError, match=r"BCCD/results\.json"):
         write_submission(tmp_path / "all.json", results_of(tmp_path))
     assert not (tmp_path / "all.json").exists()
-    with pytest.raises(InputError, match="holds no results of sets"):
+    with pytest.raises(InputError, match="BCCD"):
         results_of(tmp_path / "BCCD")
 
 
 @pytest.mark.parametrize("content", ['[{"image_id": 1}]', '{"images": [], "annotations": []}', "{", "[1, 2"])
-def test_other_forms_are_no_submission(content: str, tmp_path: Path) -> None:
+def test_other_formats_are_no_submission(content: str, tmp_path: Path) -> None:
     (tmp_path / "file.json").write_text(content)
     assert read_submission(tmp_path / "file.json") is None
