@@ -1,4 +1,4 @@
-# `make check` is what CI runs before the tests' slower tiers: format, lint, types, layers, fast tests.
+# `make check` runs everything that CI runs: format, lint, types, layers, tests.
 PYTHON ?= python
 
 .PHONY: check check-static format lint types layers test full

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,35 +88,35 @@ def test_mini_odinw_is_written(glip: Glip, tmp_path: Path) -> None:
 def test_mini_odinw_without_a_font_says_what_to_do(glip: Glip, tmp_path: Path) -> None:
     result = glip("data", "synthetic", tmp_path / "out", "--mini-odinw")
     assert result.code == 2
-    assert "There is no image of elephant" in result.stderr
+    assert "elephant" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "named"),
     [
-        (("--count", 0), "number of images is 0"),
-        (("--size", "big"), "size 'big' is not understood"),
-        (("--size", "30"), "cannot be made"),
-        (("--split", "test"), "no split 'test'"),
-        (("--split", "held out"), "'held out' needs images"),
-        (("--shapes", 2), "share of drawn shapes is 2"),
-        (("--sprites", "absent"), "no folder absent"),
-        (("--mini-odinw", "--split", "seen", "--size", "99"), "--size and --split cannot be used with --mini-odinw"),
+        (("--count", 0), "0"),
+        (("--size", "big"), "--size is 'big'"),
+        (("--size", "30"), "30"),
+        (("--split", "test"), "'test'"),
+        (("--split", "held out"), "'held out'"),
+        (("--shapes", 2), "2"),
+        (("--sprites", "absent"), "absent"),
+        (("--mini-odinw", "--split", "seen", "--size", "99"), "--size and --split"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_sentence(
-    glip: Glip, tmp_path: Path, words: tuple[object, ...], message: str
+def test_an_error_names_the_option_or_its_value(
+    glip: Glip, tmp_path: Path, words: tuple[object, ...], named: str
 ) -> None:
     result = glip("data", "synthetic", tmp_path / "out", *words)
     assert result.code == 2
-    assert f"{message}" in result.stderr
+    assert named in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "least", "most"),
+    ("text", "minimum", "maximum"),
     [
         ("320", (320, 320), (320, 320)),
         ("640x480", (640, 480), (640, 480)),
@@ -124,13 +125,13 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(
         (" 640X480 ", (640, 480), (640, 480)),
     ],
 )
-def test_sizes_are_read(text: str, least: tuple[int, int], most: tuple[int, int]) -> None:
-    assert parse_size(text) == (least, most)
+def test_sizes_are_read(text: str, minimum: tuple[int, int], maximum: tuple[int, int]) -> None:
+    assert parse_size(text) == (minimum, maximum)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-5", "10x", "1.5", "10-20-30"])
 def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="is not understood"):
+    with pytest.raises(InputError, match=re.escape(repr(text))):
         parse_size(text)
 
 

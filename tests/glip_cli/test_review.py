@@ -1,7 +1,4 @@
-"""`glip review` where it cannot work: without FiftyOne, without a database, with words that make no sense.
-
-What it does with a database is in tests/review.
-"""
+"""`glip review` without FiftyOne and with bad options; tests/review runs it with a database."""
 
 from __future__ import annotations
 
@@ -35,21 +32,22 @@ def test_without_fiftyone_the_install_line_and_the_report_are_named(
     monkeypatch.setitem(sys.modules, "fiftyone", None)
     result = glip("review", *words)
     assert result.code == 2
-    assert "pip install 'glip[review]'. `glip label --report` writes report.html" in result.stderr
+    assert "pip install 'glip[review]'" in result.stderr and "report.html" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_is_done(glip: Glip, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        result = glip("review", "push", tmp_path, "--port", server.getsockname()[1])
+        port = server.getsockname()[1]
+        result = glip("review", "push", tmp_path, "--port", port)
     assert result.code == 2
-    assert "perhaps the app runs there already. Choose another --port" in result.stderr
+    assert f"--port is {port}" in result.stderr
 
 
 def test_a_port_that_is_none_is_refused(glip: Glip, tmp_path: Path) -> None:
     result = glip("review", "push", tmp_path, "--port", "70000")
     assert result.code == 2
-    assert "a port lies between 1 and 65535" in result.stderr
+    assert "--port is 70000" in result.stderr
 
 
 def test_its_help_loads_neither_fiftyone_nor_torch() -> None:
