@@ -1,12 +1,12 @@
-"""Whether our COCO scores equal pycocotools' to the last digit, and how much faster they come.
+"""Checks that our COCO scores equal those of pycocotools to the last digit, and compares their speed.
 
     python -m benchmarks.coco_evaluator --cases 1000
     python -m benchmarks.coco_evaluator --cases 0 --images 1000
     python -m benchmarks.coco_evaluator --cases 0 --truth instances_val2017.json
 
-Compares all precisions, recalls, scores and the twelve numbers on random adversarial splits; then times both on one
-larger split: random images with 80 classes and 94 found boxes each, or the images of an annotation file with its
-own boxes, moved, as found ones. Times are the processor's, without loading.
+Compares all precisions, recalls, scores and the twelve numbers on random adversarial splits. Then measures both on one
+larger split: random images with 80 classes and 94 detected boxes each, or the images of an annotation file with its own
+boxes, shifted, as detections. Times are processor times without loading.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIMITS = ((1, 10, 100), (1, 2, 4), (1, 10, 300), (1, 10, 1000))
 
 
 def compare(cases: int) -> None:
-    """Prints how many random splits get equal scores."""
+    """Prints the number of random splits with equal scores."""
     same = 0
     for seed in range(cases):
         case, limits = random_case(seed), LIMITS[seed % len(LIMITS)]
@@ -44,7 +44,7 @@ def compare(cases: int) -> None:
 
 
 def race(case: Case) -> None:
-    """Prints the times of both on one split."""
+    """Prints the times of both evaluators on one split."""
     print(f"{len(case.truth.image_ids)} images, {len(case.truth.bbox)} annotated, {len(case.predictions)} found boxes")
     reference = pycocotools_loaded(case, (1, 10, 100))
     start = time.process_time()
@@ -60,11 +60,11 @@ def race(case: Case) -> None:
 
 
 def main() -> None:
-    """Compares, then times."""
+    """Compares scores, then times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=1000, help="random splits to compare on")
-    parser.add_argument("--images", type=int, default=500, help="random images to time on; 0 for none")
-    parser.add_argument("--truth", type=Path, nargs="*", default=(), help="annotation files to time on besides")
+    parser.add_argument("--cases", type=int, default=1000, help="number of random splits to compare")
+    parser.add_argument("--images", type=int, default=500, help="number of random images to time; 0 for none")
+    parser.add_argument("--truth", type=Path, nargs="*", default=(), help="annotation files to time as well")
     arguments = parser.parse_args()
     if arguments.cases:
         compare(arguments.cases)

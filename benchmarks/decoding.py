@@ -1,7 +1,9 @@
-"""Large JPEG files whole and at a part of their size (`glip label --fast-decode`): `python -m benchmarks.decoding`.
+"""Compares decoding large JPEG files at full and at reduced size (`glip label --fast-decode`).
 
-Prints processor milliseconds from the file to the tensor that the model reads, and how far the pixels are apart, in
-grey levels of 255. Without FILE a drawn image of twelve megapixels serves.
+    python -m benchmarks.decoding [FILE…]
+
+Prints the processor time in milliseconds from the file to the model's input tensor, and the difference of the pixels in
+grey levels of 255. Without FILE, a drawn image of twelve megapixels is used.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ STD = 57.4  # grey levels to one unit of the model's input
 
 
 def draw(path: Path) -> Path:
-    """Smooth colours with fine noise, 4000 × 3000."""
+    """Writes an image of 4000 × 3000 smooth colours with fine noise; returns its path."""
     dice = np.random.default_rng(0)
     coarse = Image.fromarray(dice.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((4000, 3000))
     noise = dice.normal(0, 12, (3000, 4000, 1))
@@ -33,7 +35,7 @@ def draw(path: Path) -> Path:
 
 
 def measured(work: Callable[[], PreparedImage]) -> tuple[PreparedImage, float]:
-    """The result, and the fewest milliseconds of processor time."""
+    """Returns the result and the shortest processor time, in milliseconds."""
     seconds = []
     for _ in range(ROUNDS):
         start = time.process_time()
@@ -43,7 +45,7 @@ def measured(work: Callable[[], PreparedImage]) -> tuple[PreparedImage, float]:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--imgsz", type=int, default=800)
@@ -54,8 +56,8 @@ def main() -> None:
         image, size_hw = read_reduced(path, lambda size_hw: resized_hw(size_hw, words.imgsz))
         return prepare(image, words.imgsz, size_hw)
 
-    with tempfile.TemporaryDirectory() as place:
-        for path in words.files or [draw(Path(place) / "drawn, 12 megapixels.jpg")]:
+    with tempfile.TemporaryDirectory() as folder:
+        for path in words.files or [draw(Path(folder) / "drawn, 12 megapixels.jpg")]:
             exact, whole_ms = measured(lambda path=path: prepare(read_image(path), words.imgsz))  # type: ignore[misc]
             near, reduced_ms = measured(lambda path=path: reduced(path))  # type: ignore[misc]
             difference = (near.pixels - exact.pixels).abs() * STD

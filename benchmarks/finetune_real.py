@@ -1,16 +1,16 @@
-"""What a small model learns from few real images, and what it forgets: one table of `glip finetune` runs.
+"""Tunes a small model on few real images and measures what it learns and forgets: one table of `glip finetune` runs.
 
     python -m benchmarks.finetune_real OUT --data-root ../shared/data
 
-Raccoons of ODinW with three seeds, BCCD with one, three drawn sets of mini-ODinW with one (written into OUT); prompt,
-linear and full tuning with 1, 3, 10 examples a class and all. The budget of every run is in steps, see --steps and
---whole-steps, since the published 200 epochs are hours; images are looked at with --imgsz pixels. Prompts and heads
-learn without augmentation, so that what is frozen is computed once; in full tuning this model of a few million weights
-learns three times as fast as published (--lr).
+Data: Raccoons of ODinW with three seeds, BCCD with one, and three drawn sets of mini-ODinW with one (written to OUT).
+Modes: prompt, linear and full, with 1, 3 and 10 examples per class and with all images. The length of a run is given in
+steps (--steps, --whole-steps), because the published 200 epochs take hours. Prompt and linear tuning run without
+augmentation, so that frozen features are cached. Full tuning uses three times the published learning rate (--lr),
+because the model has only a few million weights.
 
-The last column is AP on synthetic scenes of other things, before (mode zero-shot) and after: what was forgotten. Two
-processes of one thread work side by side; the same command goes on after a stop, and does only what is missing. Writes
-OUT/table.md and OUT/results.json.
+The last column is AP on synthetic scenes of other objects before (mode zero-shot) and after tuning, which measures
+forgetting. Two processes of one thread run in parallel. Repeating the command resumes it and runs only missing runs.
+Writes OUT/table.md and OUT/results.json.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COST_FILE = "cost.json"
 
 @dataclass(frozen=True)
 class Group:
-    """Sets that share a row of the table."""
+    """Data sets that share a row of the table."""
 
     title: str
     sources: tuple[TrainingSplits, ...]
@@ -55,14 +55,14 @@ class Group:
 
 
 class Cost(msgspec.Struct):
-    """Seconds of a run, all of it: of the processor, and as they passed."""
+    """Processor time and wall time of a whole run, in seconds."""
 
     cpu: float
     wall: float
 
 
 def groups(words: argparse.Namespace) -> list[Group]:
-    """What is looked at; the drawn sets are made where they are not."""
+    """Returns the groups to run; makes the drawn sets if they do not exist."""
     raccoons, _ = find_training_splits("odinw/Raccoons", words.data_root)
     cells, _ = find_training_splits("odinw/BCCD", words.data_root)
     drawn = words.out / "mini-odinw"
@@ -78,7 +78,7 @@ def groups(words: argparse.Namespace) -> list[Group]:
 
 
 def jobs(group: Group, words: argparse.Namespace) -> Iterator[FinetuneJob]:
-    """The runs of a group."""
+    """Yields the runs of a group."""
     rates = dict(words.lr)
     for source in group.sources:
         for shots in group.shots:
@@ -108,7 +108,7 @@ def jobs(group: Group, words: argparse.Namespace) -> Iterator[FinetuneJob]:
 
 
 def epochs(source: TrainingSplits, mode: str, shots: Shots, seed: int, words: argparse.Namespace) -> int:
-    """So many that the steps are about those of the budget."""
+    """Returns the number of epochs whose steps are closest to the budget."""
     if shots == 0:
         return 1
     recipe = recipe_for(mode, shots)
@@ -122,7 +122,7 @@ _shared: Shared | None = None
 
 
 def work(job: FinetuneJob) -> tuple[FinetuneJob, Tuned]:
-    """A run, in a process that keeps what is frozen from one run to the next."""
+    """Runs one job; the process keeps frozen features for the next one."""
     global _shared  # a process has one
     torch.set_num_threads(1)
     _shared = _shared or Shared(FeatureStore(memory=1 << 30))
@@ -137,7 +137,7 @@ def work(job: FinetuneJob) -> tuple[FinetuneJob, Tuned]:
 
 
 def run(wanted: list[FinetuneJob], processes: int) -> Iterator[tuple[FinetuneJob, Tuned]]:
-    """All runs, as they end; the long ones begin first."""
+    """Yields runs as they finish; the longest ones start first."""
     longest = sorted(wanted, key=lambda job: (job.shots != "all", job.mode != "full"))
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(work, job) for job in longest]):
@@ -152,7 +152,7 @@ def cost_of(job: FinetuneJob) -> Cost | None:
 
 
 def shown(values: Iterable[float | None]) -> str:
-    """'54.9 ± 0.3'."""
+    """Returns mean and standard deviation as text: '54.9 ± 0.3'."""
     known = [value for value in values if value is not None]
     if not known:
         return "—"
@@ -160,18 +160,18 @@ def shown(values: Iterable[float | None]) -> str:
 
 
 def ratio(runs: list[Tuned], zero: list[Tuned]) -> str:
-    """AP against that of the base on the same sets; of a base that finds less than one in a hundred it says nothing."""
+    """Returns the ratio of AP to that of the base on the same sets, as text; a dash if the base has less than 1 AP."""
     before = {run.set: run.test["AP"] for run in zero}
     pairs = [(run.test["AP"], before.get(run.set)) for run in runs]
     known = [after / base for after, base in pairs if after is not None and base and base >= 1]
     return f"× {fmean(known):.1f}" if known else "—"
 
 
-COLUMNS = ("images", "mode", "shots", "runs", "AP", "AP50", "to zero-shot", "steps", "other things", "cpu s a run")
+COLUMNS = ("images", "mode", "shots", "runs", "AP", "AP50", "to zero-shot", "steps", "other objects", "cpu s per run")
 
 
 def lines(group: Group, done: list[tuple[FinetuneJob, Tuned]]) -> Iterator[list[str]]:
-    """The rows of a group; for several sets mean and spread are those over the sets."""
+    """Yields the rows of a group; for several sets, mean and deviation are over the sets."""
     names = {source.name for source in group.sources}
     own = [(job, tuned) for job, tuned in done if tuned.set in names]
     zero = [tuned for _, tuned in own if tuned.mode == ZERO]
@@ -204,14 +204,14 @@ def markdown(rows: list[list[str]], words: argparse.Namespace) -> str:
         "",
         f"{words.model}, short side {words.imgsz}; at most about {words.steps} steps for few examples and "
         f"{words.whole_steps} for all, batches of 4{rates}. AP on the test images in percent, mean ± standard "
-        f"deviation over seeds, of mini-ODinW over its {len(MINI)} sets ({', '.join(MINI)}). Other things: AP on "
-        f"{words.scenes} synthetic scenes that have nothing to do with the set.",
+        f"deviation over seeds, of mini-ODinW over its {len(MINI)} sets ({', '.join(MINI)}). Other objects: AP on "
+        f"{words.scenes} synthetic scenes of objects that are not in the set.",
     ]
     return "\n".join(text) + "\n"
 
 
 def rate(word: str) -> tuple[str, float]:
-    """'full=0.001'."""
+    """Reads 'full=0.001' as mode and learning rate."""
     mode, _, value = word.partition("=")
     if mode not in MODES:
         raise argparse.ArgumentTypeError(f"{word!r} is not MODE=RATE with one of {', '.join(MODES)}")
@@ -219,23 +219,23 @@ def rate(word: str) -> tuple[str, float]:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds odinw/Raccoon and odinw/BCCD")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="folder with odinw/Raccoon and odinw/BCCD")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--imgsz", type=int, default=192)
-    parser.add_argument("--steps", type=int, default=50, help="of runs on few examples")
-    parser.add_argument("--whole-steps", type=int, default=112, help="of runs on all images")
-    parser.add_argument("--scenes", type=int, default=40, help="of other things")
+    parser.add_argument("--steps", type=int, default=50, help="steps of few-shot runs")
+    parser.add_argument("--whole-steps", type=int, default=112, help="steps of runs on all images")
+    parser.add_argument("--scenes", type=int, default=40, help="number of synthetic scenes")
     parser.add_argument(
-        "--lr", type=rate, nargs="*", default=[("full", 3e-4)], help="MODE=RATE; else the published rates"
+        "--lr", type=rate, nargs="*", default=[("full", 3e-4)], help="MODE=RATE; default: the published rates"
     )
-    parser.add_argument("--sets", nargs="*", help="only Raccoons, BCCD, mini-ODinW")
+    parser.add_argument("--sets", nargs="*", help="subset of Raccoons, BCCD and mini-ODinW")
     parser.add_argument("--modes", nargs="*", default=MODES)
-    parser.add_argument("--shots", nargs="*", help="only 0, 1, 3, 10, all")
-    parser.add_argument("--seeds", type=int, nargs="*", help="only these")
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
+    parser.add_argument("--shots", nargs="*", help="subset of 0, 1, 3, 10 and all")
+    parser.add_argument("--seeds", type=int, nargs="*", help="subset of the seeds")
+    parser.add_argument("--processes", type=int, default=2, help="number of processes, each with one thread")
     words = parser.parse_args()
     found = groups(words)
     wanted = [job for group in found for job in jobs(group, words)]
@@ -247,7 +247,7 @@ def main() -> None:
         print(
             f"{len(done)}/{len(wanted)} {time.perf_counter() - began:5.0f} s  {tuned.set} {tuned.mode} {tuned.shots} "
             f"seed {tuned.seed}: AP {shown([tuned.test['AP']])}, AP50 {shown([tuned.test['AP50']])}"
-            + (f", {cost.cpu:.0f} s of a processor" if cost else ""),
+            + (f", {cost.cpu:.0f} s of processor time" if cost else ""),
             flush=True,
         )
     text = markdown([line for group in found for line in lines(group, done)], words)

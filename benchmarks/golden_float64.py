@@ -1,10 +1,10 @@
-"""How much of the distance to the golden numbers is float32 rounding, theirs and ours.
+"""Measures how much of the difference to the golden numbers is float32 rounding, in them and in our model.
 
     python -m benchmarks.golden_float64 T_astronaut_six T_astronaut_coco80 L_astronaut_coco80 L_astronaut_two
 
-Runs our model on golden cases in float32 and in float64 and prints, for each, the worst relative error of a head
-output, how many boxes are farther than 0.01 pixels from the golden ones, and the largest distance. Where float64 is
-as far as float32, the golden numbers' own rounding is the limit. Needs the folder of golden numbers (GLIP_PARITY, else
+Runs our model on golden cases in float32 and in float64. Prints, for each, the largest relative error of a head output,
+the number of boxes more than 0.01 pixels from the golden ones, and the largest distance. If float64 is as far away as
+float32, the rounding of the golden numbers is the limit. Needs the folder of golden numbers (GLIP_PARITY, else
 ../shared/parity).
 """
 
@@ -25,7 +25,7 @@ HEAD = ("bbox_reg", "centerness", "token_logits")
 
 
 def measure(model: GLIP, case: Case, dtype: torch.dtype) -> str:
-    """One row of the table."""
+    """Returns one row of the table."""
     arrays = run_stages(model, case, dtype).arrays
     heads = {name: found[0] for name, found in deviations(case, arrays).items() if name.startswith(HEAD)}
     worst = max(heads, key=lambda name: heads[name])
@@ -35,7 +35,7 @@ def measure(model: GLIP, case: Case, dtype: torch.dtype) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Prints the table for the cases named."""
+    """Prints the table for the named cases."""
     folder = Path(os.environ.get("GLIP_PARITY", ROOT.parent / "shared" / "parity")) / "cases"
     print(f"{'case':28} {'computed':8} {'worst head output':26} {'>0.01':>5} {'largest':>9}  (boxes, pixels)")
     for name in names:

@@ -1,8 +1,10 @@
-"""What half precision changes: `python -m benchmarks.half_precision --model nano --prompt 'heart . taxi' IMAGE…`.
+"""Measures how half precision changes detections.
 
-Every detection in fp32 is paired with the best of the same name in half precision. Prints how many find a partner at an
-overlap of 0.99 and of 0.9, and how far their scores are apart. Without --model the weights are pseudo-random ones of
-GLIP-T, whose scores lie closer together than a trained model's: the hardest case.
+    python -m benchmarks.half_precision --model nano --prompt 'heart . taxi' IMAGE…
+
+Pairs every detection in fp32 with the best one of the same name in half precision. Prints the share that has a partner
+with an IoU of 0.99 and of 0.9, and the differences of the scores. Without --model, the weights are pseudo-random GLIP-T
+weights, whose scores are closer together than those of a trained model: the hardest case.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from glip.weights.random_weights import random_model
 
 
 def partners(exact: Detections, half: Detections) -> tuple[list[float], list[float]]:
-    """For each exact detection the overlap with its partner (0 without one), and the difference of their scores."""
+    """Returns, for each fp32 detection, the IoU with its partner (0 without one) and the difference of their scores."""
     overlaps, differences = [], []
     for box, score, label in zip(exact.boxes, exact.scores, exact.labels, strict=True):
         same = half.labels == label
@@ -38,7 +40,7 @@ def partners(exact: Detections, half: Detections) -> tuple[list[float], list[flo
 
 
 def compare(model: Path | str, images: Sequence[Path], words: argparse.Namespace) -> tuple[int, list[str]]:
-    """Number of exact detections, and a row of the table for the half precision."""
+    """Returns the number of fp32 detections and a row of the table for a half precision."""
     found = []
     for precision in ("fp32", words.precision):
         detector = load_detector(model, precision=precision, device=words.device)
@@ -61,13 +63,13 @@ def compare(model: Path | str, images: Sequence[Path], words: argparse.Namespace
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("images", nargs="+", type=Path)
-    parser.add_argument("--model", help="checkpoint; without one pseudo-random GLIP-T")
+    parser.add_argument("--model", help="checkpoint; default: pseudo-random GLIP-T")
     parser.add_argument("--prompt", default="person . cat . dog .")
     parser.add_argument("--precision", default="bf16", choices=("bf16", "fp16"))
-    parser.add_argument("--threshold", type=float, default=0.3, help="least score in fp32 and in half precision")
+    parser.add_argument("--threshold", type=float, default=0.3, help="minimum score in fp32 and in half precision")
     parser.add_argument("--imgsz", type=int)
     parser.add_argument("--device", default="auto")
     words = parser.parse_args()

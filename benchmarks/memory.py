@@ -1,10 +1,10 @@
-"""The most memory of a job over a folder of 12-megapixel images, in our order of work and in the original's.
+"""Measures the peak memory of a job on a folder of 12-megapixel images, in our order of operations and the original's.
 
     python -m benchmarks.memory --architecture glip-t
 
-Each line is a process of its own with pseudo-random weights: started, model open, and the peak of the job after that,
-resident pages in MB (Linux). `job` is what the images need beyond an open model. The libraries are the same in both
-orders; a model that is open in float32 lies in a mapped file, which processes share.
+Each line is one process with pseudo-random weights: resident memory in MB after the start, with the model open, and at
+the peak of the job (Linux). `job` is the memory that images need in addition to an open model. Both orders use the same
+libraries. A model that is open in float32 is a mapped file, which processes share.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIZE_WH = (4032, 3024)
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Smooth colours with the detail of a photograph, as JPEG files."""
+    """Writes JPEG files of smooth colours with as much detail as a photograph."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -45,7 +45,7 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def keep_original_order(detector: Detector) -> None:
-    """The published order of work, with texts of 256 tokens."""
+    """Changes the model to the published order of operations, with texts of 256 tokens."""
     use_plain_forms(detector._model)
     encode = detector._encode
 
@@ -59,7 +59,7 @@ def keep_original_order(detector: Detector) -> None:
 
 
 def measure(model: Path, images: Path, out: Path, form: str, precision: str, names: int) -> dict[str, int]:
-    """Bytes at the start, with the model open, and at the peak of the job, of this process."""
+    """Returns the memory of this process in bytes: at the start, with the model open, and at the peak of the job."""
     started = peak_bytes(CPU)
     # The original keeps its weights in float32 and lowers them in every call.
     detector = load_detector(model, device="cpu", precision="fp32" if form == "plain" else precision)
@@ -82,7 +82,7 @@ def measure(model: Path, images: Path, out: Path, form: str, precision: str, nam
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--architecture", default="glip-t")
     parser.add_argument("--names", type=int, default=2)

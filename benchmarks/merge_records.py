@@ -1,10 +1,10 @@
-"""How long the records of many images take to become the final files, and how much memory.
+"""Measures the time and memory of turning the records of many images into the final files.
 
     python -m benchmarks.merge_records --records 10000 100000 1000000
 
-Makes records of random boxes, as `glip label` would leave them, in one series of shards (a run that was never
-interrupted) or in several (that many sittings, each of which labelled images all over the listing). Each step runs
-in a process of its own; shown is its resident memory before the step and at the peak. Needs Linux.
+Makes records of random boxes as `glip label` would leave them: in one series of shards (a run without interruption) or
+in several (a run that was resumed, each time with images from all over the listing). Each step runs in its own process;
+the table shows the resident memory before the step and at its peak. Needs Linux.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHARD_SIZE = 64
 
 
 def make_records(folder: Path, count: int, boxes: int, sittings: int) -> None:
-    """`count` images with `boxes` boxes on average, labelled in turns by so many sittings."""
+    """Makes records of `count` images with `boxes` boxes on average, labelled in `sittings` sessions in turns."""
     import msgspec
 
     (folder / RECORDS_FOLDER).mkdir(parents=True)
@@ -82,17 +82,17 @@ def _samples(boxes: int) -> list[Record]:
 
 
 def find_what_is_done(folder: Path) -> None:
-    """What a resumed run reads before it labels."""
+    """Reads what a resumed run reads before it labels."""
     assert sum(1 for _ in read_all(folder, Head))
 
 
 def write_final_files(folder: Path) -> None:
-    """What a run writes when the last image is labelled."""
+    """Writes what a run writes after the last image."""
     write_outputs(folder, (), conf=0.3, preview=0)
 
 
 def measure(step: Callable[[Path], None], folder: Path) -> tuple[float, ...]:
-    """A step in a fresh process: seconds by the clock, of the processor; resident megabytes before, at the peak."""
+    """Runs a step in a new process; returns wall and processor seconds, and resident MB before it and at its peak."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_report, args=(theirs, step, folder))
@@ -119,9 +119,9 @@ def _megabytes(entry: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--boxes", type=int, default=20, help="mean number of boxes of an image")
+    parser.add_argument("--boxes", type=int, default=20, help="mean number of boxes per image")
     parser.add_argument("--sittings", type=int, nargs="+", default=[1])
-    parser.add_argument("--folder", type=Path, help="where to put the records; a temporary folder if not given")
+    parser.add_argument("--folder", type=Path, help="folder for the records; default: a temporary folder")
     options = parser.parse_args()
     print("| records | sittings | MB of records | step | seconds | CPU seconds | MB at start | MB at peak |")
     print("|---:|---:|---:|---|---:|---:|---:|---:|")

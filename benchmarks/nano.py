@@ -1,7 +1,9 @@
-"""What a small model knows of synthetic scenes that it has never seen: `python -m benchmarks.nano MODEL`.
+"""Scores a small model on synthetic scenes that it has not seen.
 
-Every scene is asked for 20 names, absent ones included; scores of all names are ranked together ("pooled").
-Scenes are drawn, so the emoji font must be the one of the training.
+    python -m benchmarks.nano MODEL
+
+Every scene is searched for 20 names, some of them absent; the scores of all names are ranked together ("pooled").
+Scenes are drawn, so the emoji font must be the one used in training.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ NAMES = 20
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of scenes."""
+    """One kind of scenes."""
 
     title: str
     split: Split
@@ -54,7 +56,7 @@ SETTINGS = (
 
 @dataclass
 class Tally:
-    """Boxes of all scenes, and the truth they are held against."""
+    """Detected and true boxes of all scenes."""
 
     scores: list[float]
     right: dict[float, list[bool]]
@@ -113,7 +115,7 @@ def add(result: Tally, found: Detections, objects: Sequence[tuple[int, ...]], tr
 
 
 def average_precision(result: Tally, least: float) -> float:
-    """Area under the interpolated curve of all names together."""
+    """Returns the area under the interpolated precision-recall curve of all names together."""
     order = np.argsort(-np.array(result.scores), kind="stable")
     right = np.array(result.right[least], bool)[order]
     hits = np.cumsum(right)
@@ -122,7 +124,7 @@ def average_precision(result: Tally, least: float) -> float:
 
 
 def at_threshold(result: Tally, threshold: float) -> tuple[float, float, float]:
-    """Precision, recall, and boxes a scene for names of things that are not in it."""
+    """Returns precision, recall, and the number of boxes per scene for names that are not in it."""
     shown = np.array(result.scores) >= threshold
     right = np.array(result.right[0.5], bool) & shown
     absent = sum(score >= threshold for score in result.absent) / result.scenes
@@ -132,7 +134,7 @@ def at_threshold(result: Tally, threshold: float) -> tuple[float, float, float]:
 def forced_choice(
     detector: Detector, pool: SpritePool, unseen: bool, attribute: str, count: int, native: bool
 ) -> tuple[int, int]:
-    """How often the best-scored name at a shape is the right one of ten colours, or of twelve kinds."""
+    """Returns how often the best name at a shape is the right one of ten colours, or of twelve kinds."""
     setting = Setting("choice", "unseen pairs", 1.0, 160, 160)
     maker = maker_of(pool, setting)
     right = asked = index = 0
@@ -159,15 +161,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--names", type=int, default=400, help="simplest so many emoji")
+    parser.add_argument("--names", type=int, default=400, help="use the N simplest emoji")
     parser.add_argument("--choices", type=int, default=100)
-    parser.add_argument("--only", type=int, default=len(SETTINGS), help="the first so many kinds of scenes")
+    parser.add_argument("--only", type=int, default=len(SETTINGS), help="only the first N kinds of scenes")
     usual = Look()
-    parser.add_argument("--objects", type=int, nargs=2, default=usual.objects, help="fewest and most in a scene")
-    parser.add_argument("--scale", type=float, nargs=2, default=usual.scale, help="their sizes, of the scene's side")
-    parser.add_argument("--at", type=float, nargs="+", default=[0.3, 0.4, 0.5, 0.6], help="thresholds of the score")
-    parser.add_argument("--native", action="store_true", help="at the size of each scene, not the model's own")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the scenes")
+    parser.add_argument(
+        "--objects", type=int, nargs=2, default=usual.objects, help="minimum and maximum number of objects per scene"
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        default=usual.scale,
+        help="minimum and maximum size of objects, as a share of the scene's side",
+    )
+    parser.add_argument("--at", type=float, nargs="+", default=[0.3, 0.4, 0.5, 0.6], help="score thresholds")
+    parser.add_argument(
+        "--native", action="store_true", help="run at the size of each scene instead of the model's own"
+    )
+    parser.add_argument("--seed", type=int, default=SEED, help="random seed of the scenes")
     parser.add_argument("--sprites", type=Path)
     options = parser.parse_args()
     detector = load_detector(options.model)

@@ -1,10 +1,12 @@
-"""How many operations an image costs: `python -m benchmarks.operations`. Counted, not timed; takes no weights.
+"""Counts the arithmetic operations per image. Needs no weights; without --minimum, measures no time.
 
-Compares what is done here with the published order of operations, which pads every text to 256 tokens, projects every
-place and, where a class list needs several captions, runs the whole network for each of them.
+    python -m benchmarks.operations
 
-With `--least` large products are timed on this machine, and the operations divided by their speed: no exact form can
-take less time here, whatever else becomes free.
+Compares this project with the published order of operations, which pads every text to 256 tokens, projects every
+location and, if a class list needs several prompts, runs the whole network for each of them.
+
+With --minimum, large matrix products are timed on this machine and the operations are divided by their speed: no exact
+form can be faster here.
 """
 
 from __future__ import annotations
@@ -30,21 +32,21 @@ from glip.weights.zoo import ARCHITECTURES
 # Class names, captions they need, tokens of each; LVIS's are the mean of its chunks of 40 names.
 LISTS = ((2, 1, 6), (80, 1, 177), (1203, 31, 103))
 TERA = 1e12
-# Rows and channels of products like the largest ones: places, and the taps of a deformable convolution.
+# Rows and channels of products like the largest ones: locations, and the taps of a deformable convolution.
 PRODUCTS = ((4096, 2304, 256), (4096, 1024, 1024), (16_800, 256, 256))
 
 
 def deform_conv_operations(
     x: Sequence[int], weight: Sequence[int], *shapes: object, out_shape: Sequence[int], **options: object
 ) -> int:
-    """Of the matrix product; sampling has none to speak of."""
+    """Counts the operations of the matrix product of a deformable convolution; sampling needs few."""
     batch, outputs, height, width = out_shape
     inputs, rows, columns = weight[1:]
     return 2 * batch * height * width * outputs * inputs * rows * columns
 
 
 def padding_operations(network: GLIP, size_hw: Sequence[int]) -> int:
-    """Of the products with what pads Swin's windows, which prediction on a CPU leaves out."""
+    """Counts the operations on the padding of Swin's windows, which prediction on a CPU leaves out."""
     total, (height, width) = 0, (size_hw[0] // 4, size_hw[1] // 4)
     if not isinstance(network.backbone, Backbone):
         return 0  # a convolutional backbone has no windows
@@ -59,7 +61,7 @@ def padding_operations(network: GLIP, size_hw: Sequence[int]) -> int:
 
 
 def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: int, plain: bool) -> dict[str, int]:
-    """Multiplications and additions of one image, by stage; the text of a prompt is not counted where it is kept."""
+    """Counts multiplications and additions per image, by stage; text that is computed once per prompt is left out."""
     use_plain_forms(network, plain)
     length = MAX_TOKENS if plain else tokens
     counted: dict[str, int] = {}
@@ -85,7 +87,7 @@ def operations(network: GLIP, size_hw: tuple[int, int], captions: int, tokens: i
 
 
 def product_speed(dtype: torch.dtype) -> float:
-    """Operations a second in the fastest of some products, on all threads."""
+    """Returns the operations per second of the fastest of some matrix products, on all threads."""
     best = 0.0
     for rows, inputs, outputs in PRODUCTS:
         x, weight = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
@@ -99,15 +101,15 @@ def product_speed(dtype: torch.dtype) -> float:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("architectures", nargs="*", default=["glip-t", "glip-l"])
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--least", action="store_true", help="time products, and print the least seconds an image")
+    parser.add_argument("--minimum", action="store_true", help="time products, and print the minimum seconds per image")
     words = parser.parse_args()
-    speeds = [product_speed(dtype) for dtype in (torch.float32, torch.bfloat16)] if words.least else []
+    speeds = [product_speed(dtype) for dtype in (torch.float32, torch.bfloat16)] if words.minimum else []
     titles = ("names", "captions", "tokens", "image", "text", "head", "here", "published order", "ratio")
-    table = Table("", *titles, *(("least s, fp32", "least s, bf16") if speeds else ()))
+    table = Table("", *titles, *(("min s, fp32", "min s, bf16") if speeds else ()))
     fake = FakeTensorMode()  # shapes without numbers; one for all, because masks are kept
     for architecture in words.architectures:
         with fake:
@@ -119,13 +121,13 @@ def main() -> None:
             total, other = sum(here.values()), sum(published.values())
             parts = (f"{value / TERA:.2f}" for value in here.values())
             row = (architecture, str(names), str(captions), str(tokens), *parts)
-            least = (f"{total / speed:.2f}" for speed in speeds)
-            table.add_row(*row, f"{total / TERA:.2f}", f"{other / TERA:.2f}", f"{other / total:.2f}", *least)
+            minimum = (f"{total / speed:.2f}" for speed in speeds)
+            table.add_row(*row, f"{total / TERA:.2f}", f"{other / TERA:.2f}", f"{other / total:.2f}", *minimum)
     Console(width=140).print(table)
-    print("10^12 operations an image")
+    print("10^12 operations per image")
     if speeds:
         shown = " and ".join(f"{speed / TERA:.2f}" for speed in speeds)
-        print(f"Products of {torch.get_num_threads()} threads: {shown} * 10^12 operations a second in fp32 and bf16.")
+        print(f"Products of {torch.get_num_threads()} threads: {shown} * 10^12 operations per second in fp32 and bf16.")
 
 
 if __name__ == "__main__":

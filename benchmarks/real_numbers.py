@@ -1,10 +1,10 @@
-"""What a model scores on scenes, mini-ODinW and photographs, as one table, by the one path of `glip eval`.
+"""Scores a model on synthetic scenes, mini-ODinW and photographs, in one table, as `glip eval` does.
 
     OMP_NUM_THREADS=1 python -m benchmarks.real_numbers --data DIR --out real/
 
-Scenes and mini-ODinW are composed below --out; DIR holds odinw/Raccoon/Raccoon.v2-raw.coco, odinw/BCCD/BCCD.v3-raw.coco
-and coco. What is not there is left out, and said. The same command again goes on where it stopped, and once all is
-labelled only scores. Writes real_numbers.md, a table for the documents, and real_numbers.json, all of it in full.
+Scenes and mini-ODinW are composed in --out. DIR holds odinw/Raccoon/Raccoon.v2-raw.coco, odinw/BCCD/BCCD.v3-raw.coco
+and coco; missing sets are reported and left out. Repeating the command resumes it; if all images are labelled, it only
+scores. Writes real_numbers.md, a table for documents, and real_numbers.json with all values.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Wanted:
 
 
 def wanted(data: Path, made: Path) -> Iterator[Wanted]:
-    """All that is measured."""
+    """Yields all lines of the table."""
     for split in ("seen", "unseen pairs"):
         yield Wanted(f"scenes, {split}", made / f"scenes-{split.replace(' ', '-')}", None, made=True)
     yield Wanted("mini-ODinW, 13 sets, test", made / "mini-odinw", "test", made=True)
@@ -59,7 +59,7 @@ def wanted(data: Path, made: Path) -> Iterator[Wanted]:
 
 
 def compose(folder: Path, scenes: int) -> None:
-    """Makes scenes or mini-ODinW, unless they are there."""
+    """Composes scenes or mini-ODinW if the folder does not exist."""
     if folder.is_dir():
         return
     if folder.name == "mini-odinw":
@@ -72,7 +72,7 @@ def compose(folder: Path, scenes: int) -> None:
 
 
 def numbers(result: EvaluationResult) -> dict[str, float | None]:
-    """Of one set its own; of several the mean over those that have the number."""
+    """Returns the scores of one set, or their means over several sets."""
     found = {}
     for metric in METRICS:
         known = [value for item in result.sets if (value := item.numbers.get(metric)) is not None]
@@ -81,7 +81,7 @@ def numbers(result: EvaluationResult) -> dict[str, float | None]:
 
 
 def counts(sets: Sequence[SetResult]) -> dict[str, int]:
-    """Sizes of what was scored."""
+    """Returns the numbers of images, classes and boxes."""
     return {
         "images": sum(item.images for item in sets),
         "classes": sum(len(item.classes) for item in sets),
@@ -90,17 +90,17 @@ def counts(sets: Sequence[SetResult]) -> dict[str, int]:
 
 
 def measure(item: Wanted, out: Path, model: str, limit: int | None, overwrite: bool) -> dict[str, Any]:
-    """A line of the table, and the protocol behind it."""
-    place = out / "eval" / item.title.replace(", ", "-").replace(" ", "-")
+    """Scores one set; returns a line of the table with its protocol."""
+    folder = out / "eval" / item.title.replace(", ", "-").replace(" ", "-")
     look = Looking(model, device="cpu", offline=True, overwrite=overwrite)
-    result = evaluate(EvalRequest(str(item.dataset), place, look=look, split=item.split, limit=limit, gallery=4))
+    result = evaluate(EvalRequest(str(item.dataset), folder, look=look, split=item.split, limit=limit, gallery=4))
     notes = [note for one in result.sets for note in one.notes]
     line = {"title": item.title, **counts(result.sets), **numbers(result)}
-    return line | {"protocol": dict(result.protocol), "notes": notes, "files": str(place)}
+    return line | {"protocol": dict(result.protocol), "notes": notes, "files": str(folder)}
 
 
 def as_markdown(lines: Sequence[Mapping[str, Any]], model: str) -> str:
-    """The table for the documents."""
+    """Returns the table for documents."""
     columns = ("images", "classes", "boxes", *METRICS)
     rows = [f"| set | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
     for line in lines:
@@ -108,21 +108,23 @@ def as_markdown(lines: Sequence[Mapping[str, Any]], model: str) -> str:
         rows.append(f"| {line['title']} | {' | '.join(cells)} |")
     words = [f"{topic}: {text}" for topic, text in lines[0]["protocol"].items() if topic in _SHOWN] if lines else []
     said = "; ".join(words)
-    return "\n".join([*rows, "", f"`{model}`, in percent; of several sets their mean. {said}.", ""])
+    return "\n".join([*rows, "", f"`{model}`, in percent; the mean over several sets. {said}.", ""])
 
 
 _SHOWN = ("prompts", "resolution", "batch size", "precision", "thresholds", "limits")
 
 
 def main() -> None:
-    """Composes, measures, writes."""
+    """Composes the sets, scores them and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with odinw and coco")
     parser.add_argument("--out", type=Path, default=Path("real_numbers"))
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--scenes", type=int, default=60, help="images of each kind of scenes, and of each mini set")
-    parser.add_argument("--limit", type=int, help="only the first so many images of each set, for a trial")
-    parser.add_argument("--overwrite", action="store_true", help="label anew, for another model in the same folder")
+    parser.add_argument(
+        "--scenes", type=int, default=60, help="number of images of each kind of scenes and of each mini set"
+    )
+    parser.add_argument("--limit", type=int, help="only the first N images of each set")
+    parser.add_argument("--overwrite", action="store_true", help="label again, for another model in the same folder")
     options = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     lines = []

@@ -1,9 +1,9 @@
-"""How many synthetic scenes one core composes a second, names to ask for included.
+"""Measures how many synthetic scenes one core composes per second, including the names of their prompts.
 
     python benchmarks/scenes.py [SPRITES_DIR]
 
-Prints a row for each size: scenes a second over all of them, and over the fastest of three rounds of each scene, which
-is closer to an idle machine's number where others work on it. With the emoji font if there is one, else drawn shapes.
+Prints a row for each size: scenes per second on average, and by the fastest of three rounds of each scene, which is
+closer to the speed of an idle machine. Uses the emoji font if there is one, else drawn shapes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDS = 3
 
 
 def measure(maker: SceneMaker, size_wh: tuple[int, int]) -> tuple[float, float]:
-    """Scenes a second: on average, and by the fastest round of each scene. In processor time."""
+    """Returns scenes per second of processor time: on average, and by the fastest round of each scene."""
     seconds = []
     for index in range(SCENES):
         for _ in range(ROUNDS):

@@ -1,11 +1,10 @@
-"""Kills `glip label` at random moments, again and again: nothing may be lost, nothing doubled, no byte may differ.
+"""Kills `glip label` at random moments, many times, and checks that no byte of the result differs.
 
     python -m benchmarks.soak_kill --kills 100
 
-Labels a folder with a detector that needs no model, in a process of its own. The process is killed at a random moment
-of its life (while it starts, labels, or writes the final files) and the same command is given again, until it ends by
-itself; then the final files are compared with those of an undisturbed run. Some rounds use larger batches, or start
-anew with --overwrite.
+Labels a folder with a detector that needs no model, in its own process. The process is killed at a random moment (while
+it starts, labels, or writes the final files) and the command is repeated until it finishes. Then the final files are
+compared with those of a run without interruption. Some rounds use larger batches, or start again with --overwrite.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SHARD_SIZE = 6
 
 @dataclass
 class Soak:
-    """One folder of images and what has happened to it.
+    """A folder of images and the counts of what happened to it.
 
     Attributes:
         root: holds the images, the reference and the folder under attack.
@@ -55,14 +54,14 @@ class Soak:
         return self.root / "out"
 
     def reference(self) -> dict[str, bytes]:
-        """The final files of a run that nobody disturbs."""
+        """Returns the final files of a run without interruption."""
         settings = {"imgsz": 32, "shard_size": SHARD_SIZE, "batch": self.batch}
         job = LabelJob((str(self.root / "in"),), NAMES, out=self.root / "whole", **settings)  # type: ignore[arg-type]
         label(job, load=lambda _: FakeDetector(crowd_matters=True))
         return final_bytes(job.out)
 
     def live(self, *, overwrite: bool, mortal: bool) -> bool:
-        """One life of the command; whether it ended by itself."""
+        """Runs the command once and kills it at a random moment; returns whether it finished before."""
         words = ["label", self.root / "in", "--prompt", ". ".join(NAMES), "--out", self.out, "--imgsz", 32]
         words += ["--shard-size", SHARD_SIZE, "--batch", self.batch, *(["--overwrite"] if overwrite else [])]
         started = time.monotonic()
@@ -91,7 +90,7 @@ class Soak:
         return "while labelling"
 
     def check_records(self) -> None:
-        """Every shard is whole, and within a series no image stands twice."""
+        """Checks that every shard is complete and that no image is twice in a series."""
         seen: Counter[tuple[int, str]] = Counter()
         for path in shard_files(self.out):
             lines = path.read_bytes().splitlines(keepends=True)
@@ -103,7 +102,7 @@ class Soak:
 
 
 def attack(kills: int, images: int, seed: int) -> None:
-    """Kills so often; ends with an undisturbed life and equal bytes for every folder that was attacked."""
+    """Kills the command the given number of times, then lets it finish and compares all bytes."""
     chance = random.Random(seed)
     total, folders, moments, started = 0, 0, Counter[str](), time.monotonic()
     while total < kills:

@@ -1,8 +1,10 @@
-"""Damaged images by the thousand through a whole job: `python -m benchmarks.soak_mutations --count 10000`.
+"""Labels thousands of damaged images and checks that each is labelled or recorded with an error.
 
-Bytes of real images of every format are changed, cut out, cut off and spliced. `glip label` must not crash or hang:
-every image is either labelled or recorded with the reason, once, and the annotation files hold exactly those that
-were labelled. Boxes come from a detector without a model. --photographs FOLDER adds one's own images to the seeds.
+    python -m benchmarks.soak_mutations --count 10000
+
+Bytes of real images of all formats are changed, removed, cut off and spliced. `glip label` must not crash or hang, must
+record every image once, and must write exactly the labelled ones into the annotation files. Boxes come from a detector
+without a model. --photographs FOLDER adds images of your own.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _EXAMPLES = Path(__file__).parent.parent / "examples" / "images"
 
 
 def write_mutations(folder: Path, seeds: list[bytes], count: int, dice: random.Random) -> None:
-    """So many damaged images, a thousand to a folder; names say nothing of the format."""
+    """Writes damaged images, a thousand per folder, with names that do not tell the format."""
     for number in range(count):
         place = folder / f"{number // 1000:03}"
         place.mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,7 @@ def write_mutations(folder: Path, seeds: list[bytes], count: int, dice: random.R
 
 
 def main() -> None:
-    """Reads the command line; ends with an error where something is lost."""
+    """Runs the check with the options of the command line; fails if an image is lost."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,16 +1,16 @@
-"""What tiles gain on small objects: recall with and without them, at equal precision.
+"""Measures the gain of tiles on small objects: recall with and without them at equal precision.
 
-    python benchmarks/tiles.py                      a simulated detector, seconds
-    python benchmarks/tiles.py --model glip-t       a real one: any checkpoint or model folder
+    python benchmarks/tiles.py                      with a simulated detector; takes seconds
+    python benchmarks/tiles.py --model glip-t       with a real one: any checkpoint or model folder
 
-Scenes are drawn from a seed: coloured shapes of 6 to 96 pixels on noise, half of them under 16 pixels. Every row of the
-table is read at the threshold at which PRECISION of its boxes are right (IoU 0.5, the right class), so that a way of
-looking cannot win by guessing more often. `plain nms` merges views as one list of boxes, without the rules for seams.
+Scenes are drawn from a seed: coloured shapes of 6 to 96 pixels on noise, half of them under 16 pixels. Each row of the
+table uses the threshold at which a share of PRECISION of its boxes is right (IoU 0.5 and the right class), so that no
+row wins by guessing more often. `plain nms` merges all views as one list of boxes, without the rules for cut objects.
 
-THE SIMULATED DETECTOR IS NO MODEL. It knows the truth and errs by rule: it finds a thing the more likely the larger it
-is in the resized view (half of those of 16 pixels), draws its edges a resized pixel off, reports what a border leaves
-of a thing, and invents three boxes a view. It tests the geometry and the merging, with tiles that bring false boxes of
-their own; what a real model gains is measured with --model only.
+THE SIMULATED DETECTOR IS NOT A MODEL. It knows the true boxes and makes errors by rule: it finds an object with a
+probability that grows with its size in the resized view (one half at 16 pixels), shifts its edges by about one resized
+pixel, reports the visible part of objects at the border of a view, and adds three false boxes per view. It tests the
+geometry and the merging, including the false boxes that tiles add. Only --model measures the gain of a real model.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Look = Callable[[int, Sequence[View]], list[Detections]]
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and the truth about it."""
+    """An image and its true boxes."""
 
     number: int
     image: Image.Image
@@ -57,7 +57,7 @@ class Scene:
 
 
 def draw_scene(number: int, size_hw: tuple[int, int], things: int) -> Scene:
-    """Shapes on noise, apart from each other."""
+    """Draws shapes on noise that do not touch each other."""
     random = np.random.default_rng(number)
     height, width = size_hw
     image = Image.fromarray(random.integers(60, 200, (height, width, 3), np.uint8))
@@ -93,7 +93,7 @@ def _draw(draw: ImageDraw.ImageDraw, box: list[float], colour: str, shape: str) 
 
 
 def simulated(scenes: Sequence[Scene], imgsz: int) -> Look:
-    """A detector by rule; see the top of this file."""
+    """The simulated detector; see the top of this file."""
 
     def look_at(scene: Scene, place: int, view: View) -> Detections:
         random = np.random.default_rng((scene.number, place))
@@ -141,7 +141,7 @@ def by_model(detector: Detector, imgsz: int, batch: int) -> Look:
 
 
 def merge_plainly(views: Sequence[View], found: Sequence[Detections]) -> Detections:
-    """All boxes of all views through one non-maximum suppression."""
+    """Merges all boxes of all views by one non-maximum suppression."""
     boxes = np.concatenate(
         [d.boxes + np.array(v.box, np.float32)[[0, 1, 0, 1]] for v, d in zip(views, found, strict=True)]
     )
@@ -151,7 +151,7 @@ def merge_plainly(views: Sequence[View], found: Sequence[Detections]) -> Detecti
 
 
 def recall_at_precision(scenes: Sequence[Scene], results: Sequence[Detections]) -> tuple[list[float], float, float]:
-    """Recall of each group of sizes and of all, and the threshold, at the lowest threshold that is precise enough."""
+    """Returns the recall of each size group and of all objects, and the lowest threshold that is precise enough."""
     rows = []  # score, right or not, group
     totals = np.zeros(len(GROUPS))
     for scene, found in zip(scenes, results, strict=True):
@@ -178,9 +178,9 @@ def recall_at_precision(scenes: Sequence[Scene], results: Sequence[Detections]) 
 def main() -> None:
     """Prints the table."""
     words = argparse.ArgumentParser(description="What tiles gain on small objects.")
-    words.add_argument("--model", help="a checkpoint or a model folder; without it, the simulated detector")
+    words.add_argument("--model", help="checkpoint or model folder; default: the simulated detector")
     words.add_argument("--scenes", type=int, default=20)
-    words.add_argument("--things", type=int, default=80, help="in each scene")
+    words.add_argument("--things", type=int, default=80, help="number of objects per scene")
     words.add_argument("--size", type=int, nargs=2, default=(1440, 1920), metavar=("HEIGHT", "WIDTH"))
     words.add_argument("--tile", type=int, default=640)
     words.add_argument("--overlap", type=float, default=0.2)

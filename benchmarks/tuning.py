@@ -1,21 +1,21 @@
-"""Prompt tuning: how fast a step is where what is frozen is computed once, and that it learns the same.
+"""Compares the speed of prompt tuning with and without cached features, and checks that both learn the same.
 
     python -m benchmarks.tuning --architecture glip-t --imgsz 416 --batch 1
     python -m benchmarks.tuning --model nano/ --shots 1 3
 
-Three ways to do the same steps, from the same start, on the same images:
+Four ways to do the same steps, from the same initial weights, on the same images:
 
-    original   the published order of work: backbone and text encoder in every step, texts padded to 256 tokens,
-               attention unfolded and computed twice (checkpointed), torchvision's deformable convolution
-    plain      this project's model, backbone and text encoder in every step
-    cached     what `glip finetune` does
-    reversed   plain, with the images of each batch in the opposite order, which is the same sum added up otherwise
+    original   the published order of operations: backbone and text encoder in every step, texts padded to 256 tokens,
+               attention computed twice (checkpointed), torchvision's deformable convolution
+    plain      this project's model; backbone and text encoder in every step
+    cached     as in `glip finetune`
+    reversed   plain, with the images of each batch in the opposite order: the same sum in another order
 
-Prints seconds a step (median, processor time and wall time) and the largest difference of the loss from `plain`.
-Without --model the weights are pseudo-random. Images are drawn: coloured rectangles on noise. With fewer images
-than a batch holds, as in the recipes for few examples, `cached` computes each image once, the others once a copy.
-Where `reversed` is as far from `plain` as `cached`, the distance is rounding that the steps multiply; --float64 takes
-the rounding away.
+Prints seconds per step (median of processor time and wall time) and the largest difference of the loss from `plain`.
+Without --model, the weights are pseudo-random. Images are drawn: coloured rectangles on noise. With fewer images
+than a batch holds, as in few-shot recipes, `cached` computes each image once; the others compute it once per copy. If
+`reversed` differs from `plain` as much as `cached` does, the difference is rounding, which the steps amplify; --float64
+removes it.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ _RGB = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230)}
 
 @dataclass(frozen=True)
 class Drawn:
-    """So many images, again and again."""
+    """A stream that repeats a few images."""
 
     count: int
     size_wh: tuple[int, int]
 
     @property
     def epoch_length(self) -> int:
-        """Images."""
+        """Returns the number of images."""
         return self.count
 
     def example(self, position: int) -> Example:
-        """See `ExampleStream`."""
+        """Returns an example; see `ExampleStream`."""
         number = position % self.count
         rng = random.Random(number)
         width, height = self.size_wh
@@ -87,7 +87,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Measured:
-    """One way: the loss of every step, seconds of processor and wall of every step."""
+    """Results of one way: the loss, processor time and wall time of every step."""
 
     losses: list[float]
     cpu: list[float]
@@ -101,7 +101,7 @@ def run(
     store: FeatureStore | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Measured:
-    """Tunes a prompt, with the published rates and without a validation."""
+    """Tunes a prompt with the published learning rates and without validation."""
     model = load_base(folder).to(dtype)
     batches = with_pixels(batches, dtype)
     recipe = recipe_for("prompt", 1)
@@ -126,7 +126,7 @@ def run(
 
 
 def padded(batches: Batches) -> Batches:
-    """Texts of 256 tokens."""
+    """Pads texts to 256 tokens."""
 
     def with_padding(steps: range) -> Iterator[TrainingBatch]:
         for batch in batches(steps):
@@ -137,7 +137,7 @@ def padded(batches: Batches) -> Batches:
 
 
 def with_pixels(batches: Batches, dtype: torch.dtype) -> Batches:
-    """Images in some precision."""
+    """Converts images to a precision."""
 
     def converted(steps: range) -> Iterator[TrainingBatch]:
         for batch in batches(steps):
@@ -147,7 +147,7 @@ def with_pixels(batches: Batches, dtype: torch.dtype) -> Batches:
 
 
 def backwards(batches: Batches) -> Batches:
-    """The images of each batch in the opposite order."""
+    """Reverses the images of each batch."""
 
     def turned(steps: range) -> Iterator[TrainingBatch]:
         for batch in batches(steps):
@@ -158,7 +158,7 @@ def backwards(batches: Batches) -> Batches:
 
 @contextmanager
 def original_order() -> Iterator[None]:
-    """Inside, models that are made work in the published order, attention computed twice."""
+    """Makes models created inside use the published order of operations, with attention computed twice."""
 
     def attention(self: ImageTextAttention, image: Tensor, text: Tensor, mask: Tensor | None = None) -> object:
         return checkpoint(self.plain, image, text, mask, use_reentrant=False)
@@ -168,7 +168,7 @@ def original_order() -> Iterator[None]:
 
 
 def show(name: str, measured: Measured, plain: Measured, cached: Measured) -> None:
-    """A line of the table."""
+    """Returns a line of the table."""
     difference = max(abs(a - b) for a, b in zip(measured.losses, plain.losses, strict=False))
     cpu, wall = median(measured.cpu), median(measured.wall)
     print(
@@ -179,7 +179,7 @@ def show(name: str, measured: Measured, plain: Measured, cached: Measured) -> No
 
 
 def compare(folder: ModelFolder, shots: int, words: argparse.Namespace) -> None:
-    """Prints the table of one number of images."""
+    """Prints the table for one number of images."""
     size_wh = (round(words.imgsz * 1.6 / 32) * 32, words.imgsz)
     stream, tokenizer = Drawn(shots, size_wh), folder.tokenizer()
 
@@ -204,16 +204,16 @@ def compare(folder: ModelFolder, shots: int, words: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", type=Path, help="model folder; without one the weights are pseudo-random")
-    parser.add_argument("--architecture", default="glip-t", help="of pseudo-random weights")
+    parser.add_argument("--model", type=Path, help="model folder; default: pseudo-random weights")
+    parser.add_argument("--architecture", default="glip-t", help="architecture of pseudo-random weights")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--original-steps", type=int, default=5, help="0: leave it out")
-    parser.add_argument("--batch", type=int, default=4, help="4 is published; copies of an image are computed once")
-    parser.add_argument("--imgsz", type=int, default=416, help="short side in pixels, a multiple of 32")
-    parser.add_argument("--float64", action="store_true", help="twice the digits")
+    parser.add_argument("--original-steps", type=int, default=5, help="steps in the original order; 0 for none")
+    parser.add_argument("--batch", type=int, default=4, help="images per step; published: 4")
+    parser.add_argument("--imgsz", type=int, default=416, help="short side of images in pixels, a multiple of 32")
+    parser.add_argument("--float64", action="store_true", help="compute in float64")
     parser.add_argument("--threads", type=int, default=None)
     words = parser.parse_args()
     if words.threads:

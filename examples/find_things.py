@@ -1,8 +1,8 @@
-"""Finds named things in images, in a few lines.
+"""Finds named objects in images, in a few lines.
 
     python examples/find_things.py MODEL 'person . hard hat .' IMAGE…
 
-MODEL is a name of `glip models list` or a model folder.
+MODEL is the name of a checkpoint (`glip models list`) or a model folder.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from glip import load_detector
 
 
 def main(model: str, prompt: str, *images: str) -> None:
-    """Prints what was found, a line a box: image, name, score, corners in pixels."""
+    """Prints one line per box: image, name, score, x1, y1, x2, y2 in pixels."""
     detector = load_detector(model)
     for image, found in zip(images, detector.predict(images, prompt, score_threshold=0.3), strict=True):
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
-            print(image, found.names[label], f"{score:.2f}", *(f"{side:.0f}" for side in box))
+            print(image, found.names[label], f"{score:.2f}", *(f"{value:.0f}" for value in box))
 
 
 if __name__ == "__main__":

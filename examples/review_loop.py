@@ -1,11 +1,11 @@
-"""The loop that glip is for: label, correct, learn from the corrections, label again.
+"""Runs the whole loop: label, correct, tune on the corrections, score.
 
     pip install -e '.[review]' && python examples/review_loop.py loop/
 
-A factory asks for its own parts by its own word, which the model has never read: a "washer" is a ring. Thirty drawn
-images are labelled and pushed into FiftyOne; a person, played here by a few lines that know the truth, corrects them
-through its API; the corrected labels tune a prompt from five examples, with three draws; and images that nobody has
-seen are scored before and after. FiftyOne needs its MongoDB, as `glip review` does.
+A factory uses a word of its own that the model has never read: a "washer" is a ring. Thirty drawn images are labelled
+and pushed into FiftyOne. A person, here a few lines that know the true boxes, corrects them through its API. Three
+prompts are tuned on five examples each, drawn from the corrected labels, and other images are scored before and after.
+FiftyOne needs MongoDB, as `glip review` does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import json
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
+
+from glip.boxes import box_iou_xywh
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, load_coco, save_coco
 from glip.data.synthetic import SceneMaker, cast_of
 from glip.data.synthetic.cast import Look
@@ -23,11 +26,11 @@ from glip_cli.main import run
 
 NAME, KIND = "washer", "ring"
 SIZE_WH = (224, 160)
-SIDE = ("--imgsz", min(SIZE_WH))  # images as they are: enlarged for the model they would take four times as long
+SIDE = ("--imgsz", min(SIZE_WH))  # without enlarging the images, which would take four times as long
 
 
 def command(*words: object) -> None:
-    """`glip WORDS…`, shown and run here, where the model's packages are loaded already."""
+    """Prints and runs `glip WORDS…` in this process, which has already imported torch."""
     print("\n$ glip", *words, flush=True)
     try:
         run([str(word) for word in words])
@@ -37,7 +40,7 @@ def command(*words: object) -> None:
 
 
 def draw(folder: Path, count: int, first: int) -> Path:
-    """Scenes of drawn shapes, each with a part or two among others, and a COCO file of the parts."""
+    """Draws scenes of shapes with one or two rings each, and writes a COCO file of the rings."""
     maker = SceneMaker(SpritePool({}), cast_of("seen", (), ()), 7, Look(objects=(3, 6), scale=(0.2, 0.5)))
     folder.mkdir(parents=True)
     images: list[CocoImage] = []
@@ -59,7 +62,7 @@ def draw(folder: Path, count: int, first: int) -> Path:
 
 
 def correct(dataset_name: str, truth: Path) -> int:
-    """What a person does in the app: draws what is missing, deletes what is wrong. Returns how many boxes changed."""
+    """Corrects a dataset as a person would: adds missed boxes, deletes wrong ones. Returns the number of changes."""
     import fiftyone
 
     content = load_coco(truth)
@@ -82,20 +85,17 @@ def correct(dataset_name: str, truth: Path) -> int:
 
 
 def overlap(one: list[float], other: list[float]) -> float:
-    """Intersection over union of two boxes (left, top, width, height)."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
+    """Returns the intersection over union of two boxes (left, top, width, height)."""
+    return float(box_iou_xywh(np.array(one), np.array(other)))
 
 
 def main() -> None:
     """Runs the loop and prints the scores."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("out", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("out", type=Path, help="output folder; must not exist")
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--images", type=int, default=30, help="to label and correct")
-    parser.add_argument("--unseen", type=int, default=40, help="to score")
+    parser.add_argument("--images", type=int, default=30, help="number of images to label and correct")
+    parser.add_argument("--unseen", type=int, default=40, help="number of images to score")
     parser.add_argument("--seeds", default="3,30,300")
     parser.add_argument("--epochs", type=int, default=20)
     words = parser.parse_args()
@@ -111,22 +111,22 @@ def main() -> None:
     tuning = ("--shots", 5, "--mode", "prompt", "--seeds", words.seeds, "--epochs", words.epochs, "--comparisons", 0)
     command("finetune", out / "corrected", *tuning, *using, "--out", out / "tuned")
 
-    asked = ("eval", "--dataset", unseen, *using, "--gallery", 0)
-    command(*asked, "--out", out / "before")
+    score = ("eval", "--dataset", unseen, *using, "--gallery", 0)
+    command(*score, "--out", out / "before")
     before = ap50(out / "before")
     after = []
-    for number, adapter in enumerate(sorted((out / "tuned").rglob("adapter.safetensors"))):
-        command(*asked, "--adapter", adapter, "--out", out / f"after-{number}")
-        after.append(ap50(out / f"after-{number}"))
+    for index, adapter in enumerate(sorted((out / "tuned").rglob("adapter.safetensors"))):
+        command(*score, "--adapter", adapter, "--out", out / f"after-{index}")
+        after.append(ap50(out / f"after-{index}"))
     command("review", "delete", name, "--yes")
-    print(f"\n{NAME}, {words.unseen} images that nobody has seen, AP50 in percent")
+    print(f"\n{NAME}, {words.unseen} other images, AP50 in percent")
     print(f"before  {before:.1f}")
     spread = f" ± {stdev(after):.1f}" if len(after) > 1 else ""
     print(f"after   {mean(after):.1f}{spread}   ({', '.join(f'{score:.1f}' for score in after)})")
 
 
 def ap50(folder: Path) -> float:
-    """The number in what `glip eval` wrote."""
+    """Returns the AP50 that `glip eval` wrote, in percent."""
     content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     (row,) = (row for row in content["rows"] if row["metric"] == "AP50")
     return float(row["measured"])
