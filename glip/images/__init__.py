@@ -1,4 +1,4 @@
-"""Images: finds them, reads them upright, makes the tensors that the model takes.
+"""Lists images, reads them upright, and makes the tensors that a model takes.
 
 Knows files, formats and pixels. Knows nothing of prompts, boxes or the model.
 """

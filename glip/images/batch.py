@@ -1,6 +1,6 @@
-"""Makes tensors of images: resized, normalised and padded as the published models take them.
+"""Makes tensors of images: resized, normalised and padded as the published models expect them.
 
-Knows pixels and sizes. Knows nothing of files.
+Source: `docs/model.md`, "Image input". Knows pixels and sizes; knows nothing of files.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ _STD_BGR = (57.375, 57.120, 58.395)
 
 
 def resized_hw(size_hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
-    """The size at which the model looks at an image.
+    """Returns height and width of the network input for an image of height and width `size_hw`.
 
-    The short side becomes `imgsz`, unless the long side would then be longer than imgsz * 1333 / 800.
+    The short side becomes `imgsz`, or less if the long side would exceed imgsz * 1333 / 800.
 
     Raises:
-        InputError: `imgsz` is no whole number from 32 to 4096.
+        InputError: `imgsz` is not a whole number from 32 to 4096.
     """
     if not isinstance(imgsz, Integral) or not 32 <= imgsz <= 4096:
-        raise InputError(f"imgsz must be a whole number from 32 to 4096, not {imgsz!r}. 800 is the published size.")
+        raise InputError(f"imgsz is {imgsz!r}; it must be a whole number from 32 to 4096 (published: 800).")
     return fitted_hw(size_hw, int(imgsz), round(int(imgsz) * _LONG_SIDE / _SHORT_SIDE))
 
 
 def fitted_hw(size_hw: tuple[int, int], short_side: int, limit: int) -> tuple[int, int]:
-    """The size at which the short side is `short_side`, or less if the long side would be longer than `limit`."""
+    """Returns the size with a short side of `short_side` pixels, or less if the long side would exceed `limit`."""
     height, width = size_hw
     short, long = min(size_hw), max(size_hw)
-    # Rounding here, truncation below, as published: the golden numbers need both.
+    # Published: rounded here, truncated below. The golden numbers need both.
     size = round(limit * short / long) if long / short * short_side > limit else short_side
-    # Thinner than 1 : 2 * limit, where the published rule gives a side of no pixels.
+    # For images thinner than 1 : 2 * limit the published rule gives a side of 0 pixels.
     small, large = (size, int(size * long / short)) if size else (1, limit)
     return (large, small) if width < height else (small, large)
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """One image at the size that the model looks at.
+    """One image at the size of the network input.
 
     Attributes:
-        rgb: (h, w, 3) uint8. It stays so until the model's device has it: a quarter of the memory, and of the way.
-        size_hw: of the original image.
+        rgb: (h, w, 3) uint8, a quarter of the memory of normalised pixels; normalised on the model's device.
+        size_hw: height and width of the original image.
     """
 
     rgb: Tensor
@@ -60,12 +60,12 @@ class PreparedImage:
 
     @property
     def resized_hw(self) -> tuple[int, int]:
-        """h and w."""
+        """Returns h and w."""
         return self.rgb.shape[0], self.rgb.shape[1]
 
     @property
     def pixels(self) -> Tensor:
-        """(3, h, w) float32, BGR, normalised."""
+        """Returns the normalised pixels (3, h, w), float32, BGR."""
         return _normalised(self.rgb[None])[0]
 
 
@@ -74,8 +74,8 @@ def prepare(image: Image.Image, imgsz: int = 800, size_hw: tuple[int, int] | Non
 
     Args:
         image: RGB, of any size.
-        imgsz: the short side to look at, see `resized_hw`.
-        size_hw: of the whole image, if `image` was decoded smaller; boxes are found in that one.
+        imgsz: short side of the network input, see `resized_hw`.
+        size_hw: height and width of the original image, if `image` was decoded smaller; boxes refer to the original.
     """
     assert image.mode == "RGB", f"an RGB image is needed, not {image.mode}; see as_image"
     size_hw = size_hw or (image.height, image.width)
@@ -86,12 +86,12 @@ def prepare(image: Image.Image, imgsz: int = 800, size_hw: tuple[int, int] | Non
 
 
 def as_it_is(image: Image.Image) -> Tensor:
-    """The numbers of an RGB image, (h, w, 3) uint8."""
+    """Returns the values of an RGB image, (h, w, 3) uint8."""
     return torch.from_numpy(np.array(image))
 
 
 def _normalised(rgb: Tensor) -> Tensor:
-    """(B, h, w, 3) uint8 to (B, 3, h, w) float32, BGR, in the numbers that the model reads."""
+    """Maps (B, h, w, 3) uint8 to (B, 3, h, w) float32, BGR, with the published mean and deviation."""
     mean, std = (rgb.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (_MEAN_BGR, _STD_BGR))
     return rgb.flip(-1).permute(0, 3, 1, 2).contiguous().to(torch.float32).sub_(mean).div_(std)
 
@@ -103,7 +103,7 @@ class ImageBatch:
     Attributes:
         rgb: (B, H, W, 3) uint8, each image in the upper left corner.
         sizes_hw: (B) height and width of each resized image inside `rgb`.
-        scales: (B) by which x and y of the resized image must be multiplied to get those of the original.
+        scales: (B) factors from x and y in the resized image to those in the original.
         original_sizes_hw: (B) height and width of each original image.
     """
 
@@ -114,12 +114,12 @@ class ImageBatch:
 
     @property
     def pixels(self) -> Tensor:
-        """See `pixels_on`."""
+        """Returns `pixels_on` the device of `rgb`."""
         return self.pixels_on(self.rgb.device)
 
     def pixels_on(self, device: torch.device) -> Tensor:
-        """What the model reads: (B, 3, H, W) float32, BGR, normalised there; zeros beyond each image."""
-        # From pinned memory the copy runs while this process goes on.
+        """Returns the network input (B, 3, H, W) on a device: float32, BGR, normalised, 0 outside each image."""
+        # From pinned memory the copy runs asynchronously.
         rgb = self.rgb.pin_memory() if device.type == "cuda" else self.rgb
         pixels = _normalised(rgb.to(device, non_blocking=True))
         for image, (height, width) in zip(pixels, self.sizes_hw, strict=True):
@@ -129,16 +129,16 @@ class ImageBatch:
 
 
 def padded_hw(resized_hw: tuple[int, int]) -> tuple[int, int]:
-    """The size to which an image alone is padded.
+    """Returns height and width to which a single image is padded.
 
-    Images with equal ones can share a batch without changing each other's result.
+    Images with equal padded sizes can share a batch without changing each other's results.
     """
     height, width = resized_hw
     return -(-height // SIZE_DIVISOR) * SIZE_DIVISOR, -(-width // SIZE_DIVISOR) * SIZE_DIVISOR
 
 
 def collate(prepared: Sequence[PreparedImage]) -> ImageBatch:
-    """A batch, padded at the right and the bottom; at least one image."""
+    """Joins at least one image to a batch, padded at the right and the bottom."""
     sizes = [image.resized_hw for image in prepared]
     height, width = padded_hw((max(height for height, _ in sizes), max(width for _, width in sizes)))
     rgb = torch.zeros(len(prepared), height, width, 3, dtype=torch.uint8)

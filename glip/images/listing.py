@@ -1,7 +1,7 @@
-"""Finds images: folders, files, patterns, list files → the images in them, each with a name of its own.
+"""Lists the images in folders, files, patterns and list files, each with a name of its own.
 
-Knows paths and suffixes; addresses are left to `remote_listing`. Opens no image. Paths are text here: with
-100 000 files that is several times faster than Path, and the questions of os.path answer no where those of Path raise.
+Knows paths and suffixes; `remote_listing` handles addresses. Opens no image. Paths are text here: for 100 000 files
+that is several times faster than Path, and checks of os.path return False where those of Path raise.
 """
 # ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH113, PTH118, PTH120
 
@@ -35,8 +35,8 @@ class ImageFile:
     """One image of a listing.
 
     Attributes:
-        path: absolute, or the address.
-        name: what it is called in results: relative, separated by '/', unique in its listing, valid Unicode.
+        path: absolute path, or the address.
+        name: its name in results: relative, separated by '/', unique in its listing, valid Unicode.
     """
 
     path: Path | RemoteFile
@@ -44,17 +44,18 @@ class ImageFile:
 
 
 def list_images(sources: Sequence[str | Path]) -> list[ImageFile]:
-    """Every image of the sources once, in natural order of names (2 before 10).
+    """Returns every image of the sources once, in natural order of names (2 before 10).
+
+    Names are relative to the folder that was given; if two images would get the same name, all names are relative to
+    the common folder of all sources.
 
     Args:
-        sources: folders (searched with all that is below, hidden files and folders left out), files, patterns
+        sources: folders (searched with their sub-folders, without hidden files and folders), files, patterns
             ('photos/**/*.jpg'), or list files (.txt: one path per line, relative to the list file, '#' comments);
-            addresses of folders and images (s3://, gs://) and of images on web servers; lists may hold them too.
-            A name is relative to its folder; if two images would get the same one, all names are relative
-            to the folder that holds all sources.
+            addresses of folders and images (s3://, gs://) and of images on web servers. Lists may hold addresses too.
 
     Raises:
-        InputError: a source does not exist, or there is no image in any of them.
+        InputError: a source does not exist, or no source holds an image.
         JobFailed: the server of an address does not answer.
     """
     if isinstance(sources, str | Path):
@@ -83,16 +84,17 @@ def list_images(sources: Sequence[str | Path]) -> list[ImageFile]:
         remote = list_remote(given, listed, set(names.values()), _is_image)
         listing += (ImageFile(file, name) for name, file in remote.items())
     if not listing:
-        places = ", ".join(repr(shown(str(source))) for source in sources) or "an empty list of sources"
+        searched = ", ".join(repr(shown(str(source))) for source in sources) or "an empty list of sources"
         raise InputError(
-            f"There is no image in {places}. Looked for, with all folders below: {' '.join(sorted(IMAGE_SUFFIXES))}."
+            f"There is no image in {searched}, sub-folders included. Images end with "
+            f"{' '.join(sorted(IMAGE_SUFFIXES))}."
         )
     return sorted(listing, key=lambda image: _natural(image.name))
 
 
 def _name(path: str, root: str) -> str:
     relative = path.removeprefix(root).lstrip(os.sep).replace(os.sep, "/")
-    # File names may hold bytes that are no text; results are JSON, which takes nothing else.
+    # File names may hold undecodable bytes, which JSON cannot hold; they are backslash-escaped.
     return relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -102,7 +104,7 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 
 def _find(source: str) -> tuple[str, Iterable[str]]:
-    """The folder that names are relative to, and the absolute paths of the images in one source."""
+    """Returns the folder that names are relative to, and the absolute paths of the images of one source."""
     given = os.path.expanduser(source)
     path = os.path.abspath(given)
     if os.path.isdir(given):
@@ -113,16 +115,16 @@ def _find(source: str) -> tuple[str, Iterable[str]]:
         parts = Path(path).parts
         fixed = [*takewhile(lambda part: not has_magic(part), parts)]
         return os.path.join(*fixed), _matching(os.path.join(*fixed), parts[len(fixed) :])
-    raise InputError(f"There is no file or folder {source!r}, or it may not be opened.")
+    raise InputError(f"There is no file or folder {source!r}, or its permissions forbid to open it.")
 
 
 def _walk(root: str) -> Iterator[str]:
-    """All images below a folder. Every real folder is entered once, so links that form circles do no harm."""
+    """Yields all images below a folder. It enters every real folder once, so circular links do no harm."""
     seen = set()
     folders: list[str] = [root]
     links: list[str] = []
     while folders or links:
-        if not folders:  # links come last and in a fixed order: a folder is then named by its real place
+        if not folders:  # links come last and in a fixed order, so that a folder is named by its real path
             links.sort(reverse=True)
             folders.append(links.pop())
         folder = folders.pop()
@@ -144,14 +146,14 @@ def _entries(folder: str, needed: bool = False) -> list[os.DirEntry[str]]:
     except OSError as error:
         if needed:
             raise InputError(f"The folder {folder!r} cannot be opened: {error.strerror}.") from None
-        logger.warning("The folder %r cannot be opened (%s): its images are left out.", folder, error.strerror)
+        logger.warning("The folder %r cannot be opened (%s); its images are skipped.", folder, error.strerror)
         return []
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; read as an image it gives its reason
+    except OSError:  # a link to itself; reading it as an image tells the reason
         return False
 
 
@@ -160,7 +162,7 @@ def _is_image(name: str) -> bool:
 
 
 def _matching(root: str, parts: Sequence[str]) -> Iterator[str]:
-    """All images whose path below `root` matches a pattern, and all images in the folders that match it."""
+    """Yields all images whose path below `root` matches a pattern, and all images in folders that match it."""
     for path in _expand(root, parts):
         if os.path.isdir(path):
             yield from _walk(path)
@@ -169,7 +171,7 @@ def _matching(root: str, parts: Sequence[str]) -> Iterator[str]:
 
 
 def _expand(folder: str, parts: Sequence[str]) -> Iterator[str]:
-    # Not glob.glob: its '**' walks through links, without end where they form circles.
+    # Not glob.glob: its '**' follows links, endlessly if they are circular.
     if not parts or parts == ("**",):
         yield folder
         return
@@ -199,9 +201,9 @@ def _listed(list_file: str) -> tuple[str, list[str]]:
         else:
             image = os.path.normpath(os.path.join(folder, line))
             if not os.path.isfile(image):
-                raise InputError(f"Line {number} of the list {list_file!r}: there is no file {line!r}.")
+                raise InputError(f"Line {number} of the list {list_file!r} names {line!r}, which is not a file.")
             images.append(image)
     common = os.path.commonpath([folder, *map(os.path.dirname, images)])
-    # Images that lie elsewhere are named by what tells them apart, not by the way from the list to them.
+    # Images outside the list's folder are named relative to their own common folder.
     root = folder if common == folder else os.path.commonpath([*map(os.path.dirname, images)])
     return root, images + addresses

@@ -1,4 +1,4 @@
-"""Reads ahead in threads, and gives up on what hangs. Knows nothing of images."""
+"""Reads ahead in threads, with a time limit for each item. Knows nothing of images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Result = TypeVar("Result")
 def read_ahead(
     items: Iterable[Item], read: Callable[[Item], Result], *, ahead: int, time_limit: float
 ) -> Iterator[tuple[Item, Result | None]]:
-    """Calls `read` on every item and yields the results in order, None for a call that takes too long.
+    """Calls `read` on every item and yields item and result in order, None for a call that takes too long.
 
-    Each call has a daemon thread of its own. A thread that hangs cannot be killed, but it can be left behind: it
-    takes no place from the others, as it would in a pool, and does not keep the process from ending.
+    Each call has a daemon thread of its own. A thread that hangs cannot be killed, but it can be abandoned: unlike in a
+    pool it blocks no other call, and it does not keep the process from ending.
 
     Args:
-        items: what to read.
-        read: called in a thread; what it raises is raised here.
-        ahead: most calls that run, or have run and wait to be asked for, at any time.
-        time_limit: seconds a call may take.
+        items: items to read.
+        read: called in a thread; its exceptions are raised here.
+        ahead: maximum number of calls that run, or whose results wait, at any time.
+        time_limit: maximum seconds per call.
     """
     rest = iter(items)
     running = deque(_start(read, item) for item in islice(rest, ahead))
@@ -36,7 +36,7 @@ def read_ahead(
         try:
             result = future.result(timeout=max(0.0, started + time_limit - monotonic()))
         except TimeoutError:
-            # The call itself may have raised a TimeoutError: that one is for the caller.
+            # A TimeoutError that the call itself raised belongs to the caller.
             if future.done():
                 raise
         running.extend(_start(read, item) for item in islice(rest, 1))
@@ -49,7 +49,7 @@ def _start(read: Callable[[Item], Result], item: Item) -> tuple[Item, float, Fut
     def call() -> None:
         try:
             future.set_result(read(item))
-        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is read
             future.set_exception(error)
 
     Thread(target=call, name="glip read ahead", daemon=True).start()

@@ -1,7 +1,8 @@
-"""Images that lie elsewhere: in the buckets of object stores (s3://, gs://) and on web servers (https://, http://).
+"""Reads images from object stores (s3://, gs://) and web servers (https://, http://).
 
-Knows addresses and fsspec's clients, which are imported for the first request. Knows nothing of image formats.
-A signed address holds a secret behind its '?': whatever is written or shown is the address without that part.
+Knows addresses and fsspec's clients, which are imported at the first request. Knows nothing of image formats. A signed
+address holds a secret after its '?', so addresses are written and shown without that part. Reasons are stored in
+records, so their wording is part of the format.
 """
 
 from __future__ import annotations
@@ -17,31 +18,36 @@ from typing import Any, TypeVar
 
 from glip.errors import InputError, JobFailed, require
 
-CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "https": "aiohttp", "http": "aiohttp"}  # the packages fsspec asks
-MAX_BYTES = 512 * 2**20  # of one image: it is decoded from memory
-# For one question with all its tries. An image asks two, and the labelling job gives up on it after 60 seconds.
-TIME_LIMIT = 25.0  # seconds
-WAITS = (0.5, 1.5)  # seconds between the tries
-_CONNECT, _SILENCE = 8, 12  # seconds that a server may take to answer the call, and between two pieces of its answer
+CLIENTS = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "https": "aiohttp",
+    "http": "aiohttp",
+}  # scheme -> the package that fsspec needs
+MAX_BYTES = 512 * 2**20  # of one image, because it is decoded from memory
+# Seconds for a request with all its attempts. An image needs two requests, and labelling gives up on it after 60 s.
+TIME_LIMIT = 25.0
+WAITS = (0.5, 1.5)  # seconds between attempts
+_CONNECT, _SILENCE = 8, 12  # maximum seconds to connect, and between two parts of a response
 
 Answer = TypeVar("Answer")
 
 
 class NotFetched(OSError):
-    """An image that did not come.
+    """An image that could not be fetched.
 
-    It is an OSError with a number: what a network refuses today it may give tomorrow.
+    It is an OSError with an errno, because a later attempt may succeed.
     """
 
     @property
     def reason(self) -> str:
-        """Why, in one line without the address."""
+        """Returns the reason, in one line without the address."""
         return str(self.strerror)
 
 
 _REFUSED = (errno.ECONNREFUSED, "its server cannot be reached")
 _CUT = (errno.ECONNRESET, "the connection was cut")
-# What the clients raise, by the names of the classes: the packages that define them may not be installed.
+# Exceptions of the clients, by class name, because the packages that define them may not be installed.
 _FAULTS = {
     "FileNotFoundError": (errno.ENOENT, "it does not exist there"),
     "NoSuchBucket": (errno.ENOENT, "it does not exist there"),
@@ -70,25 +76,25 @@ _FOR_THE_USER = {errno.ENOENT, errno.EACCES, errno.EINVAL, errno.EHOSTUNREACH, e
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is an address, and no path."""
+    """Returns whether a source is an address rather than a path."""
     return "://" in source
 
 
 def shown(source: str) -> str:
-    """A source as it may be written: an address without what may be secret; a path as it is."""
+    """Returns a source as it may be shown: an address without its secret part, a path unchanged."""
     if not is_remote(source):
         return source
     scheme, _, rest = source.partition("://")
     rest = rest.partition("?")[0]
     if scheme.lower().startswith("http"):
         rest = rest.partition("#")[0]
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+    server, slash, path = rest.partition("/")
+    return f"{scheme}://{server.rpartition('@')[2]}{slash}{path}"
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a server says about an image: its bytes, if known, and what changes when they change."""
+class RemoteMetadata:
+    """Metadata of a remote image: its size in bytes, if known, and a stamp that changes when the image changes."""
 
     size: int | None
     stamp: str
@@ -96,37 +102,37 @@ class Facts:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """An image at an address. As text it is the address without what may be secret.
+    """An image at an address. `str` gives the address without its secret part.
 
     Attributes:
-        url: the address, whole; its scheme in small letters.
-        facts: what its server said when it was listed; None: it was not asked.
+        url: the whole address, with a lower-case scheme.
+        metadata: its metadata from the listing; None if they were not requested.
     """
 
     url: str = field(repr=False)
-    facts: Facts | None = None
+    metadata: RemoteMetadata | None = None
 
     def __str__(self) -> str:
         return shown(self.url)
 
-    def ask(self) -> Facts:
-        """What its server says about it.
+    def ask(self) -> RemoteMetadata:
+        """Returns the metadata of the image, from its server if necessary.
 
         Raises:
-            NotFetched: nothing.
+            NotFetched: the server gave none.
         """
-        if self.facts is not None:
-            return self.facts
+        if self.metadata is not None:
+            return self.metadata
         client = client_for(self.url)
         if self.url.startswith("http"):
             return _answer(client, lambda: _ask_web(client, self.url))
         return _answer(client, lambda: _ask_store(client, self.url))
 
     def read(self) -> bytes:
-        """The whole file.
+        """Returns the whole file.
 
         Raises:
-            NotFetched: it did not come, or is larger than MAX_BYTES.
+            NotFetched: it could not be fetched, or is larger than MAX_BYTES.
         """
         client = client_for(self.url)
         if self.url.startswith("http"):
@@ -136,30 +142,30 @@ class RemoteFile:
 
 
 def client_for(url: str) -> Any:
-    """fsspec's client for an address; fsspec keeps one for each kind.
+    """Returns fsspec's client for an address; fsspec keeps one for each kind.
 
     Raises:
-        InputError: no image is read from there.
+        InputError: images are not read from such an address.
         MissingExtra: the client is not installed.
     """
     scheme, _, rest = url.partition("://")
-    place = rest.partition("/")[0]
-    if scheme not in CLIENTS or not place:
+    server = rest.partition("/")[0]
+    if scheme not in CLIENTS or not server:
         raise InputError(
-            f"{shown(url)!r} is no place that images are read from: accepted are folders and files, "
-            f"{', '.join(f'{known}://…' for known in CLIENTS)}."
+            f"Images cannot be read from {shown(url)!r}; give a folder, a file or an address "
+            f"({', '.join(f'{known}://…' for known in CLIENTS)})."
         )
     fsspec, package = require("fsspec", "remote"), require(CLIENTS[scheme], "remote")
     if package.__name__ == "aiohttp":
         limit = package.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)
         return fsspec.filesystem("https", client_kwargs={"timeout": limit, "trust_env": True})
-    if "@" in place:
+    if "@" in server:
         raise InputError(
-            f"{shown(url)!r} was given with a user or key before the '@'. Give credentials where the tools of the "
-            "store look for them: its environment variables or files."
+            f"{shown(url)!r} was given with a user or key before the '@'. Give credentials in the environment "
+            "variables or files of the store's own tools."
         )
     if scheme == "gs":
-        # Not the one that fsspec would choose: it asks over gRPC for the kind of a bucket before every request.
+        # Not the client that fsspec chooses, which asks for the bucket's type over gRPC before every request.
         return import_module("gcsfs.core").GCSFileSystem(use_listings_cache=False)
     return fsspec.filesystem(
         "s3",
@@ -170,46 +176,50 @@ def client_for(url: str) -> Any:
 
 
 def list_store(url: str) -> list[tuple[str, RemoteFile]]:
-    """All objects below a prefix of a store, or the one object of that name.
+    """Returns all objects below a prefix of a store, or the one object of that name.
 
     Args:
         url: s3://… or gs://….
 
     Returns:
-        The name relative to the prefix, and the object.
+        The name relative to the prefix, and the object, for each.
 
     Raises:
-        InputError: there is none, or it may not be listed.
+        InputError: there is no object, or the prefix may not be listed.
         JobFailed: the store does not answer.
     """
     client = client_for(url)
     top = _key(url).rstrip("/")
     try:
-        # No limit of time: a million names take minutes. The client has its own for each of its requests.
+        # Without a time limit: a million names take minutes. The client limits each of its requests.
         found = _answer(client, lambda: client._find(top, detail=True), limited=False)
     except NotFetched as error:
         raise _refusal(url, error) from error
     if not found:
-        raise InputError(f"There is nothing at {shown(url)!r}. Patterns are for files on this disk only.")
+        raise InputError(f"There is nothing at {shown(url)!r}. Patterns only work for files on this disk.")
     scheme = url.partition("://")[0]
     return [
-        (key.removeprefix(top + "/") if key != top else key.rpartition("/")[2], RemoteFile(f"{scheme}://{key}", facts))
-        for key, facts in ((key, _facts(about)) for key, about in found.items() if not key.endswith("/"))
+        (
+            key.removeprefix(top + "/") if key != top else key.rpartition("/")[2],
+            RemoteFile(f"{scheme}://{key}", _metadata(about)),
+        )
+        for key, about in found.items()
+        if not key.endswith("/")
     ]
 
 
 def find_page(url: str) -> RemoteFile:
-    """The image at a web address.
+    """Returns the image at a web address.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no image.
         JobFailed: the server does not answer.
     """
     path = shown(url).partition("://")[2].partition("/")[2]
     if not path or path.endswith(("/", ".txt")):
         raise InputError(
-            f"{shown(url)!r} is no image. Folders and lists on web servers are not read: give the addresses of "
-            "images, or a .txt file on this disk with an address a line."
+            f"{shown(url)!r} is not an image. Folders and lists on web servers cannot be read: give the addresses of "
+            "images, or a .txt file on this disk with one address per line."
         )
     try:
         return RemoteFile(url, RemoteFile(url).ask())
@@ -228,14 +238,14 @@ def _key(url: str) -> str:
 
 @cache
 def _no_s3_credentials() -> bool:
-    """Whether requests go out unsigned, which public buckets answer."""
+    """Returns whether there are no credentials, so that requests go unsigned, which public buckets accept."""
     from botocore.session import get_session
 
     return get_session().get_credentials() is None
 
 
-def _answer(client: Any, question: Callable[[], Awaitable[Answer]], *, limited: bool = True) -> Answer:
-    """Asks, and asks again after a fault that may pass."""
+def _answer(client: Any, request: Callable[[], Awaitable[Answer]], *, limited: bool = True) -> Answer:
+    """Sends a request, and sends it again after an error that may be temporary."""
     import asyncio
 
     from fsspec.asyn import sync
@@ -243,13 +253,13 @@ def _answer(client: Any, question: Callable[[], Awaitable[Answer]], *, limited: 
     end = monotonic() + TIME_LIMIT if limited else None
 
     async def ask() -> Answer:
-        return await asyncio.wait_for(question(), None if end is None else end - monotonic())
+        return await asyncio.wait_for(request(), None if end is None else end - monotonic())
 
     for wait in (*WAITS, None):
         try:
             answer: Answer = sync(client.loop, ask)
             return answer
-        except Exception as error:  # noqa: BLE001 - each client has its own kinds of fault
+        except Exception as error:  # noqa: BLE001 - every client raises exceptions of its own
             fault = _fault(error)
         if fault.errno in _FOR_THE_USER or wait is None or (end is not None and monotonic() + wait > end):
             raise fault
@@ -258,10 +268,10 @@ def _answer(client: Any, question: Callable[[], Awaitable[Answer]], *, limited: 
 
 
 def _fault(error: Exception) -> NotFetched:
-    """The reason in our words: those of the clients may hold the whole address."""
+    """Returns the reason in words of this program; messages of the clients may hold the whole address."""
     if isinstance(error, NotFetched):
         return error
-    if isinstance(error, OSError) and str(error).startswith("Forbidden"):  # gcsfs has no class for it
+    if isinstance(error, OSError) and str(error).startswith("Forbidden"):  # gcsfs has no class for this
         return NotFetched(*_FAULTS["PermissionError"])
     for kind in type(error).__mro__:
         if kind.__name__ in _FAULTS:
@@ -288,28 +298,30 @@ def _check_size(size: int | None) -> None:
         raise NotFetched(errno.EFBIG, f"it has more than the {MAX_BYTES // 2**20} MB that are read")
 
 
-def _facts(about: Mapping[str, Any]) -> Facts:
-    """Facts from the headers of a web server, or from what fsspec says about an object."""
+def _metadata(about: Mapping[str, Any]) -> RemoteMetadata:
+    """Returns the metadata in the headers of a web server, or in fsspec's description of an object."""
     size = about.get("size", about.get("Content-Length"))
     modified = about.get("LastModified") or about.get("Last-Modified") or about.get("updated") or ""
     tag = (about.get("ETag") or about.get("etag") or "").strip('"')
-    # Neither: the stamp never changes, and an image that is labelled once stays labelled.
-    return Facts(None if size is None else int(size), (tag or f"{'' if size is None else size}-{modified}")[:200])
+    # With neither, the stamp never changes, and an image that is labelled once stays labelled.
+    return RemoteMetadata(
+        None if size is None else int(size), (tag or f"{'' if size is None else size}-{modified}")[:200]
+    )
 
 
-async def _ask_store(client: Any, url: str) -> Facts:
-    return _facts(await client._info(_key(url)))
+async def _ask_store(client: Any, url: str) -> RemoteMetadata:
+    return _metadata(await client._info(_key(url)))
 
 
-async def _ask_web(client: Any, url: str) -> Facts:
+async def _ask_web(client: Any, url: str) -> RemoteMetadata:
     session = await client.set_session()
     for method in ("HEAD", "GET"):
         async with session.request(method, _web_address(url), headers={"Accept-Encoding": "identity"}) as response:
-            # Signed addresses, and servers that do not know HEAD, allow nothing but GET.
+            # Signed addresses, and servers without HEAD, only allow GET.
             if method == "GET" or response.status not in (400, 401, 403, 405, 501):
                 if response.status >= HTTPStatus.BAD_REQUEST:
                     raise _status_fault(response.status)
-                return _facts(response.headers)
+                return _metadata(response.headers)
     raise AssertionError
 
 
@@ -327,7 +339,7 @@ async def _read_web(client: Any, url: str) -> bytes:
 
 
 def _web_address(url: str) -> Any:
-    """The address as given, where it is one; with its letters and spaces escaped, where it is not yet."""
+    """Returns the address as given if it is valid, else with its non-ASCII letters and spaces escaped."""
     from yarl import URL
 
     return URL(url, encoded=url.isascii() and " " not in url)

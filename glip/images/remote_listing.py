@@ -1,6 +1,6 @@
-"""Finds images at addresses, and names them as results can hold them.
+"""Lists images at addresses, with names that are safe as file names.
 
-A key of an object store is any text, '../../x.jpg' included: names are made of harmless parts only.
+A key of an object store can be any text, '../../x.jpg' included; names are made of harmless parts only.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from urllib.parse import unquote
 
 from glip.images.remote import RemoteFile, client_for, find_page, list_store, shown
 
-# What a path cannot hold, or understands as more than a letter, on one system or another.
+# Characters that some system does not allow in a path, or gives a meaning.
 _HARMFUL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def list_remote(
     given: Sequence[str], listed: Iterable[str], taken: Collection[str], is_image: Callable[[str], bool]
 ) -> dict[str, RemoteFile]:
-    """The images at addresses, each once, by a name of its own.
+    """Returns the images at addresses, each once, by a unique name.
+
+    A name is relative to the given folder, or the last part of the address; images that would share a name are named by
+    their whole address.
 
     Args:
-        given: asked for by the user, so they are looked up now: folders and objects in stores, web addresses.
-        listed: lines of list files. Nobody asks their servers now; what is wrong with one is its image's fault.
+        given: addresses from the user, which are looked up now: folders and objects in stores, web addresses.
+        listed: addresses in list files. Their servers are not contacted now; a bad one becomes an unreadable image.
         taken: names of other images.
-        is_image: whether the name of a file in a folder is that of an image.
-
-    Returns:
-        Names are relative to the folder given, or the last part of the address; images that would share one are
-        named by their whole address.
+        is_image: returns whether the name of a file in a folder is that of an image.
 
     Raises:
-        InputError: an address cannot be used, or there is nothing at one that was given.
+        InputError: an address cannot be used, or there is nothing at a given one.
         MissingExtra: a client is not installed.
         JobFailed: a server does not answer.
     """
@@ -44,7 +43,7 @@ def list_remote(
             client_for(source)
             found = [(_last(source), find_page(source))]
         else:
-            # What is asked for by its own name need not look like an image.
+            # An object given by its own name need not look like an image.
             found = [
                 (name, file) for name, file in list_store(source) if file.url == source or _is_wanted(name, is_image)
             ]
@@ -54,10 +53,10 @@ def list_remote(
     clients = set()
     for url in map(_normal, listed):
         scheme, _, rest = url.partition("://")
-        place = scheme, rest.partition("/")[0]
-        if place not in clients:
+        server = scheme, rest.partition("/")[0]
+        if server not in clients:
             client_for(url)
-            clients.add(place)
+            clients.add(server)
         files.setdefault(url, RemoteFile(url))
         short.setdefault(url, _clean(_last(url)))
     return {name: files[url] for url, name in _unique(short, taken).items()}
@@ -73,7 +72,7 @@ def _is_wanted(name: str, is_image: Callable[[str], bool]) -> bool:
 
 
 def _unique(short: Mapping[str, str], taken: Collection[str]) -> dict[str, str]:
-    """A name for every address: the shortest that no other image has. It does not depend on the order."""
+    """Returns for every address the shortest name that no other image has, whatever their order."""
     names = dict(short)
     used = Counter([*names.values(), *taken])
     for lengthen in (_whole, _hashed):
@@ -87,7 +86,7 @@ def _whole(url: str) -> str:
 
 
 def _hashed(url: str) -> str:
-    # The part that is not shown tells these apart: its hash does not give it away.
+    # These differ in the secret part only, which a hash does not reveal.
     stem, dot, suffix = _whole(url).rpartition(".")
     digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     return f"{stem}-{digest}.{suffix}" if dot and "/" not in suffix else f"{_whole(url)}-{digest}"
@@ -98,11 +97,11 @@ def _last(url: str) -> str:
 
 
 def _path(url: str) -> str:
-    """Server and path of an address, as people would write them."""
-    place, slash, path = shown(url).partition("://")[2].partition("/")
+    """Returns server and path of an address, as people write them."""
+    server, slash, path = shown(url).partition("://")[2].partition("/")
     if url.startswith("http"):
         path = unquote(path, errors="replace")
-    return place.replace(":", "_") + slash + path  # not every system takes the sign before a port in a file's name
+    return server.replace(":", "_") + slash + path  # some systems forbid the colon before a port in file names
 
 
 def _clean(name: str) -> str:

@@ -55,8 +55,9 @@ def test_other_arrays_are_refused_with_shape_and_type(array: NDArray[Any]) -> No
     "source", [None, 3, b"bytes", [1, 2], Image.new("RGB", (0, 4))], ids=lambda it: type(it).__name__
 )
 def test_other_things_are_refused(source: Any) -> None:
-    with pytest.raises(InputError, match="must be a path, a PIL image or an array"):
+    with pytest.raises(InputError) as caught:
         as_image(source)
+    assert repr(source) in str(caught.value)
 
 
 def test_pil_images_are_converted_as_files_are(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_pil_images_are_converted_as_files_are(tmp_path: Path) -> None:
     content = encoded(photo(200, 200), "JPEG")
     with (
         Image.open(write(tmp_path, content[: len(content) // 2])) as cut,
-        pytest.raises(UnreadableImage, match=r"image\.jpg.*cut short"),
+        pytest.raises(UnreadableImage, match=r"image\.jpg"),
     ):
         as_image(cut)
 

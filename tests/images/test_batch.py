@@ -61,7 +61,7 @@ def test_any_whole_number_in_the_range_is_a_size() -> None:
 
 @pytest.mark.parametrize("imgsz", [31, 4097, 0, -800, True, 800.0, "800", None])
 def test_other_sizes_are_refused(imgsz: Any) -> None:
-    with pytest.raises(InputError, match="whole number from 32 to 4096") as caught:
+    with pytest.raises(InputError, match="imgsz") as caught:
         prepare(Image.new("RGB", (4, 4)), imgsz)
     assert repr(imgsz) in str(caught.value)
 

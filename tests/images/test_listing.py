@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def test_a_list_file_names_images_relative_to_itself(tmp_path: Path) -> None:
 def test_a_list_file_with_a_missing_image_is_refused_with_the_line(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     (tmp_path / "list.txt").write_text("a.jpg\n# more\nb.jpg\n")
-    with pytest.raises(InputError, match=r"Line 3 of the list .*list\.txt'.*'b\.jpg'"):
+    with pytest.raises(InputError, match=r"\b3\b.*list\.txt.*'b\.jpg'"):
         list_images([tmp_path / "list.txt"])
 
 
@@ -158,13 +159,13 @@ def test_names_that_would_be_the_same_begin_at_the_folder_of_all_sources(tmp_pat
 def test_nothing_found_says_where_and_what_for(tmp_path: Path) -> None:
     touch(tmp_path, "notes.md", "sub/.hidden.jpg")
     for source in (tmp_path, tmp_path / "*.jpg", tmp_path / "no-such-folder" / "*.jpg"):
-        with pytest.raises(InputError, match=r"There is no image in .*\.jpg .*\.webp") as caught:
+        with pytest.raises(InputError, match=r"\.jpg .*\.webp") as caught:
             list_images([source])
         assert str(source) in str(caught.value)
     (tmp_path / "list.txt").write_text("# nothing\n")
-    with pytest.raises(InputError, match="There is no image in"):
+    with pytest.raises(InputError, match=r"list\.txt"):
         list_images([tmp_path / "list.txt"])
-    with pytest.raises(InputError, match="an empty list"):
+    with pytest.raises(InputError, match="empty"):
         list_images([])
 
 
@@ -174,9 +175,8 @@ def test_nothing_found_says_where_and_what_for(tmp_path: Path) -> None:
 def test_a_missing_source_is_refused_by_its_name(tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.jpg")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="no file or folder") as caught:
+    with pytest.raises(InputError, match=re.escape(repr(source))):
         list_images(["a.jpg", source])
-    assert repr(source) in str(caught.value)
 
 
 @needs_links
@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_opened_is_refused_or_said(
     assert names_of(tmp_path) == ["a/1.jpg"]
     assert "locked" in caplog.text
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    with pytest.raises(InputError, match="locked' cannot be opened: Permission denied"):
+    with pytest.raises(InputError, match=r"locked.*Permission denied"):
         list_images([tmp_path / "locked"])
 
 
