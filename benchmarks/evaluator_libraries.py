@@ -205,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=1000, help="random splits to compare on")
     parser.add_argument("--images", type=int, default=500, help="random images to time on; 0 for none")
-    parser.add_argument("--truth", type=Path, nargs="*", default=(), help="COCO annotation files to time on besides")
+    parser.add_argument("--truth", type=Path, nargs="*", default=(), help="COCO annotation files to time on too")
     arguments = parser.parse_args()
     coco = {"ours": coco_ours, "faster-coco-eval": coco_faster}
     lvis = {"ours": lvis_ours, "faster-coco-eval": lvis_faster}
@@ -222,7 +222,7 @@ def main() -> None:
 
 
 def _lvis_case(seed: int) -> Case:
-    """Returns the first random split from this seed on that has found boxes; the judge cannot load an empty list."""
+    """Returns the first random split from this seed on with predicted boxes; the judge cannot load an empty list."""
     case = random_lvis_case(seed)
     return case if len(case.predictions) else _lvis_case(seed + 1_000_000)
 

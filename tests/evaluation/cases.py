@@ -1,4 +1,4 @@
-"""Small random splits that are meant to be hard for an evaluator, and the published evaluators to compare with."""
+"""Makes random splits that are meant to be hard for an evaluator, and runs the published evaluators on them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from glip.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Case:
-    """Annotated and found boxes of the same images."""
+    """Annotated and predicted boxes of the same images."""
 
     truth: Truth
     predictions: Predictions
 
 
 def random_case(seed: int) -> Case:
-    """A split with gaps in all ids, crowds, ties, duplicates, boxes without area, and classes without boxes.
+    """Returns a split with gaps in all ids, crowds, ties, duplicates, boxes without area, and classes without boxes.
 
-    One in eight has no annotated boxes, one in eight no found ones.
+    One in eight has no annotated boxes, one in eight no predicted ones.
     """
     random = np.random.default_rng(seed)
     image_ids = random.permutation(50)[: random.integers(1, 7)] + random.integers(0, 2)
@@ -60,7 +60,7 @@ def random_case(seed: int) -> Case:
 
 
 def random_boxes(random: np.random.Generator, count: int, coarse: bool) -> Floats:
-    """(count, 4) left, top, width, height; on a coarse grid overlaps are often equal, and some boxes have no area."""
+    """Returns (count, 4) left, top, width, height. On a coarse grid overlaps are often equal, and some areas are 0."""
     start = random.random((count, 2)) * 100
     size = np.exp(random.random((count, 2)) * 5)
     boxes = np.concatenate([start, size], axis=1)
@@ -68,7 +68,7 @@ def random_boxes(random: np.random.Generator, count: int, coarse: bool) -> Float
 
 
 def random_predictions(random: np.random.Generator, truth: Truth, coarse: bool) -> Predictions:
-    """Annotated boxes moved a little, random ones, and copies, with scores of which many are equal."""
+    """Returns annotated boxes moved a little, random ones, and copies, with scores of which many are equal."""
     if random.random() < 0.125:
         return Predictions.none()
     rows = random.integers(0, max(1, len(truth.bbox)), 60 if len(truth.bbox) else 0)
@@ -82,12 +82,12 @@ def random_predictions(random: np.random.Generator, truth: Truth, coarse: bool) 
     category = np.concatenate([truth.category_id[rows], random.choice(truth.category_ids, other)])
     bbox = np.concatenate([moved, noise])
     score = np.round(random.random(len(bbox)), int(random.integers(1, 5)))
-    chosen = random.integers(0, len(bbox), int(random.integers(1, 2 * len(bbox))))  # some twice, some never
+    chosen = random.integers(0, len(bbox), int(random.integers(1, 2 * len(bbox))))  # some several times, some never
     return Predictions(image, category, bbox, score).rows(chosen)
 
 
 def as_results(predictions: Predictions) -> list[dict[str, Any]]:
-    """The same boxes as the published evaluators take them."""
+    """Returns the boxes in the format of the published evaluators."""
     columns = (
         predictions.image_id.tolist(),
         predictions.category_id.tolist(),
@@ -101,7 +101,7 @@ def as_results(predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def as_dataset(truth: Truth) -> dict[str, Any]:
-    """The same truth as the published evaluators take it."""
+    """Returns the truth in the format of the published evaluators."""
     return {
         "images": [
             {"id": id, "file_name": name, "height": height, "width": width}
@@ -128,14 +128,14 @@ def as_dataset(truth: Truth) -> dict[str, Any]:
 
 
 def pycocotools_run(case: Case, max_dets: tuple[int, ...]) -> Any:
-    """The reference's evaluator after it has run; `stats` are the twelve numbers."""
+    """Returns pycocotools' evaluator after it has run; `stats` are the twelve numbers."""
     evaluator = pycocotools_loaded(case, max_dets)
     run_quietly(evaluator)
     return evaluator
 
 
 def pycocotools_loaded(case: Case, max_dets: tuple[int, ...]) -> Any:
-    """The reference's evaluator, ready to run."""
+    """Returns pycocotools' evaluator, ready to run."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -155,7 +155,7 @@ def pycocotools_loaded(case: Case, max_dets: tuple[int, ...]) -> Any:
 
 
 def run_quietly(evaluator: Any) -> None:
-    """Lets the reference compute everything."""
+    """Lets pycocotools compute everything without printing."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.evaluate()
         evaluator.accumulate()
@@ -163,7 +163,7 @@ def run_quietly(evaluator: Any) -> None:
 
 
 def equals_reference(ours: CocoScores, reference: Any) -> bool:
-    """Whether every precision, recall, score and number is the same float."""
+    """Returns whether every precision, recall, score and number is the same float."""
     # With another limit than 100 the reference's first number is always -1.
     first = 0 if ours.max_dets[-1] == 100 else 1
     return bool(
@@ -175,7 +175,7 @@ def equals_reference(ours: CocoScores, reference: Any) -> bool:
 
 
 def perturbed(truth: Truth, seed: int, copies: int = 1) -> Predictions:
-    """The annotated boxes as found ones: moved, some of another class, so many of each, and half as many at random."""
+    """Returns `copies` of each annotated box, moved, some with another class, and half as many random boxes."""
     random = np.random.default_rng(seed)
     rows = np.repeat(np.arange(len(truth.bbox)), copies)
     size = np.tile(truth.bbox[rows, 2:], 2)
@@ -195,7 +195,7 @@ def perturbed(truth: Truth, seed: int, copies: int = 1) -> Predictions:
 
 
 def large_case(images: int, seed: int = 0) -> Case:
-    """Images of COCO's kind: 80 classes, 7 annotated and about 90 found boxes each."""
+    """Returns images like COCO's: 80 classes, 7 annotated and about 90 predicted boxes each."""
     random = np.random.default_rng(seed)
     count = 7 * images
     box = np.concatenate([random.random((count, 2)) * 400, np.exp(random.random((count, 2)) * 3 + 2)], axis=1)
@@ -213,7 +213,7 @@ def large_case(images: int, seed: int = 0) -> Case:
 
 
 def random_lvis_case(seed: int) -> Case:
-    """Makes a random split in which some classes were not checked, and some not exhaustively annotated."""
+    """Returns a random split in which some classes were not checked, and some not exhaustively annotated."""
     return with_random_federated(random_case(seed), seed)
 
 
@@ -243,7 +243,7 @@ def with_random_federated(case: Case, seed: int) -> Case:
 
 
 def as_lvis(truth: Truth) -> dict[str, Any]:
-    """The same truth as LVIS publishes it: images by address, no crowds."""
+    """Returns the truth in the format of LVIS: images by address, no crowds."""
     assert truth.federated is not None
     content = as_dataset(truth)
     for image in content["images"]:
@@ -264,13 +264,13 @@ def simple_truth(
     images: int = 1,
     crowds: Sequence[int] = (),
 ) -> Truth:
-    """Annotated boxes (image id, category id, bbox) in images 1, 2, … of 100 × 100 with classes 1, 2, …"""
+    """Returns annotated boxes (image id, category id, bbox) in images 1, 2, … of 100 × 100, of classes 1, 2, …"""
     return Truth.from_coco(
         CocoDataset(
             images=tuple(CocoImage(id, f"{id}.jpg", 100, 100) for id in range(1, images + 1)),
             annotations=tuple(
-                CocoAnnotation(place + 1, image, category, bbox, iscrowd=int(place in crowds))
-                for place, (image, category, bbox) in enumerate(boxes)
+                CocoAnnotation(index + 1, image, category, bbox, iscrowd=int(index in crowds))
+                for index, (image, category, bbox) in enumerate(boxes)
             ),
             categories=tuple(CocoCategory(id, f"class {id}") for id in range(1, classes + 1)),
         )
@@ -280,7 +280,7 @@ def simple_truth(
 def simple_predictions(
     boxes: Sequence[tuple[int, int, tuple[float, float, float, float], float]],
 ) -> Predictions:
-    """Found boxes (image id, category id, bbox, score)."""
+    """Returns predicted boxes, given (image id, category id, bbox, score) of each."""
     return Predictions(
         np.array([box[0] for box in boxes], np.int64),
         np.array([box[1] for box in boxes], np.int64),

@@ -1,4 +1,4 @@
-"""Plain readings of the published rules, box by box, to compare the fast ones with. Slow and short."""
+"""Computes scores box by box, straight from the published rules: slow, short, to compare the fast code with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Box = Sequence[float]
 
 
 def plain_iou(one: Box, other: Box) -> float:
-    """Overlap of two left, top, width, height boxes."""
+    """Returns the IoU of two left, top, width, height boxes."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     if width <= 0 or height <= 0:
@@ -23,7 +23,7 @@ def plain_iou(one: Box, other: Box) -> float:
 
 
 def plain_lvis_numbers(case: Case, per_image: int | None, per_class: int | None) -> dict[str, float]:
-    """LVIS's nine precisions."""
+    """Returns LVIS's nine precisions."""
     truth = case.truth
     assert truth.federated is not None
     found = _lvis_boxes(case, per_image, per_class)
@@ -51,7 +51,7 @@ def plain_lvis_numbers(case: Case, per_image: int | None, per_class: int | None)
 
 
 def _lvis_boxes(case: Case, per_image: int | None, per_class: int | None) -> list[tuple[int, int, Box, float]]:
-    """The boxes that count, in the order of the file."""
+    """Returns the boxes that count, in the order of the file."""
     truth, boxes = case.truth, case.predictions
     assert truth.federated is not None
     columns = (boxes.image_id, boxes.category_id, boxes.bbox, boxes.score)
@@ -61,8 +61,8 @@ def _lvis_boxes(case: Case, per_image: int | None, per_class: int | None) -> lis
         group = 0 if per_image else 1
         better = [
             other
-            for place, other in enumerate(found)
-            if other[group] == box[group] and (other[3] > box[3] or (other[3] == box[3] and place < index))
+            for position, other in enumerate(found)
+            if other[group] == box[group] and (other[3] > box[3] or (other[3] == box[3] and position < index))
         ]
         here = set(truth.category_id[(truth.image_id == box[0]) & (truth.area > 0)].tolist())
         allowed = len(better) < (per_image or per_class or 0) and box[2][2] * box[2][3] > 0
@@ -80,7 +80,7 @@ def _judge(
     threshold: float,
     excused: bool,
 ) -> tuple[list[tuple[float, bool | None]], int]:
-    """(score, right or wrong or neither) of each box of an image, best first, and how many boxes count."""
+    """Returns (score, right or wrong or None) of each box of an image, and the number of annotated boxes that count."""
     truth = case.truth
     rows = np.flatnonzero((truth.image_id == image) & (truth.category_id == category) & (truth.area > 0)).tolist()
     inside = {row: limits[0] <= truth.area[row] <= limits[1] and not truth.ignore[row] for row in rows}
@@ -103,7 +103,7 @@ def _judge(
 
 
 def _precisions(verdicts: list[tuple[float, bool | None]], positives: int) -> list[float]:
-    """Highest precision at 101 levels of recall."""
+    """Returns the maximum precision at 101 levels of recall."""
     right = wrong = 0
     curve = []
     for _, verdict in sorted(verdicts, key=lambda verdict: -verdict[0]):
