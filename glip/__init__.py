@@ -6,7 +6,7 @@
     for found in detector.predict(["street.jpg"], "person . hard hat ."):
         print(found.boxes, found.scores, found.labels, found.names)
 
-The public names are resolved on first use, so that `import glip` loads no torch.
+Public names are imported on first use, so that `import glip` loads no torch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How fast a model is on this machine, stage by stage, beside the published order of operations and a peer.
+"""Measures the speed of a model on this machine by stage, beside the published order of operations and a peer.
 
-Speed does not depend on what is in an image or in a name, so images are noise and names are token ids.
+Speed does not depend on the content of images and names, so images are noise and names are token ids.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from glip.weights.random_weights import RANDOM_ARCHITECTURES, random_state
 logger = logging.getLogger(__name__)
 
 FORMS = ("fast", "plain", "compiled", "grounding-dino")
-LONGEST_LIST = 80  # names in one caption; longer lists come in chunks, as published for LVIS
+LONGEST_LIST = 80  # maximum names in one caption; longer lists run in chunks, as published for LVIS
 CHUNK = 40
-TOKENS_PER_NAME = 2.2  # COCO's 80 names make 177 tokens
+TOKENS_PER_NAME = 2.2  # COCO's 80 names are 177 tokens
 STAGES = ("backbone", "neck", "text", "tower", "head", "choice")
 
 
 @dataclass(frozen=True)
 class BenchJob:
-    """What to measure.
+    """A benchmark.
 
     Attributes:
-        model: a checkpoint, as for `load_detector`; None: pseudo-random numbers.
-        architecture: of pseudo-random numbers.
-        forms: of `FORMS`. 'plain' is the original's order: one whole pass for each chunk of names, text padded to 256
-            tokens, wide projections, torchvision's deformable convolution. 'compiled' is the fast form with a backbone
-            that `torch.compile` has made a program of. 'grounding-dino' is transformers' GroundingDINO-tiny with fresh
-            weights, up to its raw outputs.
-        precisions: each of 'fp32', 'bf16', 'fp16'.
-        names: lengths of prompts; more than 80 come in chunks of 40.
-        size_hw: images after resizing, in pixels; they are padded as always. None: the model's, at 3:5.
-        batch_size: images at a time.
+        model: a checkpoint, as for `load_detector`; None: pseudo-random weights.
+        architecture: architecture of pseudo-random weights.
+        forms: some of `FORMS`. 'plain' is the original's order of operations: a whole pass for each chunk of names,
+            text padded to 256 tokens, wide projections, torchvision's deformable convolution. 'compiled' is the fast
+            form with a backbone compiled by `torch.compile`. 'grounding-dino' is transformers' GroundingDINO-tiny with
+            random weights, up to its raw outputs.
+        precisions: some of 'fp32', 'bf16', 'fp16'.
+        names: numbers of names in a prompt; more than 80 run in chunks of 40.
+        size_hw: height and width of images after resizing and before padding, in pixels; None: the model's, at 3:5.
+        batch_size: images per batch.
         rounds: measurements of each case after one for warming up; the fastest counts.
-        device: see `load_detector`.
-        offline: fetch nothing.
+        device: as for `load_detector`.
+        offline: download nothing.
     """
 
     model: str | None = None
@@ -79,7 +79,7 @@ class BenchJob:
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table."""
+    """A form, a precision and a number of names: one row of the table."""
 
     form: str
     precision: str
@@ -87,22 +87,23 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Row:
-    """What was measured of a case.
+class Measurement:
+    """Measurements of a case.
 
     Attributes:
-        case: which.
-        chunks, tokens: into how many captions the names go, and how long the longest is.
-        seconds: wall time of one batch; what is computed once for a prompt is left out where it is kept.
-        cpu_seconds: processor time of all threads of that batch.
-        stages: wall seconds of each stage of that batch. 'text' of the fast form is computed once for a prompt and is
-            not part of `seconds`.
-        first_seconds: wall time of the very first batch, in which memory is found and programs are compiled.
-        images_per_second: by wall time.
-        peak_bytes: largest resident memory of the process (CPU) or memory of the device (GPU), with all networks of the
-            job in it; None if unknown.
-        faster: ratios of wall and processor time of every other form, of the same names, to this row: by form and
-            precision.
+        case: the case.
+        chunks: number of captions that the names need.
+        tokens: number of tokens of the longest caption.
+        seconds: wall time of one batch, without work that is done once per prompt and cached.
+        cpu_seconds: processor time of all threads for that batch.
+        stages: wall seconds of each stage of that batch. In the fast form 'text' is computed once per prompt and is not
+            part of `seconds`.
+        first_seconds: wall time of the first batch, which allocates memory and compiles.
+        images_per_second: images per second of wall time.
+        peak_bytes: maximum resident memory of the process (CPU) or memory of the device (GPU), with all networks of the
+            job; None if unknown.
+        faster: form and precision -> ratios of wall and processor time of every other form to this one's, for the same
+            names.
     """
 
     case: Case
@@ -117,15 +118,15 @@ class Row:
     faster: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def bench(job: BenchJob, advance: Callable[[int], None] = lambda done: None) -> list[Row]:
-    """Measures every case, in turns, so that what else the machine does meets all of them.
+def bench(job: BenchJob, advance: Callable[[int], None] = lambda done: None) -> list[Measurement]:
+    """Measures every case, in turns, so that other load on the machine affects all of them.
 
     Args:
-        job: what to measure.
-        advance: told how many of the (rounds + 1) times `len(cases(job))` measurements are done.
+        job: the benchmark.
+        advance: receives the number of finished measurements, of (rounds + 1) * `len(cases(job))`.
 
     Raises:
-        InputError: a form, a precision, a size or a count cannot be used here.
+        InputError: a field of the job cannot be used on this machine.
     """
     device = _check(job)
     network, imgsz = _network(job)
@@ -137,7 +138,9 @@ def bench(job: BenchJob, advance: Callable[[int], None] = lambda done: None) -> 
     }
     peer = _Peer(device) if "grounding-dino" in job.forms else None
     size_hw = job.size_hw or (imgsz, round(imgsz * 1333 / 800))
-    runs = {case: _Run(case, networks[case.form, case.precision], peer, job, size_hw, device) for case in cases(job)}
+    runs = {
+        case: _CaseRun(case, networks[case.form, case.precision], peer, job, size_hw, device) for case in cases(job)
+    }
     done = 0
     for round_ in range(job.rounds + 1):
         for run in runs.values():
@@ -149,12 +152,12 @@ def bench(job: BenchJob, advance: Callable[[int], None] = lambda done: None) -> 
 
 
 def cases(job: BenchJob) -> list[Case]:
-    """The lines of a job's table, in order."""
+    """Returns the cases of a job, in the order of its table."""
     return [Case(form, precision, names) for names in job.names for form in job.forms for precision in job.precisions]
 
 
 def machine() -> dict[str, object]:
-    """What the numbers depend on besides the code: processor, threads, GPU, versions, day."""
+    """Returns what measurements depend on besides the code: processor, threads, GPU, versions, day."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     packages = {name: version(name) for name in ("glip", "torch", "torchvision", "timm", "transformers")}
     return {
@@ -170,18 +173,18 @@ def machine() -> dict[str, object]:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Begins to watch the memory anew, where that is possible (Linux, CUDA)."""
+    """Resets the peak of the memory, where that is possible (Linux, CUDA)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        logger.debug("The peak of the memory cannot be reset here: it is that of the whole process.")
+        logger.debug("The peak of the memory cannot be reset here; it covers the whole process.")
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The most memory in use since `forget_peak`: of the device, or resident pages of this process on a CPU."""
+    """Returns the maximum memory since `forget_peak`: of the device, or on a CPU resident memory of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -191,8 +194,8 @@ def peak_bytes(device: torch.device) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
-class _Run:
-    """A case with its input, and what was measured of it so far."""
+class _CaseRun:
+    """A case with its input and its measurements so far."""
 
     def __init__(
         self,
@@ -233,10 +236,10 @@ class _Run:
         if keep:
             self.measured.append((clock.wall, clock.cpu, dict(clock.stages)))
 
-    def row(self) -> Row:
+    def row(self) -> Measurement:
         wall, cpu, stages = min(self.measured, key=lambda item: item[0])
         tokens = max(len(ids) for ids, _ in self.prompts)
-        return Row(
+        return Measurement(
             case=self.case,
             chunks=len(self.prompts),
             tokens=tokens,
@@ -297,7 +300,7 @@ class _Run:
 
 
 class _Clock:
-    """Wall and processor seconds of stages; waits for the device at every border."""
+    """Adds up wall and processor seconds by stage; waits for the device before and after each."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -324,7 +327,7 @@ class _Clock:
 
 
 class _Peer:
-    """transformers' GroundingDINO of the tiny size, with fresh weights: they do not change its time."""
+    """transformers' GroundingDINO-tiny with random weights, which do not change its speed."""
 
     def __init__(self, device: torch.device) -> None:
         from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
@@ -343,25 +346,27 @@ def _check(job: BenchJob) -> torch.device:
         check_precision(precision, device)
     for form in job.forms:
         if form not in FORMS:
-            raise InputError(f"There is no form {form!r} to measure. Accepted: {', '.join(FORMS)}.")
+            raise InputError(f"The form is {form!r}; it must be one of {', '.join(FORMS)}.")
     if "compiled" in job.forms:
         check_compiler()
     if job.model is None and job.architecture not in RANDOM_ARCHITECTURES:
-        raise InputError(f"There is no architecture {job.architecture!r}. Accepted: {', '.join(RANDOM_ARCHITECTURES)}.")
-    smallest = 32 if job.size_hw is None else min(job.size_hw)
-    for what, value, least in (
-        ("An image's side", smallest, 32),
-        ("The batch", job.batch_size, 1),
-        ("The number of rounds", job.rounds, 1),
-        ("A prompt's number of names", min(job.names), 1),
+        raise InputError(
+            f"The architecture is {job.architecture!r}; it must be one of {', '.join(RANDOM_ARCHITECTURES)}."
+        )
+    shortest_side = 32 if job.size_hw is None else min(job.size_hw)
+    for name, value, minimum in (
+        ("size_hw", shortest_side, 32),
+        ("batch_size", job.batch_size, 1),
+        ("rounds", job.rounds, 1),
+        ("names", min(job.names), 1),
     ):
-        if value < least:
-            raise InputError(f"{what} is {value}; it must be {least} or more.")
+        if value < minimum:
+            raise InputError(f"{name} is {value}; it must be at least {minimum}.")
     return device
 
 
 def _network(job: BenchJob) -> tuple[GLIP, int]:
-    """The network, and the short side it is meant to look at images with."""
+    """Returns the network, and the short side of its input in pixels."""
     if job.model is not None:
         folder = open_model(job.model, offline=job.offline)
         return build_glip(folder.config, folder.state_dict()), folder.config.imgsz
@@ -370,7 +375,7 @@ def _network(job: BenchJob) -> tuple[GLIP, int]:
 
 
 def _network_of(network: GLIP, form: str, precision: str, device: torch.device) -> GLIP:
-    """The network as `load_detector` keeps it for a form; a copy where that is not the network itself."""
+    """Returns the network as `load_detector` prepares it for a form; a copy if that changes it."""
     lowered = precision != "fp32" and device.type == "cpu" and form in ("fast", "compiled")
     if not lowered and form != "compiled":
         return network
@@ -391,7 +396,7 @@ def _processor() -> str:
 
 
 def _prompt(names: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids (T,) of so many names, and their positive map (names, T). Ids of BERT's words: any model has them."""
+    """Returns token ids (T,) of a number of names, and their positive map (names, T). Every model has these ids."""
     length = round(TOKENS_PER_NAME * names) + 1
     ends = [1 + round(k * (length - 2) / names) for k in range(names + 1)]
     ids = torch.arange(length) % 900 + 100
@@ -407,7 +412,7 @@ def _anchors(pyramid: list[Tensor], device: torch.device) -> tuple[Tensor, tuple
     return make_anchors(sizes_hw, device), tuple(h * w for h, w in sizes_hw)
 
 
-def _compared(row: Row, rows: list[Row]) -> Row:
+def _compared(row: Measurement, rows: list[Measurement]) -> Measurement:
     ratios = {
         f"{other.case.form} {other.case.precision}": (other.seconds / row.seconds, other.cpu_seconds / row.cpu_seconds)
         for other in rows

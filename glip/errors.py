@@ -1,6 +1,6 @@
-"""What a user can repair, and the one way to ask for an optional package.
+"""Errors that a user can repair, and the import of optional packages.
 
-Knows nothing of the rest of the house; everything may use it.
+Knows no other module; every module may use it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class GlipError(Exception):
 
 
 class InputError(GlipError):
-    """An option, a prompt, a file or a folder that cannot be used as given."""
+    """An argument, a prompt, a file or a folder that cannot be used as given."""
 
 
 class MissingExtra(GlipError):
@@ -30,16 +30,16 @@ class MissingExtra(GlipError):
 
 
 class JobFailed(GlipError):
-    """The request was right, but the work could not be done: network, disk, a failed check."""
+    """The input is valid, but the work failed: network, disk, a failed check."""
 
     exit_code: ClassVar[int] = 1
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Imports an optional package.
+    """Imports and returns an optional package.
 
     Raises:
-        MissingExtra: it is not installed; the message holds the install line.
+        MissingExtra: it is not installed; the message says how to install it.
     """
     try:
         return import_module(module)

@@ -1,6 +1,7 @@
-"""Turns class names or captions into what the text encoder reads.
+"""Turns class names or captions into the input of the text encoder, and compares names.
 
-Knows characters, phrases and tokens. Knows nothing of images, boxes or the model.
+Source: the paper (arXiv:2112.03857), section 3.1, and `docs/model.md`, "Prompts". Knows characters, phrases and tokens;
+knows nothing of images, boxes or the model.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_TOKENS = 256  # what the published text encoder reads at once, [CLS] and [SEP] included
-SEPARATOR = ". "  # between the names of a caption; the published captions have none after the last
+MAX_TOKENS = 256  # maximum input of the published text encoder, [CLS] and [SEP] included
+SEPARATOR = ". "  # between the names of a caption; published captions have none after the last name
 
 Span = tuple[int, int]
 
-# A full stop ends a name only before a space or the end, so that 'node.js' stays whole.
+# A full stop only ends a name before a space or at the end, so that 'node.js' stays whole.
 _ENDS_OF_NAMES = re.compile(r"[,\n\r\v\f\x85\u2028\u2029]|\.+(?=\s|$)")
 
 
 def split_names(text: str) -> list[str]:
-    """The names in what a person typed, exactly as written but for spaces around them.
+    """Returns the names in a typed text, as written, without spaces around them.
 
     Args:
-        text: names separated by line breaks, commas or full stops ('person . dog .', 'bench. car'), or
-            '@names.txt': one name per line, taken whole, so that a name may hold '. ' or a comma;
-            empty lines and lines that start with '#' are skipped.
+        text: names separated by line breaks, commas or full stops ('person . dog .', 'bench. car'), or '@names.txt' for
+            a file with one name per line. In a file a name may hold '. ' or a comma; empty lines and lines that begin
+            with '#' are skipped.
 
     Raises:
         InputError: there is no name, or the file cannot be read.
@@ -48,8 +49,8 @@ def split_names(text: str) -> list[str]:
     parts = _lines_of(text[1:].strip()) if text.startswith("@") else _ENDS_OF_NAMES.split(text)
     names = [name for part in parts if (name := part.strip())]
     if not names:
-        where = f"the file {text[1:].strip()!r}" if text.startswith("@") else f"the prompt {text!r}"
-        raise InputError(f"There is no name in {where}. Write names such as 'person . hard hat .', or @FILE.")
+        where = f"The file {text[1:].strip()!r}" if text.startswith("@") else f"The prompt {text!r}"
+        raise InputError(f"{where} holds no name. Write names such as 'person . hard hat .', or @FILE.")
     return names
 
 
@@ -62,15 +63,15 @@ def _lines_of(path: str) -> list[str]:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise InputError(
             f"The file of names {path!r} cannot be read: {reason}. "
-            "After '@' stands the path of a text file with one name per line."
+            "Write the path of a text file with one name per line after '@'."
         ) from None
     return [line for line in lines if not line.lstrip().startswith("#")]
 
 
 def clean_name(name: str) -> str:
-    """How the published captions spell a class name: no brackets, underscores as spaces.
+    """Returns a class name as published captions spell it: without brackets, underscores as spaces.
 
-    Matches the original, odd ends included: 'bow_(weapon)' becomes 'bow ', and three spaces become two.
+    Matches the original, oddities included: 'bow_(weapon)' becomes 'bow ', and three spaces become two.
     """
     return re.sub(r"\(.*\)", "", name, flags=re.DOTALL).replace("_", " ").replace("  ", " ")
 
@@ -107,7 +108,7 @@ def _words(text: str) -> str:
 
 @dataclass(frozen=True)
 class Wording:
-    """How one class stands in a caption: `prefix` + `text` + `suffix`, taken as they are; only `text` is looked for."""
+    """Spelling of a class in a caption: `prefix` + `text` + `suffix`, unchanged. Only `text` is its phrase."""
 
     text: str
     prefix: str = ""
@@ -116,15 +117,15 @@ class Wording:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text and the things to look for in it. Plain data: msgspec and json can carry it.
+    """A caption and the phrases in it that are to be found. Plain data, which JSON can hold.
 
     Attributes:
-        caption: what the text encoder reads.
-        phrases: (P) what each thing is called in the results.
+        caption: the input of the text encoder.
+        phrases: (P) name of each phrase in the results.
         spans: (P) for each phrase the character ranges [start, end) of `caption` that spell it.
 
     Raises:
-        InputError: nothing to look for, or a range that is empty, blank or outside the caption.
+        InputError: there is no phrase, or a range is empty, blank or outside the caption.
     """
 
     caption: str
@@ -133,47 +134,51 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if not self.phrases:
-            raise InputError("There is nothing to look for: the prompt has no name. Give at least one.")
+            raise InputError("The prompt has no name to look for; give at least one.")
         if len(self.phrases) != len(self.spans):
-            raise InputError(f"There are {len(self.phrases)} phrases, but spans of {len(self.spans)}.")
+            raise InputError(
+                f"There are {len(self.phrases)} phrases but {len(self.spans)} groups of spans; give a group per phrase."
+            )
         length = len(self.caption)
         for phrase, spans in zip(self.phrases, self.spans, strict=True):
             if not spans:
-                raise InputError(f"The phrase {phrase!r} has no span. Give its (start, end) in the caption.")
+                raise InputError(f"The phrase {phrase!r} has no span; give its (start, end) in the caption.")
             for start, end in spans:
                 if not 0 <= start < end <= length or not self.caption[start:end].strip():
                     raise InputError(
-                        f"The span ({start}, {end}) of {phrase!r} cannot be used: the caption has {length} characters, "
-                        f"and 0 <= start < end <= {length} with more than spaces between them is needed."
+                        f"The span ({start}, {end}) of {phrase!r} cannot be used: 0 <= start < end <= {length} must "
+                        f"hold, the length of the caption, and the text between must not be blank."
                     )
         if not _is_text(self.caption):
-            raise InputError(f"The text {self.caption!r} is not valid Unicode. Write it in UTF-8.")
+            raise InputError(f"The caption {self.caption!r} is not valid Unicode; write it in UTF-8.")
 
     @classmethod
     def from_names(cls, names: Sequence[str], wordings: Sequence[Wording] | None = None) -> Prompt:
-        """The published caption of a class list: cleaned names, joined by '. ', nothing after the last.
+        """Makes the published caption of a class list: cleaned names, joined by '. ', nothing after the last.
 
         Args:
-            names: what the results call each class. A name may stand here twice; each has its own span.
-            wordings: how each class stands in the caption instead, one per name (the caption prompts of ODinW).
+            names: name of each class in the results. Equal names have a span each.
+            wordings: spelling of each class in the caption, if it is not its cleaned name (ODinW's caption prompts).
 
         Raises:
-            InputError: no name, or one of which nothing is left in the caption.
+            InputError: there is no name, or nothing of a name is left in the caption.
         """
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"Names must be a list of texts, not {names!r}. `split_names` makes one from a text.")
+            raise InputError(
+                f"The names are {names!r}; they must be a list of texts. `split_names` makes one from a text."
+            )
         if wordings is not None and len(wordings) != len(names):
-            raise InputError(f"There are {len(names)} names but {len(wordings)} wordings. Give one per name.")
+            raise InputError(f"There are {len(names)} names but {len(wordings)} wordings; give one wording per name.")
         caption = ""
         spans: list[tuple[Span, ...]] = []
         for name, wording in zip(names, wordings or [Wording(clean_name(name)) for name in names], strict=True):
             if not wording.text.strip():
                 raise InputError(
-                    f"Nothing is left of the name {name!r} in the caption, where brackets are dropped. "
-                    "Write a word outside of brackets."
+                    f"The name {name!r} is empty in the caption, where text in brackets is dropped. "
+                    "Write a word outside brackets."
                 )
             caption += (SEPARATOR if spans else "") + wording.prefix
-            # Noted here, never searched for afterwards: a search finds 'car' in 'cart' too.
+            # Recorded here and never searched for: a search would also find 'car' in 'cart'.
             spans.append(((len(caption), len(caption) + len(wording.text)),))
             caption += wording.text + wording.suffix
         return cls(caption, tuple(names), tuple(spans))
@@ -182,12 +187,12 @@ class Prompt:
     def from_caption(
         cls, caption: str, spans: Sequence[Sequence[Sequence[int]]], phrases: Sequence[str] | None = None
     ) -> Prompt:
-        """A caption taken as it is, with the places of its phrases.
+        """Makes a prompt of an unchanged caption and the character ranges of its phrases.
 
         Args:
             caption: any text.
-            spans: (P) for each phrase its character ranges: [[(0, 7)], [(12, 17), (20, 25)]].
-            phrases: (P) what the results call them; without it the texts of the ranges, joined by ' / '.
+            spans: (P) for each phrase its character ranges, such as [[(0, 7)], [(12, 17), (20, 25)]].
+            phrases: (P) their names in the results; None: the texts of the ranges, joined by ' / '.
 
         Raises:
             InputError: a range cannot be used.
@@ -196,10 +201,13 @@ class Prompt:
             ranges = tuple(tuple((start, end) for start, end in group) for group in spans)
         except (TypeError, ValueError):
             ranges = ()
-        if not all(type(place) is int for place in chain.from_iterable(chain.from_iterable(ranges))) or not ranges:
+        if (
+            not all(type(position) is int for position in chain.from_iterable(chain.from_iterable(ranges)))
+            or not ranges
+        ):
             raise InputError(
-                "Spans must be one list of (start, end) pairs per phrase, such as [[(0, 7)], [(12, 17)]], "
-                f"not {spans!r}."
+                f"The spans are {spans!r}; they must be one list of (start, end) pairs per phrase, "
+                "such as [[(0, 7)], [(12, 17)]]."
             )
         if phrases is None:
             phrases = [" / ".join(caption[start:end] for start, end in group) for group in ranges]
@@ -207,7 +215,7 @@ class Prompt:
 
 
 def _is_text(text: str) -> bool:
-    # Words of a command line that are not UTF-8 arrive with lone surrogates, which no tokenizer takes.
+    # Undecodable words of a command line arrive as lone surrogates, which no tokenizer accepts.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -217,7 +225,7 @@ def _is_text(text: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class TokenizedPrompt:
-    """What the text encoder reads, and which of its tokens spell which phrase.
+    """Input of the text encoder, and the tokens that spell each phrase.
 
     Attributes:
         input_ids: (T,) int64, [CLS] and [SEP] included, no padding.
@@ -229,16 +237,16 @@ class TokenizedPrompt:
 
 
 def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> TokenizedPrompt:
-    """Tokens of a prompt.
+    """Tokenizes a prompt.
 
     Args:
-        prompt: a caption of at most 256 tokens; `PromptSet.from_names` cuts longer lists.
-        tokenizer: the checkpoint's, padding and truncation switched off.
+        prompt: a caption of at most 256 tokens; `PromptSet.from_names` splits longer lists.
+        tokenizer: the checkpoint's, without padding and truncation.
 
     Raises:
-        InputError: too many tokens, or a phrase that no token spells.
+        InputError: there are too many tokens, or no token spells a phrase.
     """
-    import torch  # names and captions are read by much that needs no network
+    import torch  # many users of names and captions need no torch
 
     encoding = tokenizer.encode(prompt.caption)
     if len(encoding.ids) > MAX_TOKENS:
@@ -260,15 +268,15 @@ def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> TokenizedPrompt:
 
 
 def tokenize_boxes(caption: str, spans: Sequence[Sequence[Span]], tokenizer: Tokenizer) -> TokenizedPrompt:
-    """Tokens of a text to learn from, and which of them spell each box's phrases.
+    """Tokenizes a caption to learn from.
 
     Args:
-        caption: any text; one of more than 256 tokens is cut there.
+        caption: any text; it is cut after 256 tokens.
         spans: (N) for each box its character ranges in the caption.
         tokenizer: as for `tokenize`.
 
     Returns:
-        The tokens; the positive map has a row for each box, all zero where no token within reach spells its phrase.
+        The tokens. The positive map has a row per box, which is 0 if none of the 256 tokens spells its phrase.
     """
     import torch
 
@@ -279,17 +287,17 @@ def tokenize_boxes(caption: str, spans: Sequence[Sequence[Span]], tokenizer: Tok
         for span in ranges:
             row[_tokens_of(encoding, span, len(caption))] = 1
     if len(input_ids) > MAX_TOKENS:
-        # The text ends with [SEP], however it was cut.
+        # The text must end with [SEP].
         input_ids = torch.cat((input_ids[: MAX_TOKENS - 1], input_ids[-1:]))
         positive_map = torch.cat((positive_map[:, : MAX_TOKENS - 1], positive_map.new_zeros(len(spans), 1)), dim=1)
     return TokenizedPrompt(input_ids, positive_map)
 
 
 def _tokens_of(encoding: Encoding, span: Span, length: int) -> slice:
-    """The tokens of a character range, as a slice; empty if there are none.
+    """Returns the tokens of a character range as a slice, which is empty if there are none.
 
-    Matches the published rule: an end of the range that belongs to no token (a space) moves by up to two
-    characters. Where the published rule then gives up, the search goes on inside the range.
+    Matches the published rule: an end of the range without a token (a space) moves by up to two characters. Where the
+    published rule then drops the range, the search continues inside it.
     """
     start, end = span
     first = _first_token(encoding, chain(range(start, min(start + 3, length)), range(start + 3, end)))
@@ -305,8 +313,8 @@ def _first_token(encoding: Encoding, characters: Iterator[int]) -> int | None:
 @lru_cache(maxsize=4096)  # once per phrase, not once per image
 def _warn_of_unknown(phrase: str) -> None:
     logger.warning(
-        "No word of %r is in the model's vocabulary: it reads [UNK], as for any other unknown word. "
-        "Describe the thing in other words.",
+        "No word of %r is in the model's vocabulary, so it reads [UNK], as for every unknown word. "
+        "Describe the object in other words.",
         phrase,
     )
 
@@ -317,15 +325,15 @@ def _shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What to look for in every image: one class list, or a caption per image. Plain data, as `Prompt` is.
+    """The prompts of all images: one class list, or a caption per image. Plain data, as `Prompt` is.
 
     Attributes:
-        chunks: the class list, in pieces that the text encoder can read; () if there are captions. Labels of a
-            piece count on from those of the pieces before it.
+        chunks: the class list, in chunks that fit into the text encoder; () if there are captions. Labels continue from
+            chunk to chunk.
         captions: pairs of file name and prompt; () if there is a class list.
 
     Raises:
-        InputError: neither or both are given, or a file name stands twice.
+        InputError: neither or both are given, or a file name is given twice.
     """
 
     chunks: tuple[Prompt, ...] = ()
@@ -333,9 +341,11 @@ class PromptSet:
 
     def __post_init__(self) -> None:
         if bool(self.chunks) == bool(self.captions):
-            raise InputError("A prompt set needs either a class list or captions, and neither may be empty.")
+            raise InputError(
+                "A prompt set needs either chunks (a class list) or captions, not both, and not an empty one."
+            )
         if len(self._of_file) != len(self.captions):
-            raise InputError("An image has more than one caption. Give one per file name.")
+            raise InputError("The captions name an image twice; give one caption per file name.")
 
     @cached_property
     def _of_file(self) -> dict[str, Prompt]:
@@ -343,16 +353,16 @@ class PromptSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The class list as given; with captions every phrase of all of them, each once, by first use."""
+        """Returns the class list as given; with captions all their phrases, each once, in order of first use."""
         if self.chunks:
             return tuple(chain.from_iterable(chunk.phrases for chunk in self.chunks))
         return tuple(dict.fromkeys(chain.from_iterable(prompt.phrases for _, prompt in self.captions)))
 
     def for_image(self, file_name: str) -> tuple[Prompt, ...]:
-        """The prompts to ask of one image, in order.
+        """Returns the prompts of one image, in order.
 
         Raises:
-            InputError: there are captions, but none of this image.
+            InputError: there are captions, but none for this image.
         """
         if self.chunks:
             return self.chunks
@@ -361,7 +371,7 @@ class PromptSet:
         return (self._of_file[file_name],)
 
     def plan(self, tokenizer: Tokenizer) -> list[tuple[Prompt, int]]:
-        """Every prompt of the set with its number of tokens."""
+        """Returns every prompt of the set with its number of tokens."""
         prompts = self.chunks or [prompt for _, prompt in self.captions]
         return [(prompt, _count_tokens(prompt, tokenizer)) for prompt in prompts]
 
@@ -373,31 +383,31 @@ class PromptSet:
         names_per_chunk: int | None = None,
         wordings: Sequence[Wording] | None = None,
     ) -> PromptSet:
-        """A class list, in as few prompts as its order allows: each takes names until 256 tokens are reached.
+        """Splits a class list into as few prompts as its order allows, each of at most 256 tokens.
 
         Args:
-            names: what to find.
+            names: names to find.
             tokenizer: counts the tokens, [CLS], [SEP] and separators included.
-            names_per_chunk: at most so many names in one prompt (40 is the published protocol for LVIS).
+            names_per_chunk: maximum number of names per prompt (published for LVIS: 40).
             wordings: as for `Prompt.from_names`.
 
         Raises:
-            InputError: no name, or one that cannot be looked for.
+            InputError: there is no name, or one cannot be used.
         """
         if names_per_chunk is not None and names_per_chunk < 1:
-            raise InputError(f"A prompt needs at least 1 name, not names_per_chunk={names_per_chunk}.")
-        Prompt.from_names(names, wordings)  # says what is wrong with the list as a whole
+            raise InputError(f"names_per_chunk is {names_per_chunk}; it must be at least 1.")
+        Prompt.from_names(names, wordings)  # checks the list as a whole
         chunks = []
         start = 0
         while start < len(names):
             chunk = _longest_prompt(names, wordings, start, tokenizer, names_per_chunk)
-            tokenize(chunk, tokenizer)  # a name that cannot be found is said now, not at the first image
+            tokenize(chunk, tokenizer)  # refuses an unusable name now, not at the first image
             chunks.append(chunk)
             start += len(chunk.phrases)
         if len(chunks) > 1:
             tokens = _count_tokens(Prompt.from_names(names, wordings), tokenizer)
             logger.info(
-                "%d names (%d tokens) are asked in %d prompts of at most %d tokens each.",
+                "%d names (%d tokens) are split into %d prompts of at most %d tokens each.",
                 len(names),
                 tokens,
                 len(chunks),
@@ -407,20 +417,20 @@ class PromptSet:
 
     @classmethod
     def from_captions(cls, captions: Mapping[str, Prompt]) -> PromptSet:
-        """A caption for each image.
+        """Makes a prompt set of a caption per image.
 
         Args:
-            captions: prompts by the `name` of the image's `ImageFile`.
+            captions: `ImageFile.name` -> prompt.
         """
         return cls(captions=tuple(captions.items()))
 
     @classmethod
     def parse(cls, text: str, tokenizer: Tokenizer, names_per_chunk: int | None = None) -> PromptSet:
-        """A class list from what a person typed, see `split_names`; a name given twice is kept once."""
+        """Makes a prompt set of a typed class list, see `split_names`; a name given twice is kept once."""
         counts = Counter(split_names(text))
-        doubles = [name for name, count in counts.items() if count > 1]
-        if doubles:
-            logger.warning("Named more than once, kept once: %s", ", ".join(doubles))
+        repeated = [name for name, count in counts.items() if count > 1]
+        if repeated:
+            logger.warning("Names given more than once are used once: %s", ", ".join(repeated))
         return cls.from_names(list(counts), tokenizer, names_per_chunk)
 
 
@@ -435,19 +445,19 @@ def _longest_prompt(
     tokenizer: Tokenizer,
     names_per_chunk: int | None,
 ) -> Prompt:
-    """The longest prompt of names from `start` on that the text encoder can read."""
+    """Returns the longest prompt, with names from index `start` on, that fits into the text encoder."""
 
     def prompt_until(end: int) -> Prompt:
         return Prompt.from_names(names[start:end], wordings[start:end] if wordings else None)
 
-    # A name and its separator are two tokens at least, so more names than this cannot fit.
-    most = min(names_per_chunk or MAX_TOKENS, MAX_TOKENS // 2, len(names) - start)
-    ends = range(start + 1, start + most + 1)
+    # A name and its separator are at least two tokens, so more names than this cannot fit.
+    maximum = min(names_per_chunk or MAX_TOKENS, MAX_TOKENS // 2, len(names) - start)
+    ends = range(start + 1, start + maximum + 1)
     fitting = bisect_right(ends, MAX_TOKENS, key=lambda end: _count_tokens(prompt_until(end), tokenizer))
     if not fitting:
         alone = _count_tokens(prompt_until(start + 1), tokenizer) - 2
         raise InputError(
-            f"The name {_shortened(names[start])!r} alone has {alone} tokens, "
-            f"but the text encoder reads at most {MAX_TOKENS - 2} of one name. Shorten it."
+            f"The name {_shortened(names[start])!r} has {alone} tokens; "
+            f"the text encoder reads at most {MAX_TOKENS - 2}. Shorten the name."
         )
     return prompt_until(start + fitting)

@@ -11,7 +11,7 @@ from glip_cli.options import MODEL, SPEED, DeviceOption, JsonOption, OfflineOpti
 from glip_cli.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from glip.bench import Row
+    from glip.bench import Measurement
 
 
 def bench(
@@ -104,7 +104,7 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _show(rows: list[Row], batch_size: int) -> None:
+def _show(rows: list[Measurement], batch_size: int) -> None:
     from glip.bench import STAGES, machine
 
     facts = machine()

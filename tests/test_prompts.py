@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_lowercase, digits, punctuation
@@ -114,7 +115,7 @@ def test_a_text_is_split_into_names(text: str, names: list[str]) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", " . ", ",", ".", "\n\n", ". , ."])
 def test_a_text_without_names_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="There is no name in the prompt"):
+    with pytest.raises(InputError, match=re.escape(repr(text.strip()))):
         split_names(text)
 
 
@@ -134,8 +135,8 @@ def test_a_file_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.M
     ("content", "message"),
     [
         (None, "No such file"),
-        (b"", "no name in the file"),
-        (b"# nothing\n\n", "no name in the file"),
+        (b"", "names.txt"),
+        (b"# nothing\n\n", "names.txt"),
         (b"\xff\xfe", "UTF-8"),
     ],
 )
@@ -150,7 +151,7 @@ def test_a_file_without_names_is_refused(tmp_path: Path, content: bytes | None, 
 
 @pytest.mark.parametrize("text", ["@", "@.", "@~nobody-of-this-name/x", "@a\0b"])
 def test_what_is_no_file_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="file of names"):
+    with pytest.raises(InputError, match=re.escape(repr(text[1:]))):
         split_names(text)
 
 
@@ -268,34 +269,32 @@ def test_tokens_do_not_go_to_the_neighbour_of_a_short_name() -> None:
 
 @pytest.mark.parametrize("names", [["cat", "(x)"], [" "], ["_"], ["cat", "", "dog"], ["\u3000"]])
 def test_a_name_of_which_nothing_is_left_is_refused(names: list[str]) -> None:
-    with pytest.raises(InputError, match="Nothing is left of the name") as caught:
+    with pytest.raises(InputError, match=re.escape(repr(next(name for name in names if not clean_name(name).strip())))):
         PromptSet.from_names(names, SMALL)
-    assert repr(next(name for name in names if not clean_name(name).strip())) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["\u200b", "\u200b\u200d\ufeff", "\x00\x01", "\u0301\u0301"])
 def test_a_name_that_no_token_spells_is_refused(name: str) -> None:
     for names in ([name], ["cat", name], [name, "cat"], ["cat", name, "dog"]):
-        with pytest.raises(InputError, match="No token spells") as caught:
+        with pytest.raises(InputError, match=re.escape(repr(name))):
             PromptSet.from_names(names, SMALL)
-        assert repr(name) in str(caught.value)
 
 
 @pytest.mark.parametrize("names", ["cat", ["cat", 7], [None]])
 def test_names_must_be_a_list_of_texts(names: Any) -> None:
-    with pytest.raises(InputError, match="must be a list of texts"):
+    with pytest.raises(InputError, match=re.escape(repr(names))):
         Prompt.from_names(names)
 
 
 def test_an_empty_list_of_names_is_refused() -> None:
-    with pytest.raises(InputError, match="nothing to look for"):
+    with pytest.raises(InputError, match="name"):
         Prompt.from_names([])
-    with pytest.raises(InputError, match="nothing to look for"):
+    with pytest.raises(InputError, match="name"):
         PromptSet.from_names([], SMALL)
 
 
 def test_text_that_is_no_unicode_is_refused() -> None:
-    with pytest.raises(InputError, match="not valid Unicode"):
+    with pytest.raises(InputError, match=re.escape(repr("caf\udce9"))):
         Prompt.from_names(["caf\udce9"])
 
 
@@ -308,9 +307,9 @@ def test_only_the_text_of_a_wording_is_looked_for() -> None:
 
 
 def test_every_name_needs_a_wording_if_one_has() -> None:
-    with pytest.raises(InputError, match="2 names but 1 wordings"):
+    with pytest.raises(InputError, match=r"\b2\b.*\b1\b"):
         Prompt.from_names(["a", "b"], [Wording("a")])
-    with pytest.raises(InputError, match="Nothing is left"):
+    with pytest.raises(InputError, match="'a'"):
         Prompt.from_names(["a"], [Wording(" ", "the ")])
 
 
@@ -327,7 +326,7 @@ def test_a_caption_keeps_its_text_and_gets_its_phrases_from_the_spans() -> None:
 
 @pytest.mark.parametrize("span", [(0, 0), (3, 2), (-1, 3), (0, 6), (5, 9), (1, 2), (0, 100)], ids=str)
 def test_a_span_that_marks_nothing_is_refused_with_its_numbers(span: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match="the caption has 5 characters") as caught:
+    with pytest.raises(InputError, match=r"\b5\b") as caught:
         Prompt.from_caption("a cat", [[(2, 5)], [span]], phrases=["cat", "other"])
     assert str(span) in str(caught.value)
     assert "'other'" in str(caught.value)
@@ -335,14 +334,14 @@ def test_a_span_that_marks_nothing_is_refused_with_its_numbers(span: tuple[int, 
 
 @pytest.mark.parametrize("spans", [[], 3, [(0, 1)], [[0, 1]], [[(0, 1, 2)]], [[(0.0, 1.0)]], [["ab"]], None])
 def test_spans_of_another_form_are_refused(spans: Any) -> None:
-    with pytest.raises(InputError, match="one list of \\(start, end\\) pairs per phrase"):
+    with pytest.raises(InputError, match=re.escape(repr(spans))):
         Prompt.from_caption("a cat", spans)
 
 
 def test_every_phrase_needs_a_span() -> None:
-    with pytest.raises(InputError, match="has no span"):
+    with pytest.raises(InputError, match="''"):
         Prompt.from_caption("a cat", [[(0, 1)], []])
-    with pytest.raises(InputError, match="1 phrases, but spans of 2"):
+    with pytest.raises(InputError, match=r"\b1\b.*\b2\b"):
         Prompt.from_caption("a cat", [[(0, 1)], [(2, 5)]], phrases=["cat"])
 
 
@@ -357,7 +356,7 @@ def test_spans_that_begin_and_end_beside_a_word_find_it() -> None:
 def test_a_caption_that_is_too_long_is_refused_with_its_number_of_tokens() -> None:
     fitting = Prompt.from_caption(" ".join(["cat"] * 254), [[(0, 3)]])
     assert len(tokenize(fitting, SMALL).input_ids) == MAX_TOKENS
-    with pytest.raises(InputError, match="257 tokens"):
+    with pytest.raises(InputError, match=r"\b257\b"):
         tokenize(Prompt.from_caption(fitting.caption + " cat", [[(0, 3)]]), SMALL)
 
 
@@ -423,7 +422,7 @@ def test_names_are_cut_where_the_next_one_would_not_fit(caplog: pytest.LogCaptur
         (tuple(names[:127]), 255),
         (("dog", "cat"), 5),
     ]
-    assert "129 names (259 tokens) are asked in 2 prompts" in caplog.text
+    assert "129 names (259 tokens)" in caplog.text
 
 
 def test_a_chunk_may_be_full_to_the_last_token() -> None:
@@ -443,14 +442,14 @@ def test_the_number_of_names_in_a_chunk_can_be_given() -> None:
     assert [len(chunk) for chunk in chunk_names(PromptSet.from_names(names, SMALL, names_per_chunk=40))] == [40, 40, 10]
     assert [len(chunk) for chunk in chunk_names(PromptSet.from_names(["car"] * 200, SMALL, 150))] == [127, 73]
     for number in (0, -1):
-        with pytest.raises(InputError, match="at least 1 name"):
+        with pytest.raises(InputError, match=rf"names_per_chunk.*{number}"):
             PromptSet.from_names(names, SMALL, names_per_chunk=number)
 
 
 def test_a_single_name_may_fill_a_prompt_but_not_more() -> None:
     longest = " ".join(["car"] * 254)
     assert [count for _, count in PromptSet.from_names(["cat", longest, "dog"], SMALL).plan(SMALL)] == [3, 256, 3]
-    with pytest.raises(InputError, match="255 tokens"):
+    with pytest.raises(InputError, match=r"\b255\b"):
         PromptSet.from_names(["cat", longest + " car"], SMALL)
 
 
@@ -466,7 +465,7 @@ def test_wordings_are_cut_together_with_their_names() -> None:
 def test_doubles_that_were_typed_are_kept_once(caplog: pytest.LogCaptureFixture) -> None:
     prompts = PromptSet.parse("car. Car. dog, car\ndog", SMALL)
     assert prompts.names == ("car", "Car", "dog")
-    assert "kept once: car, dog" in caplog.text
+    assert "car, dog" in caplog.text
     assert PromptSet.from_names(["car", "car"], SMALL).names == ("car", "car")
 
 
@@ -485,17 +484,17 @@ def test_each_image_gets_its_own_caption() -> None:
     assert prompts.for_image("b/c.jpg") == (second,)
     assert prompts.names == ("cat", "dog")
     assert [count for _, count in prompts.plan(SMALL)] == [9, 6]
-    with pytest.raises(InputError, match=r"no caption for the image 'c\.jpg'"):
+    with pytest.raises(InputError, match=r"'c\.jpg'"):
         prompts.for_image("c.jpg")
 
 
 def test_a_set_is_either_a_class_list_or_captions() -> None:
     prompt = Prompt.from_names(["cat"])
-    with pytest.raises(InputError, match="either a class list or captions"):
+    with pytest.raises(InputError, match="captions"):
         PromptSet()
-    with pytest.raises(InputError, match="either a class list or captions"):
+    with pytest.raises(InputError, match="captions"):
         PromptSet((prompt,), (("a.jpg", prompt),))
-    with pytest.raises(InputError, match="more than one caption"):
+    with pytest.raises(InputError, match="captions"):
         PromptSet(captions=(("a.jpg", prompt), ("a.jpg", prompt)))
 
 
@@ -521,7 +520,7 @@ def test_prompts_are_values_that_json_can_carry(prompts: PromptSet) -> None:
 
 
 def test_a_saved_prompt_is_checked_when_it_comes_back() -> None:
-    with pytest.raises(InputError, match="cannot be used"):
+    with pytest.raises(InputError, match=r"\(0, 4\)"):
         msgspec.json.decode(b'{"caption": "cat", "phrases": ["cat"], "spans": [[[0, 4]]]}', type=Prompt)
 
 

@@ -168,7 +168,7 @@ def convert_checkpoint(
     """
     if (out.suffix in STATE_SUFFIXES) == (to == "native"):
         wanted = "a folder" if to == "native" else "a file that ends with .pth or .safetensors"
-        raise InputError(f"{out} cannot hold the layout {to}; out must be {wanted}.")
+        raise InputError(f"{out} cannot hold the layout {to}; `out` must be {wanted}.")
     if half and to != "native":
         raise InputError(f"half is for model folders; the layout {to} is always float32. Leave out one of them.")
     for name, value in (("conf", conf), ("imgsz", imgsz)):
@@ -309,6 +309,6 @@ def _vocabulary(given: Path | None, beside: Path | None, fetching: Fetching) -> 
         if any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
             return read_vocabulary(folder)
     bert = BERT_VOCABULARY
-    what = "BERT's vocabulary (a vocab.txt beside the file, or tokenizer, can replace it)"
+    what = "BERT's vocabulary (a vocab.txt beside the file, or `tokenizer`, can replace it)"
     file, _ = fetched(what, bert.url, bert.file_name, bert.sha256, fetching)
     return read_vocabulary(file)

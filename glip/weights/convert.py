@@ -88,13 +88,13 @@ def unwrap(content: object, *, ema: bool = False) -> tuple[State, list[str]]:
     wanted = ("model_ema",) if ema else ("model", "state_dict")
     key = next((key for key in wanted if isinstance(content.get(key), Mapping)), None)
     if ema and key is None:
-        raise InputError(f"The file holds no averaged weights (model_ema), only {some(content)}. Leave out ema.")
+        raise InputError(f"The file holds no averaged weights (model_ema), only {some(content)}. Leave out `ema`.")
     state = content if key is None else content[key]
     aside = [str(k) for k, v in state.items() if not isinstance(v, Tensor)]
     aside += [str(k) for k in content if k != key] if key else []
     notes = []
     if "model_ema" in aside:
-        notes.append("the file also holds averaged weights (model_ema), which were not taken; ema takes them")
+        notes.append("the file also holds averaged weights (model_ema), which were not taken; `ema` takes them")
         aside.remove("model_ema")
     if aside:
         notes.append(f"not taken: {some(aside, limit=8)}")

@@ -193,9 +193,9 @@ def check_target(out: Path, *, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
-        raise InputError(f"{out} exists; choose another path (out), or allow to replace it (overwrite).")
+        raise InputError(f"{out} exists; choose another `out`, or allow to replace it (`overwrite`).")
     if out.is_dir() and not (out / MODEL_FILE).is_file():
-        raise InputError(f"{out} is a folder with other content and is not replaced. Choose another path (out).")
+        raise InputError(f"{out} is a folder with other content and is not replaced. Choose another `out`.")
 
 
 def check_vocabulary(pieces: int, rows: int) -> None:
@@ -207,7 +207,7 @@ def check_vocabulary(pieces: int, rows: int) -> None:
     if pieces != rows:
         raise InputError(
             f"The vocabulary has {pieces} word pieces, but the weights have {rows} word embeddings. The published "
-            "checkpoints need the vocabulary of bert-base-uncased (30522 pieces); give it as tokenizer."
+            "checkpoints need the vocabulary of bert-base-uncased (30522 pieces); give it as `tokenizer`."
         )
 
 

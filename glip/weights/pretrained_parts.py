@@ -69,7 +69,7 @@ def load_pretrained_parts(config: GLIPConfig, fetching: Fetching) -> tuple[State
         backbone = f"a Swin of {config.swin.embed_dim} channels" if config.swin else "this backbone"
         raise InputError(
             f"There are no ImageNet weights of a published model for {backbone}, only for Swin of "
-            f"{', '.join(map(str, SWIN))} channels. Begin with random weights, or with a model folder (init)."
+            f"{', '.join(map(str, SWIN))} channels. Begin with random weights, or with a model folder (`init`)."
         )
     swin = SWIN[config.swin.embed_dim]
     state = from_timm(_read(swin, fetching)) | from_bert(_read(BERT, fetching))
