@@ -108,11 +108,11 @@ def confusion_figure(name: str, confusion: Confusion, thresholds: Sequence[float
 
 def _thresholds_text(thresholds: Sequence[float]) -> str:
     if not thresholds:
-        return "no predicted box is right, so none is counted"
+        return "no predicted box is right, so there is no score threshold"
     low, high = f"{min(thresholds):.2f}", f"{max(thresholds):.2f}"
     if low == high:
-        return f"boxes with a score from {low} (highest F1)"
-    return f"boxes with a score from {low} to {high} up, by class (highest F1)"
+        return f"score threshold {low} (highest F1)"
+    return f"score thresholds {low} to {high}, one per class (highest F1)"
 
 
 @dataclass(frozen=True, eq=False)

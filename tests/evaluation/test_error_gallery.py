@@ -54,7 +54,7 @@ def test_of_many_classes_those_with_the_most_errors_are_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("thresholds", "said"), [([0.451], ["0.45"]), ([0.2, 0.6, 0.4], ["0.20", "0.60"]), ([], ["no predicted box"])]
+    ("thresholds", "said"), [([0.451], ["0.45"]), ([0.2, 0.6, 0.4], ["0.20", "0.60"]), ([], ["no score threshold"])]
 )
 def test_the_title_of_the_matrix_states_the_thresholds(thresholds: list[float], said: list[str]) -> None:
     confusion = Confusion(("cat", "background"), np.eye(2, dtype=np.int64))

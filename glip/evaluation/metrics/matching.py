@@ -4,9 +4,7 @@ In order of descending score, each predicted box takes the free annotated box of
 overlap (IoU), if the IoU reaches the threshold. Ignored annotated boxes are taken only if no other is left. All IoU
 thresholds and area ranges are matched in one pass. This module knows nothing of precision or of averages.
 
-The code is ours because no library gives pycocotools' numbers to the last digit: faster-coco-eval divides by tp + fp
-without pycocotools' epsilon, so that a precision of 1 differs from 0.9999999999999998. On LVIS it also does not read
-`ignore` flags and limits boxes by class instead of by image. `benchmarks/evaluator_libraries.py` prints the comparison.
+docs/evaluation.md lists the rules that are easily missed, and says why no library does this.
 
 Letters: `D` predicted boxes, `N` annotated boxes, `T` IoU thresholds, `A` area ranges, `K` classes.
 """
