@@ -99,7 +99,12 @@ def test_the_same_command_resumes_a_label_folder(
     folder = copy(name)
     detector = FakeDetector(sha256=read_run(folder).model_sha256, imgsz=224, conf=0.6)
     opened: list[str] = []
-    monkeypatch.setattr(DetectorSpec, "open", lambda spec, on_download=None: opened.append(spec.model) or detector)
+
+    def open_detector(spec: DetectorSpec, on_download: object = None) -> FakeDetector:
+        opened.append(spec.model)
+        return detector
+
+    monkeypatch.setattr(DetectorSpec, "open", open_detector)
     monkeypatch.chdir(tmp_path)
     if name == "labels_classes":
         (tmp_path / "images" / "zz-broken.jpg").unlink()
