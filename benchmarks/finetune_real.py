@@ -31,10 +31,10 @@ from glip.data.lookup import TrainingSplits, find_training_splits
 from glip.data.synthetic import MINI_ODINW, load_pool, write_mini_odinw
 from glip.files import whole_file
 from glip.training.feature_cache import FeatureStore
-from glip.training.finetune import FinetuneJob, Shared, finetune
-from glip.training.finetune_data import open_tuning_set
+from glip.training.finetune import BaseCache, finetune
+from glip.training.finetune_data import open_examples
+from glip.training.finetune_job import ZERO_SHOT, FinetuneJob, FinetuneResult
 from glip.training.recipes import Shots, recipe_for
-from glip.training.result import ZERO, Tuned
 from glip.training.sweep import Sweep, jobs_of
 
 MODES = ("prompt", "linear", "full")
@@ -112,23 +112,23 @@ def epochs(source: TrainingSplits, mode: str, shots: Shots, seed: int, words: ar
     if shots == 0:
         return 1
     recipe = recipe_for(mode, shots)
-    train = open_tuning_set(source, shots, seed).train
+    train = open_examples(source, shots, seed).train
     images = len({box.image_id for box in train.annotations})
     steps = words.whole_steps if shots == "all" else words.steps
     return max(1, round(steps * recipe.batch_size / (recipe.copies * images)))
 
 
-_shared: Shared | None = None
+_shared: BaseCache | None = None
 
 
-def work(job: FinetuneJob) -> tuple[FinetuneJob, Tuned]:
+def work(job: FinetuneJob) -> tuple[FinetuneJob, FinetuneResult]:
     """Runs one job; the process keeps frozen features for the next one."""
     global _shared  # a process has one
     torch.set_num_threads(1)
-    _shared = _shared or Shared(FeatureStore(memory=1 << 30))
+    _shared = _shared or BaseCache(FeatureStore(memory=1 << 30))
     cpu, wall = time.process_time(), time.perf_counter()
     known = (job.out / "metrics.json").is_file()
-    tuned = finetune(job, shared=_shared)
+    tuned = finetune(job, base_cache=_shared)
     if not known:
         cost = Cost(round(time.process_time() - cpu, 1), round(time.perf_counter() - wall, 1))
         with whole_file(job.out / COST_FILE) as file:
@@ -136,7 +136,7 @@ def work(job: FinetuneJob) -> tuple[FinetuneJob, Tuned]:
     return job, tuned
 
 
-def run(wanted: list[FinetuneJob], processes: int) -> Iterator[tuple[FinetuneJob, Tuned]]:
+def run(wanted: list[FinetuneJob], processes: int) -> Iterator[tuple[FinetuneJob, FinetuneResult]]:
     """Yields runs as they finish; the longest ones start first."""
     longest = sorted(wanted, key=lambda job: (job.shots != "all", job.mode != "full"))
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -159,7 +159,7 @@ def shown(values: Iterable[float | None]) -> str:
     return f"{fmean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}"
 
 
-def ratio(runs: list[Tuned], zero: list[Tuned]) -> str:
+def ratio(runs: list[FinetuneResult], zero: list[FinetuneResult]) -> str:
     """Returns the ratio of AP to that of the base on the same sets, as text; a dash if the base has less than 1 AP."""
     before = {run.set: run.test["AP"] for run in zero}
     pairs = [(run.test["AP"], before.get(run.set)) for run in runs]
@@ -170,19 +170,19 @@ def ratio(runs: list[Tuned], zero: list[Tuned]) -> str:
 COLUMNS = ("images", "mode", "shots", "runs", "AP", "AP50", "to zero-shot", "steps", "other objects", "cpu s per run")
 
 
-def lines(group: Group, done: list[tuple[FinetuneJob, Tuned]]) -> Iterator[list[str]]:
+def lines(group: Group, done: list[tuple[FinetuneJob, FinetuneResult]]) -> Iterator[list[str]]:
     """Yields the rows of a group; for several sets, mean and deviation are over the sets."""
     names = {source.name for source in group.sources}
     own = [(job, tuned) for job, tuned in done if tuned.set in names]
-    zero = [tuned for _, tuned in own if tuned.mode == ZERO]
-    for mode in (ZERO, *MODES):
+    zero = [tuned for _, tuned in own if tuned.mode == ZERO_SHOT]
+    for mode in (ZERO_SHOT, *MODES):
         for shots in SHOTS:
             some = [(job, tuned) for job, tuned in own if (tuned.mode, tuned.shots) == (mode, shots)]
             if not some:
                 continue
             runs = [tuned for _, tuned in some]
             costs = [cost.cpu for job, _ in some if (cost := cost_of(job)) is not None]
-            scenes = [run.scenes_before if mode == ZERO else run.scenes_after for run in runs]
+            scenes = [run.scenes_before if mode == ZERO_SHOT else run.scenes_after for run in runs]
             yield [
                 group.title,
                 mode,
@@ -190,7 +190,7 @@ def lines(group: Group, done: list[tuple[FinetuneJob, Tuned]]) -> Iterator[list[
                 str(len(runs)),
                 shown(run.test["AP"] for run in runs),
                 shown(run.test["AP50"] for run in runs),
-                "" if mode == ZERO else ratio(runs, zero),
+                "" if mode == ZERO_SHOT else ratio(runs, zero),
                 f"{fmean(run.steps for run in runs):.0f}",
                 shown(scenes),
                 f"{fmean(costs):.0f}" if costs else "—",

@@ -26,7 +26,7 @@ from glip_cli.options import (
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from glip.training.finetune import FinetuneJob
+    from glip.training.finetune_job import FinetuneJob
     from glip.training.sweep import Sweep
 
 MAX_PARAMETERS_SHOWN = 20
@@ -179,7 +179,7 @@ def finetune(
     wanted = (("epochs", epochs), ("batch_size", batch), ("lr", lr), ("copies", copies))
     sources, missing = find_training_splits(data, data_root, _prompts(prompts), images)  # type: ignore[arg-type]
     sweep = Sweep(
-        sources=tuple(sources),
+        data=tuple(sources),
         out=out,
         model=model,
         shots=tuple(_shots(word) for word in _words(shots)),
@@ -226,7 +226,7 @@ class _RunBars:
         if job.out != self._run:
             self.close()
             shots = "all" if job.shots == "all" else f"{job.shots}-shot"
-            self._context = progress(f"{job.source.name} {job.mode} {shots} seed {job.seed}", steps, unit="steps")
+            self._context = progress(f"{job.data.name} {job.mode} {shots} seed {job.seed}", steps, unit="steps")
             self._bar, self._run = self._context.__enter__(), job.out
         assert self._bar is not None
         self._bar.advance_to(done)
@@ -267,7 +267,7 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(plan)
         return
-    columns = ("set", "mode", "shots", "seed", "images", "boxes", "most_epochs", "most_steps", "out")
+    columns = ("set", "mode", "shots", "seed", "images", "boxes", "max_epochs", "max_steps", "out")
     print_table(columns, ([row.get(column, "—") for column in columns] for row in plan["runs"]))
     for note in plan["notes"]:
         say(note)

@@ -83,8 +83,9 @@ def draw_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4 * len(comparisons)), layout="constrained")
-    grid = figure.subplots(len(comparisons), 3, squeeze=False)
+    ratios = [comparison.image.height / comparison.image.width for comparison in comparisons]
+    figure = Figure(figsize=(12, 4 * sum(ratios) + 0.5), layout="constrained")
+    grid = figure.subplots(len(comparisons), 3, squeeze=False, height_ratios=ratios)
     for row, comparison in zip(grid, comparisons, strict=True):
         annotated = comparison.annotated
         names = [annotated.names[label] for label in annotated.labels]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,13 +29,13 @@ from glip.data.transforms import AugmentedStream
 from glip.errors import InputError
 from glip.model.config import GLIPConfig
 from glip.model.glip import GLIP
+from glip.run_folder import lock_folder, read_run_file, refuse_change, write_run_file
 from glip.training.batches import Share, read_batches
 from glip.training.distributed import Processes
 from glip.training.initial_weights import fresh_model
 from glip.training.loop import FitSettings, Fitted, fit
 from glip.training.plots import draw_curve
-from glip.training.presets import PhotoSettings, PretrainPreset, SceneSettings
-from glip.training.run_config import settle
+from glip.training.presets import PhotoSettings, PretrainPreset, SceneSettings, with_new_names
 from glip.training.start import start_from_folder
 from glip.weights.cache import Fetching
 from glip.weights.folder import ModelFolder, load_model_folder, save_model_folder
@@ -94,9 +95,26 @@ def pretrain(job: PretrainJob, advance: Callable[[int], None] = lambda done: Non
             f"batch_size is {preset.batch_size}; it must be a multiple of the number of processes, "
             f"{processes.world_size}."
         )
-    if processes.is_main:
-        settle(job.out, {"preset": msgspec.to_builtins(job.preset), "init": str(job.init) if job.init else None})
-    processes.wait()
+    job.out.mkdir(parents=True, exist_ok=True)
+    with lock_folder(job.out) if processes.is_main else nullcontext():
+        if processes.is_main:
+            _keep_configuration(job)
+        processes.wait()
+        return _train(job, processes, advance)
+
+
+def _keep_configuration(job: PretrainJob) -> None:
+    """Records the configuration in the output folder, or refuses to resume a run with another one."""
+    configuration = {"preset": msgspec.to_builtins(job.preset), "init": str(job.init) if job.init else None}
+    earlier = read_run_file(job.out)
+    if earlier is None:
+        write_run_file(job.out, configuration)
+    else:
+        refuse_change(job.out, with_new_names(earlier), configuration)
+
+
+def _train(job: PretrainJob, processes: Processes, advance: Callable[[int], None]) -> ModelFolder | None:
+    preset = job.preset
     config, vocabulary, model = _begin(job)
     tokenizer = build_tokenizer(vocabulary)
     stream = open_stream(preset, job.data_root, tokenizer)

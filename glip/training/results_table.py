@@ -1,5 +1,7 @@
-"""The table of tuning runs in the paper's form: a row a mode and number of shots, mean and spread over seeds, a column
-a set; the published rows beside it. Scores are in percent."""
+"""The table of fine-tuning runs, like the paper's: one row per mode and number of shots, one column per data set.
+
+Cells hold the mean and the standard deviation over seeds, in percent. Published rows stand below the measured ones.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,21 @@ from typing import Any
 
 import msgspec
 
-from glip.training.result import ZERO, Tuned
+from glip.training.finetune_job import ZERO_SHOT, FinetuneResult
 
 UNKNOWN = "—"
 AVERAGE = "average"
-SCENES = "other things"  # scenes that have nothing to do with the set: what was forgotten
+SCENES = "other things"  # synthetic scenes without objects of the data set: shows forgetting
 _REFERENCE = "glip-t"  # shown where a model has no published row of its own
 
 
-class _Published(msgspec.Struct, frozen=True):
-    """Scores of the paper.
+class _PublishedScores(msgspec.Struct, frozen=True):
+    """The paper's scores.
 
     Attributes:
-        source: where they stand.
-        average: model → mode → shots → mean over 13 sets and its standard deviation over seeds (null if none).
-        sets: model → mode → shots → set → mean over seeds.
+        source: the tables they are from.
+        average: model → mode → shots → mean over 13 data sets and its standard deviation over seeds (null if none).
+        sets: model → mode → shots → data set → mean over seeds.
     """
 
     source: str
@@ -33,12 +35,12 @@ class _Published(msgspec.Struct, frozen=True):
     sets: dict[str, dict[str, dict[str, dict[str, float]]]]
 
 
-def table_of(runs: Sequence[Tuned]) -> list[dict[str, Any]]:
-    """The rows, as JSON can hold them.
+def table_of(runs: Sequence[FinetuneResult]) -> list[dict[str, Any]]:
+    """Returns the rows as plain values.
 
     Returns:
-        For each mode and number of shots: `model`, `mode`, `shots`, `seeds`, `source` ('' for what was measured here),
-        and `cells`: by set, 'average' and 'other things', a mapping of `mean` and `sd` (None for one seed).
+        For each mode and number of shots: `model`, `mode`, `shots`, `seeds`, `source` ('' for measured rows) and
+        `cells`: a mapping of `mean` and `sd` (None for one seed) by data set, 'average' and 'other things'.
     """
     sets = list(dict.fromkeys(run.set for run in runs))
     rows = []
@@ -62,13 +64,16 @@ def table_of(runs: Sequence[Tuned]) -> list[dict[str, Any]]:
     return rows
 
 
-def _scores(runs: Iterable[Tuned], name: str) -> list[float]:
+def _scores(runs: Iterable[FinetuneResult], name: str) -> list[float]:
     found = (run.test.get("AP") for run in runs if run.set == name)
     return [value for value in found if value is not None]
 
 
-def _average(runs: Sequence[Tuned], sets: Sequence[str]) -> dict[str, float | None] | None:
-    """The mean over sets, for each seed; then mean and spread over seeds, as published. Complete seeds only."""
+def _average(runs: Sequence[FinetuneResult], sets: Sequence[str]) -> dict[str, float | None] | None:
+    """Returns the average over data sets per seed, then mean and deviation over seeds, as published.
+
+    Seeds that lack a data set are left out.
+    """
     per_seed = []
     for seed in dict.fromkeys(run.seed for run in runs):
         scores = [_scores([run for run in runs if run.seed == seed], name) for name in sets]
@@ -86,7 +91,7 @@ def _cell(values: Sequence[float]) -> dict[str, float | None] | None:
 def _published_rows(model: str, mode: str, shots: str, sets: Sequence[str]) -> list[dict[str, Any]]:
     published = _published()
     own = next((name for name in (model, model.removesuffix("-original")) if name in published.average), _REFERENCE)
-    key = "zero" if mode == ZERO else mode
+    key = "zero" if mode == ZERO_SHOT else mode
     cells: dict[str, Any] = {
         name: {"mean": value, "sd": None}
         for name, value in published.sets.get(own, {}).get(key, {}).get(shots, {}).items()
@@ -104,20 +109,20 @@ def _published_rows(model: str, mode: str, shots: str, sets: Sequence[str]) -> l
 
 
 @cache
-def _published() -> _Published:
+def _published() -> _PublishedScores:
     content = files("glip.training").joinpath("published.json").read_bytes()
-    return msgspec.json.decode(content, type=_Published)
+    return msgspec.json.decode(content, type=_PublishedScores)
 
 
 def columns_of(table: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Heads of the table: what each row is, then a column a set."""
+    """Returns the titles of the columns: model, mode, shots, then one per data set."""
     found = dict.fromkeys(name for row in table for name in row["cells"])
     last = [name for name in (AVERAGE, SCENES) if name in found]
     return ["model", "mode", "shots", *(name for name in found if name not in last), *last]
 
 
 def lines_of(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The rows under `columns_of`."""
+    """Returns the cells of the rows as text, in the order of `columns_of`."""
     names = columns_of(table)[3:]
     return [
         [
@@ -131,18 +136,18 @@ def lines_of(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def shown(cell: Mapping[str, float | None] | None) -> str:
-    """'54.9 ± 0.3'."""
+    """Returns the text of a cell, such as '54.9 ± 0.3'."""
     if cell is None or cell["mean"] is None:
         return UNKNOWN
     return f"{cell['mean']:.1f}" if cell["sd"] is None else f"{cell['mean']:.1f} ± {cell['sd']:.1f}"
 
 
 def markdown(table: Sequence[Mapping[str, Any]], missing: Sequence[str]) -> str:
-    """The table as a text file."""
+    """Returns the table as Markdown, with its sources and the missing data sets."""
     columns = columns_of(table)
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(line) + " |" for line in lines_of(table)]
-    lines += ["", "AP 0.50:0.95 on the test images, in percent; mean ± standard deviation over the seeds."]
+    lines += ["", "AP 0.50:0.95 on the test images, in percent; mean ± standard deviation over seeds."]
     sources = dict.fromkeys(row["source"] for row in table if row["source"])
     lines += [f"Published: {source}." for source in sources]
     lines += [f"Missing: {sentence}" for sentence in missing]

@@ -1,10 +1,10 @@
-"""Many tuning runs: sets × modes × shots × seeds, one after the other or on an engine, and one table at the end.
+"""Runs many fine-tuning jobs (data sets × modes × shots × seeds) on an engine, and makes one table of their results.
 
-    OUT/SET/MODE/SHOTS/seed-N/     a run each, see `finetune`
-    OUT/SET/zero-shot/             the base as it is
-    OUT/results.json, table.md     all of them, published scores beside
+    OUT/SET/MODE/SHOTS/seed-N/     one run each, see `finetune`
+    OUT/SET/zero-shot/             the base model without training
+    OUT/results.json, table.md     all results, with the published scores
 
-What is finished is done: the same command goes on, and a larger one does what is missing.
+Finished runs are kept: the same sweep resumes, and a larger one adds the missing runs.
 """
 
 from __future__ import annotations
@@ -23,30 +23,24 @@ import msgspec
 
 from glip.data.fewshot import SEEDS
 from glip.data.lookup import TrainingSplits
+from glip.data.training_splits import OpenTrainingSplits
+from glip.detectors.spec import DetectorSpec, InferenceOptions
 from glip.engine.local import Engine, LocalEngine
 from glip.errors import InputError
 from glip.files import whole_file
 from glip.training.distributed import Processes
 from glip.training.feature_cache import DISK, MEMORY, FeatureStore
-from glip.training.finetune import (
-    FinetuneJob,
-    Shared,
-    finetune,
-    prompts_of,
-    trainable,
-    training_stream,
-)
-from glip.training.finetune_checks import Known
-from glip.training.finetune_config import question_of
-from glip.training.finetune_data import look_at_images, open_tuning_set
+from glip.training.finetune import BaseCache, finetune, prompts_of, trainable_shapes, training_stream
+from glip.training.finetune_data import CheckedImages, check_images, open_examples
+from glip.training.finetune_job import FinetuneJob, FinetuneResult, finished_result
 from glip.training.recipes import MODES, Recipe, Shots, find_recipe
-from glip.training.result import Tuned, read_result
 from glip.training.results_table import markdown, table_of
 from glip.weights.checkpoint import open_model
 
 RESULTS_FILE = "results.json"
 TABLE_FILE = "table.md"
 FEATURES_FOLDER = "features"
+_MAXIMUM_SEED = 2**31 - 1
 
 logger = logging.getLogger(__name__)
 
@@ -55,24 +49,27 @@ Advance = Callable[[FinetuneJob, int, int], None]
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to run.
+    """The jobs of a sweep.
 
     Attributes:
-        sources: the sets.
-        out: folder of all runs.
-        model: the base.
-        shots: numbers of examples, each 0, a number, or 'all'.
-        modes: what learns.
-        seeds: of the draws; None: the published 3, 30 and 300, and only the first of them for whole sets.
-        recipe: a preset by name; None: the published one of each mode and number of shots.
-        changes: fields of the recipe to set; 'lr' sets `rates.base`.
-        augment: whether images are resized and mirrored.
+        data: the data sets.
+        out: output folder of all runs.
+        model: the base model.
+        shots: numbers of examples per class; each is 0, a number, or 'all'.
+        modes: what is trained.
+        seeds: of the few-shot draws; None: the published 3, 30 and 300, and only the first of them for whole data sets.
+        recipe: name of a preset; None: the published recipe of each mode and number of shots.
+        changes: fields of the recipe to change; 'lr' changes `rates.base`.
+        augment: whether images are resized and flipped at random.
         imgsz, precision, workers, device, cache, scenes, comparisons, offline: of every run, see `FinetuneJob`.
-        memory, disk: bytes for features that are kept.
-        missing: sets of a group that were not found; for the table.
+        memory, disk: limits in bytes for cached features.
+        missing: sentences about data sets of a group that were not found, for the table.
+
+    Raises:
+        InputError: a field has a value that is not accepted.
     """
 
-    sources: tuple[TrainingSplits, ...]
+    data: tuple[TrainingSplits, ...]
     out: Path
     model: str
     shots: tuple[Shots, ...] = (1,)
@@ -94,26 +91,26 @@ class Sweep:
     missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        DetectorSpec(self.model, device=self.device, precision=self.precision)  # checks them
+        InferenceOptions(imgsz=self.imgsz)
+        for name in ("shots", "modes", "seeds"):
+            if getattr(self, name) == ():
+                raise InputError(f"{name} is empty; give at least one value.")
         for mode in self.modes:
             if mode not in MODES:
-                raise InputError(f"No way to tune is called {mode!r}; known: {', '.join(MODES)}.")
-        for what, values in (("--shots", self.shots), ("--mode", self.modes), ("--seeds", self.seeds)):
-            if values is not None and not values:
-                raise InputError(f"{what} names nothing. Give at least one.")
+                raise InputError(f"modes has {mode!r}; accepted are {', '.join(MODES)}.")
         for shots in self.shots:
             if shots != "all" and shots < 0:
-                raise InputError(f"--shots is {shots}; it must be 0, a number of examples, or 'all'.")
+                raise InputError(f"shots has {shots}; accepted are 0, a number of examples per class, and 'all'.")
         for seed in self.seeds or ():
-            if not 0 <= seed < 2**31:
-                raise InputError(f"--seeds has {seed}; a seed is a whole number from 0 to {2**31 - 1}.")
-        if self.imgsz is not None and not 32 <= self.imgsz <= 4096:
-            raise InputError(f"--imgsz is {self.imgsz}; it must be a whole number from 32 to 4096.")
-        if self.scenes < 0 or self.comparisons < 0 or self.workers < 0:
-            numbers = f"{self.scenes}, {self.comparisons} and {self.workers}"
-            raise InputError(f"--scenes, --images and --workers are {numbers}; accepted are whole numbers from 0.")
+            if not 0 <= seed <= _MAXIMUM_SEED:
+                raise InputError(f"seeds has {seed}; a seed is a whole number from 0 to {_MAXIMUM_SEED}.")
+        for name in ("scenes", "comparisons", "workers"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
 
     def seeds_of(self, shots: Shots) -> tuple[int, ...]:
-        """The draws of a number of examples; without any there is nothing to draw."""
+        """Returns the seeds for a number of examples; with 0 nothing is drawn."""
         if shots == 0:
             return (0,)
         if self.seeds is not None:
@@ -121,10 +118,10 @@ class Sweep:
         return SEEDS[:1] if shots == "all" else SEEDS
 
     def recipe_of(self, mode: str, shots: Shots) -> Recipe:
-        """How a run learns.
+        """Returns the recipe of a run.
 
         Raises:
-            InputError: the recipe is unknown, or a change does not fit.
+            InputError: the recipe is unknown, or a changed value is out of range.
         """
         recipe = find_recipe(self.recipe, mode, shots)
         changes: dict[str, Any] = dict(self.changes or {})
@@ -135,120 +132,123 @@ class Sweep:
 
 
 class SweepResult(msgspec.Struct, frozen=True):
-    """What a sweep gave.
+    """The result of a sweep.
 
     Attributes:
-        runs: every one, in the order of the plan.
-        table: its rows, see `tuning_table`.
-        missing: sets that were not found.
-        out: the folder.
+        runs: results of all jobs, in order.
+        table: its rows, see `table_of`.
+        missing: sentences about data sets that were not found.
+        out: the output folder.
     """
 
-    runs: tuple[Tuned, ...]
+    runs: tuple[FinetuneResult, ...]
     table: list[dict[str, Any]]
     missing: tuple[str, ...]
     out: str
 
 
 def jobs_of(sweep: Sweep) -> list[FinetuneJob]:
-    """The runs, in order; a run without learning comes once a set, and first."""
+    """Returns the jobs in order. The run without training comes first, once per data set."""
     jobs = []
-    for source in sweep.sources:
-        folder = sweep.out / source.name
+    for data in sweep.data:
+        folder = sweep.out / data.name
         if 0 in sweep.shots:
-            recipe = sweep.recipe_of(sweep.modes[0], "all")
-            jobs.append(_job(sweep, source, folder / "zero-shot", 0, 0, recipe))
-        # Every seed of one setting before the next setting: a table grows row by row.
+            jobs.append(_job(sweep, data, folder / "zero-shot", 0, 0, sweep.recipe_of(sweep.modes[0], "all")))
+        # All seeds of one setting before the next setting, so that the table grows row by row.
         for mode in _modes(sweep):
             for shots in (value for value in sweep.shots if value != 0):
                 recipe = sweep.recipe_of(mode, shots)
-                place = folder / recipe.mode / (shots if shots == "all" else f"{shots}-shot")
-                jobs += [
-                    _job(sweep, source, place / f"seed-{seed}", shots, seed, recipe) for seed in sweep.seeds_of(shots)
-                ]
+                out = folder / recipe.mode / (shots if shots == "all" else f"{shots}-shot")
+                jobs += [_job(sweep, data, out / f"seed-{seed}", shots, seed, recipe) for seed in sweep.seeds_of(shots)]
     return jobs
 
 
 def _modes(sweep: Sweep) -> tuple[str, ...]:
-    # A preset says what learns; several modes would be the same run.
+    # A preset decides what is trained, so several modes would be the same run.
     return sweep.modes[:1] if sweep.recipe is not None else sweep.modes
 
 
-def _job(sweep: Sweep, source: TrainingSplits, out: Path, shots: Shots, seed: int, recipe: Recipe) -> FinetuneJob:
+def _job(sweep: Sweep, data: TrainingSplits, out: Path, shots: Shots, seed: int, recipe: Recipe) -> FinetuneJob:
     return FinetuneJob(
-        source,
+        data,
         out,
         sweep.model,
         shots,
         seed,
         recipe,
-        sweep.imgsz,
-        sweep.precision,
-        sweep.workers,
-        sweep.device,
-        sweep.cache,
-        sweep.scenes,
-        sweep.comparisons,
-        sweep.offline,
+        imgsz=sweep.imgsz,
+        precision=sweep.precision,
+        workers=sweep.workers,
+        device=sweep.device,
+        cache=sweep.cache,
+        scenes=sweep.scenes,
+        comparisons=sweep.comparisons,
+        offline=sweep.offline,
     )
 
 
 def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: Advance | None = None) -> SweepResult:
-    """Does what is not done yet, and writes the table.
+    """Runs the jobs that are not finished, and writes the table.
 
     Args:
-        sweep: what to run.
-        engine: where to work; None: here.
-        advance: told of every step, with the run and its number of steps; here only, an engine elsewhere cannot.
+        sweep: the jobs.
+        engine: where they run; None: this process.
+        advance: called after every step with the job and the number of finished and of all steps. Only without an
+            engine: it cannot be called from another process.
 
     Raises:
-        InputError: a set, the model or a setting cannot be used. Everything is looked at before anything is learned.
-        JobFailed: learning failed, or nothing can be written. What was finished before is kept.
+        InputError: a data set, the model or a setting cannot be used. All are checked before the first run starts.
+        JobFailed: training failed, or nothing can be written. Finished runs are kept.
     """
     jobs = jobs_of(sweep)
-    for note in _look_ahead(sweep, jobs):
+    for note in _check_all(sweep, jobs):
         logger.info("%s", note)
-    done: dict[str, Tuned] = {}
-    make = _Maker(
-        sweep.out / FEATURES_FOLDER, sweep.memory, sweep.disk, _quietly if engine or advance is None else advance
+    results: dict[str, FinetuneResult] = {}
+    make_worker = _WorkerMaker(
+        sweep.out / FEATURES_FOLDER, sweep.memory, sweep.disk, _no_progress if engine or advance is None else advance
     )
     try:
-        for job, tuned in (engine or LocalEngine()).map(make, jobs):
-            done[str(job.out)] = tuned
-            logger.info("%s", _sentence(tuned))
+        for job, result in (engine or LocalEngine()).map(make_worker, jobs):
+            results[str(job.out)] = result
+            logger.info("%s", _summary(result))
     finally:
         shutil.rmtree(sweep.out / FEATURES_FOLDER, ignore_errors=True)
-    runs = tuple(done[str(job.out)] for job in jobs)
-    result = SweepResult(runs, table_of(runs), sweep.missing, str(sweep.out))
-    if not Processes(sweep.precision, sweep.device).is_main:
-        return result
+    runs = tuple(results[str(job.out)] for job in jobs)
+    found = SweepResult(runs, table_of(runs), sweep.missing, str(sweep.out))
+    if Processes(sweep.precision, sweep.device).is_main:
+        _write(sweep, found)
+    return found
+
+
+def _write(sweep: Sweep, found: SweepResult) -> None:
+    content = msgspec.json.encode({"unit": "percent", **msgspec.to_builtins(found)})
     with whole_file(sweep.out / RESULTS_FILE) as file:
-        file.write(msgspec.json.format(msgspec.json.encode({"unit": "percent", **msgspec.to_builtins(result)})) + b"\n")
+        file.write(msgspec.json.format(content) + b"\n")
     with whole_file(sweep.out / TABLE_FILE) as file:
-        file.write(markdown(result.table, sweep.missing).encode())
-    return result
+        file.write(markdown(found.table, sweep.missing).encode())
 
 
-def _look_ahead(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:
-    """What is odd about the data of all runs that are not finished.
+def _check_all(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:
+    """Returns notes about the data of all runs that are not finished.
 
     Raises:
-        InputError: one of them cannot be done. What is wrong with the last set is said before hours are spent on the
-            first.
+        InputError: one of them cannot run. Errors of the last data set are found before hours are spent on the first.
     """
+    if sweep.out.exists() and not sweep.out.is_dir():
+        raise InputError(f"{sweep.out} is not a folder. Choose another output folder.")
     folder = open_model(sweep.model, offline=sweep.offline)
     tokenizer = folder.tokenizer()
-    todo: dict[tuple[str, Shots, int], list[FinetuneJob]] = {}
+    unfinished: dict[tuple[str, Shots, int], list[FinetuneJob]] = {}
     for job in jobs:
-        if read_result(job.out, question_of(job, folder)) is None:
-            todo.setdefault((job.source.name, job.shots, job.seed), []).append(job)
+        if finished_result(job.out, job.configuration(folder)) is None:
+            unfinished.setdefault((job.data.name, job.shots, job.seed), []).append(job)
     notes: dict[str, None] = {}
-    known: Known = {}
-    for some in todo.values():  # all modes of the same examples
-        job = some[0]
-        data = open_tuning_set(job.source, job.shots, job.seed)
-        notes |= dict.fromkeys((*data.notes, *look_at_images(data, job.shots, known)))
-        for mode in {one.mode for one in some}:
+    checked: CheckedImages = {}
+    for same_examples in unfinished.values():  # jobs of all modes
+        job = same_examples[0]
+        data = open_examples(job.data, job.shots, job.seed)
+        notes |= dict.fromkeys((*data.notes, *check_images(data, job.shots, checked)))
+        for mode in {one.mode for one in same_examples}:
             prompts_of(data, tokenizer, mode)
     _refuse_unwritable(sweep.out)
     return list(notes)
@@ -260,13 +260,12 @@ def _refuse_unwritable(out: Path) -> None:
         with TemporaryFile(dir=out):
             pass
     except OSError as error:
-        why = "it is no folder" if out.exists() and not out.is_dir() else error.strerror
-        raise InputError(f"Nothing can be written into {out}: {why}. Give another folder as --out.") from error
+        raise InputError(f"Cannot write into {out}: {error.strerror}. Choose another output folder.") from error
 
 
 @dataclass(frozen=True)
-class _Maker:
-    """Makes the worker of one place; travels to places elsewhere."""
+class _WorkerMaker:
+    """Makes the worker of one process. Picklable if `advance` is."""
 
     features: Path
     memory: int
@@ -274,85 +273,94 @@ class _Maker:
     advance: Advance
 
     def __call__(self) -> _Worker:
-        # Features are the same for all seeds, numbers of shots, prompts and heads, because the base is; each place
-        # keeps its own.
+        # All runs share the base model, so cached features serve all of them; each process has its own cache.
         store = FeatureStore(self.features / f"{gethostname()}-{os.getpid()}", self.memory, self.disk)
-        return _Worker(Shared(store), self.advance)
+        return _Worker(BaseCache(store), self.advance)
 
 
 @dataclass(frozen=True)
 class _Worker:
-    shared: Shared
+    base_cache: BaseCache
     advance: Advance
 
-    def __call__(self, job: FinetuneJob) -> tuple[FinetuneJob, Tuned]:
-        return job, finetune(job, shared=self.shared, advance=lambda done, steps: self.advance(job, done, steps))
+    def __call__(self, job: FinetuneJob) -> tuple[FinetuneJob, FinetuneResult]:
+        return job, finetune(
+            job, base_cache=self.base_cache, advance=lambda done, steps: self.advance(job, done, steps)
+        )
 
 
-def _quietly(job: FinetuneJob, done: int, steps: int) -> None:
-    """Nobody watches a run elsewhere."""
+def _no_progress(job: FinetuneJob, done: int, steps: int) -> None:
+    """Ignores progress. A named function, because a worker that is sent to another process must be picklable."""
 
 
-def _sentence(tuned: Tuned) -> str:
-    ap = tuned.test.get("AP")
+def _summary(result: FinetuneResult) -> str:
+    ap = result.test.get("AP")
     shown = "—" if ap is None else f"{ap:.1f}"
-    if tuned.shots == 0:
-        return f"{tuned.set}, zero-shot: AP {shown} on {tuned.test_split}"
-    shots = "all" if tuned.shots == "all" else f"{tuned.shots}-shot"
+    if result.shots == 0:
+        return f"{result.set}, zero-shot: AP {shown} on {result.test_split}"
+    shots = "all" if result.shots == "all" else f"{result.shots}-shot"
     return (
-        f"{tuned.set}, {tuned.mode}, {shots}, seed {tuned.seed}: AP {shown} on {tuned.test_split}, best epoch "
-        f"{tuned.best_epoch:g} of {tuned.epochs:g}"
+        f"{result.set}, {result.mode}, {shots}, seed {result.seed}: AP {shown} on {result.test_split}, best epoch "
+        f"{result.best_epoch:g} of {result.epochs:g}"
     )
 
 
 def plan_sweep(sweep: Sweep) -> dict[str, Any]:
-    """What would be done, and what would learn, as JSON; loads no weights and writes nothing.
+    """Returns the runs and the parameters they would train, as plain values. Loads no weights and writes nothing.
 
     Raises:
-        InputError: a set, the model or a setting cannot be used.
+        InputError: a data set, the model or a setting cannot be used.
     """
     folder = open_model(sweep.model, offline=sweep.offline)
     tokenizer = folder.tokenizer()
     imgsz = sweep.imgsz or folder.config.imgsz
     rows = []
     notes: dict[str, None] = {}
-    known: Known = {}
-    for job in jobs_of(sweep):
-        data = open_tuning_set(job.source, job.shots, job.seed)
-        notes |= dict.fromkeys((*data.notes, *look_at_images(data, job.shots, known)))
+    checked: CheckedImages = {}
+    jobs = jobs_of(sweep)
+    for job in jobs:
+        data = open_examples(job.data, job.shots, job.seed)
+        notes |= dict.fromkeys((*data.notes, *check_images(data, job.shots, checked)))
         prompts_of(data, tokenizer, job.mode)
-        row: dict[str, Any] = {
-            "set": data.name,
-            "mode": job.mode,
-            "shots": job.shots,
-            "seed": job.seed,
-            "classes": len(data.names),
-            "validation_images": len(data.val.truth.image_ids),
-            "test_images": len(data.test.truth.image_ids),
-            "out": str(job.out),
-        }
+        row = _planned(job, data)
         if job.shots != 0:
             stream = training_stream(data, tokenizer, job.recipe, imgsz, job.seed)
             assert stream.epoch_length is not None
-            images = stream.epoch_length // job.recipe.copies
-            row |= {
-                "images": images,
-                "boxes": len(data.train.annotations),
-                "most_epochs": job.recipe.epochs,
-                "most_steps": job.recipe.steps(images),
-                "recipe": msgspec.to_builtins(job.recipe),
-            }
+            row |= _planned_training(job, data, stream.epoch_length // job.recipe.copies)
         rows.append(row)
-    modes = dict.fromkeys(job.recipe.mode for job in jobs_of(sweep) if job.shots != 0)
+    modes = dict.fromkeys(job.recipe.mode for job in jobs if job.shots != 0)
     return {
         "model": sweep.model,
         "base": folder.identity,
         "imgsz": imgsz,
         "runs": rows,
         "trainable": {
-            mode: [{"name": name, "shape": list(shape)} for name, shape in trainable(folder, mode).items()]
+            mode: [{"name": name, "shape": list(shape)} for name, shape in trainable_shapes(folder, mode).items()]
             for mode in modes
         },
         "notes": list(notes),
         "missing": list(sweep.missing),
+    }
+
+
+def _planned(job: FinetuneJob, data: OpenTrainingSplits) -> dict[str, Any]:
+    return {
+        "set": data.name,
+        "mode": job.mode,
+        "shots": job.shots,
+        "seed": job.seed,
+        "classes": len(data.names),
+        "validation_images": len(data.val.truth.image_ids),
+        "test_images": len(data.test.truth.image_ids),
+        "out": str(job.out),
+    }
+
+
+def _planned_training(job: FinetuneJob, data: OpenTrainingSplits, images: int) -> dict[str, Any]:
+    return {
+        "images": images,
+        "boxes": len(data.train.annotations),
+        "max_epochs": job.recipe.epochs,
+        "max_steps": job.recipe.steps(images),
+        "recipe": msgspec.to_builtins(job.recipe),
     }

@@ -1,6 +1,7 @@
-"""Scores a model that is being tuned on a split: the same boxes and numbers as `glip eval` gives, without files.
+"""Scores a model during training: on a split of a data set, and on synthetic scenes of other things.
 
-Where the mode freezes what is seen of an image, that is computed once for all validations.
+A split gets the same boxes and scores as `glip eval` gives, without files. Where the tuning mode freezes the image
+features, they are computed once for all validations.
 """
 
 from __future__ import annotations
@@ -8,33 +9,39 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from glip.data.splits import OpenSplit
+from glip.data.annotations import Truth
+from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage
+from glip.data.splits import OpenSplit, Split
+from glip.data.synthetic import SceneMaker, load_pool
 from glip.detections import Detections
 from glip.detectors.glip import Detector
-from glip.evaluation.inference import within
-from glip.evaluation.predictions import Predictions
-from glip.evaluation.results import SetResult
-from glip.evaluation.tasks.detection import score_set
+from glip.errors import InputError
+from glip.evaluation.tasks.detection import score_detections
 from glip.images import ImageBatch, collate, prepare, read_image
 from glip.model.glip import GLIP
-from glip.prompts import Prompt, PromptSet
+from glip.prompts import Prompt, PromptSet, tokenize
 from glip.training.feature_cache import FeatureStore
 
-MOST = 100  # boxes an image, as in all published numbers
+if TYPE_CHECKING:
+    from glip.evaluation.results import SetResult
+
+# Synthetic scenes that measure forgetting: other scenes than those of pre-training, of the same things.
+SCENE_SEED = 7
+SCENE_NAMES = 400  # the simplest ones: those that `glip pretrain --preset nano` trains on
+SCENE_SHAPES = 0.5  # fraction of geometric shapes among the objects
+SCENE_SIDES = ((160, 160), (320, 320))  # minimum and maximum (width, height) in pixels
 
 
 class Scorer:
-    """Looks at the images of one split."""
+    """Runs models on the images of one split and scores them."""
 
     def __init__(
         self,
@@ -42,88 +49,132 @@ class Scorer:
         tokenizer: Tokenizer,
         imgsz: int,
         *,
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        precision: str = "fp32",
         store: FeatureStore | None = None,
     ) -> None:
-        """Prepares the question.
+        """Prepares the prompts.
 
         Args:
             opened: the split.
             tokenizer: the model's.
             imgsz: short side in pixels that images are resized to.
             precision: of the model's arithmetic.
-            store: keeps what is seen of the images, where that does not change; None: look each time.
+            store: keeps image features between calls. Pass one only if the models differ in their other parts alone.
 
         Raises:
-            InputError: a class cannot be asked for.
+            InputError: the model cannot read a class name.
         """
         self._opened, self._tokenizer, self._imgsz = opened, tokenizer, imgsz
         self._precision, self._store = precision, store
-        self.prompts: Sequence[Prompt] = PromptSet.from_names(opened.names, tokenizer, None, opened.wordings).for_image(
-            ""
-        )
+        names = PromptSet.from_names(opened.names, tokenizer, None, opened.wordings)
+        self.prompts: Sequence[Prompt] = names.for_image("")
         self._prepared: dict[Path, ImageBatch] = {}
 
     def score(self, model: GLIP) -> SetResult:
-        """The split's numbers, in percent.
+        """Returns the scores of the split, in percent.
 
         Raises:
             InputError: an image cannot be read.
         """
-        return score_set(self._opened, self.predict(model), MOST).result
+        return score_detections(self._opened, self.predict(model))
 
-    def predict(self, model: GLIP) -> Predictions:
-        """The boxes of all images."""
-        image_ids, labels, boxes, scores = [], [], [], []
-        classes = np.asarray(self._opened.category_ids, np.int64)
+    def predict(self, model: GLIP) -> dict[int, Detections]:
+        """Returns the boxes of all images by image id; labels are indices of the split's names."""
+        found: dict[int, Detections] = {}
         with borrowed(model, self._tokenizer, self._imgsz, self._precision) as detector:
             for path, ids in self._opened.ids_of_image.items():
-                found = self._detect(detector, path)
-                count = within(found.scores, MOST)
-                for id in ids:
-                    image_ids.append(np.full(count, id, np.int64))
-                    labels.append(classes[found.labels[:count]])
-                    boxes.append(found.boxes[:count].astype(np.float64))
-                    scores.append(found.scores[:count].astype(np.float64))
-        if not image_ids:
-            return Predictions.none()
-        bbox = np.concatenate(boxes).reshape(-1, 4)
-        bbox[:, 2:] -= bbox[:, :2]
-        return Predictions(np.concatenate(image_ids), np.concatenate(labels), bbox, np.concatenate(scores))
+                found |= dict.fromkeys(ids, self._detect(detector, path))
+        return found
 
     def detect(self, model: GLIP, paths: Sequence[Path]) -> list[tuple[Image.Image, Detections]]:
-        """Some images with their boxes."""
+        """Returns some of the images with their boxes."""
         with borrowed(model, self._tokenizer, self._imgsz, self._precision) as detector:
             return [(read_image(path), self._detect(detector, path)) for path in paths]
 
     def _detect(self, detector: Detector, path: Path) -> Detections:
         batch = self._prepared.get(path)
-        maps: list[Tensor] | None = None
-        key = hashlib.blake2b(
-            f"{path}|{self._imgsz}|{self._precision}".encode(errors="replace"), digest_size=16
-        ).hexdigest()
-        if self._store is not None and batch is not None:
-            maps = self._store.get(key, detector.device)
+        key = self._key(path)
+        maps = None if self._store is None or batch is None else self._store.get(key, detector.device)
         if maps is None or batch is None:
             batch = collate([prepare(read_image(path), self._imgsz)])
             maps = detector.look(batch)
             if self._store is not None:
                 self._store.put(key, maps)
-                batch = replace(batch, rgb=torch.empty(0))
+                batch = replace(batch, rgb=torch.empty(0))  # only the sizes are needed from here on
                 self._prepared[path] = batch
         return detector.detect_in(maps, batch, self.prompts)[0]
 
+    def _key(self, path: Path) -> str:
+        text = f"{path}|{self._imgsz}|{self._precision}"
+        return hashlib.blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
+
 
 @contextmanager
-def borrowed(
-    model: GLIP, tokenizer: Tokenizer, imgsz: int, precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-) -> Iterator[Detector]:
-    """A detector of a model that learns; afterwards the model learns on as before."""
-    learning = [value for value in model.parameters() if value.requires_grad]
-    place = next(model.parameters()).device
-    device = str(place) if place.type == "cuda" else place.type
+def borrowed(model: GLIP, tokenizer: Tokenizer, imgsz: int, precision: str = "fp32") -> Iterator[Detector]:
+    """Yields a detector around a model in training; afterwards the same parameters are trainable as before."""
+    trainable = [value for value in model.parameters() if value.requires_grad]
+    device = next(model.parameters()).device
+    name = str(device) if device.type == "cuda" else device.type
     try:
-        yield Detector(model, tokenizer, name="", sha256="", device=device, precision=precision, imgsz=imgsz)
+        yield Detector(model, tokenizer, name="", sha256="", device=name, precision=precision, imgsz=imgsz)
     finally:
-        for value in learning:
+        for value in trainable:
             value.requires_grad_(True)
+
+
+def scene_score(model: GLIP, tokenizer: Tokenizer, imgsz: int, scenes: int = 100) -> float | None:
+    """Returns the AP in percent on synthetic scenes, which shows what fine-tuning has forgotten.
+
+    Each scene is prompted with its own names, some of which are absent. A pair of scene and name counts as one image
+    with one class, so that all pairs share one ranking: a model that detects one thing everywhere scores low.
+
+    Args:
+        model: comes back unchanged.
+        tokenizer: the model's.
+        imgsz: short side in pixels that scenes are resized to.
+        scenes: number of scenes.
+
+    Returns:
+        None if the model cannot read the names of any scene.
+    """
+    maker = SceneMaker.of_split(load_pool().simplest(SCENE_NAMES), "seen", SCENE_SEED, SCENE_SHAPES)
+    pairs = _Pairs()
+    with borrowed(model, tokenizer, imgsz) as detector:
+        for index in range(scenes):
+            scene = maker.scene(index, maker.size_wh(index, *SCENE_SIDES))
+            names = maker.names(index, scene)
+            try:
+                prompt = Prompt.from_names([name.name for name in names])
+                tokenize(prompt, tokenizer)
+            except InputError:  # a vocabulary of other words, or of fewer tokens than the list needs
+                continue
+            found = detector.detect(collate([prepare(scene.image, imgsz)]), [prompt])[0]
+            for label, name in enumerate(names):
+                boxes = [scene.objects[thing].box_xywh for thing in name.objects]
+                pairs.add(scene.image.size, boxes, found.filter(found.labels == label))
+    return pairs.score()
+
+
+@dataclass
+class _Pairs:
+    """Pairs of a scene and a name, as images with one class."""
+
+    images: list[CocoImage] = field(default_factory=list)
+    boxes: list[CocoAnnotation] = field(default_factory=list)
+    found: dict[int, Detections] = field(default_factory=dict)
+
+    def add(self, size_wh: tuple[int, int], boxes_xywh: Sequence[Sequence[float]], found: Detections) -> None:
+        id = len(self.images) + 1
+        self.images.append(CocoImage(id, str(id), *size_wh))
+        for left, top, width, height in boxes_xywh:
+            bbox = (float(left), float(top), float(width), float(height))
+            self.boxes.append(CocoAnnotation(len(self.boxes) + 1, id, 1, bbox))
+        self.found[id] = replace(found, labels=found.labels * 0)
+
+    def score(self) -> float | None:
+        if not self.boxes:
+            return None
+        dataset = CocoDataset(tuple(self.images), tuple(self.boxes), (CocoCategory(1, "named"),))
+        split = Split("scenes", "", "coco", Path(), ())
+        opened = OpenSplit(split, Truth.from_coco(dataset), ("named",), (1,), None, ())
+        return score_detections(opened, self.found).numbers["AP"]

@@ -1,6 +1,8 @@
-"""A model that learns, without chance in it."""
+"""Models and data sets to train on, without randomness."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from timm.layers import DropPath
@@ -9,6 +11,7 @@ from torch import nn
 from glip.model.glip import GLIP
 from glip.model.neck import DropBlock
 from tests.tiny import tiny_model
+from tests.training.sets import write_base, write_set
 
 
 def switch_off_chance(model: nn.Module) -> None:
@@ -33,3 +36,12 @@ def tiny_glip() -> GLIP:
     model = tiny_model().train()
     switch_off_chance(model)
     return model
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with base/ and Squares/; tests must not change it."""
+    folder = tmp_path_factory.mktemp("tuning")
+    write_base(folder / "base")
+    write_set(folder / "Squares", train=4, val=2, test=2)
+    return folder

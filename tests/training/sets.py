@@ -1,12 +1,16 @@
-"""A model folder and small sets of coloured squares on disk, laid out as ODinW is."""
+"""A model folder, small sets of coloured squares on disk, laid out as ODinW is, and jobs on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, save_coco
+from glip.data.lookup import find_training_splits
+from glip.training.finetune_job import FinetuneJob
+from glip.training.recipes import recipe_for
 from glip.weights.folder import save_model_folder
 from tests.tiny import PIECES, TINY, tiny_model
 from tests.training.images import NAMES, SquareStream
@@ -45,3 +49,17 @@ def write_set(folder: Path, train: int = 6, val: int = 3, test: int = 3) -> Path
         if count:
             save_coco(folder / split / FILE, squares(folder / split, count, seed))
     return folder
+
+
+def job_of(folders: Path, out: Path, **changes: Any) -> FinetuneJob:
+    """A job on `folders`: one shot, three epochs, no augmentation; any field can be changed."""
+    mode, shots = changes.pop("mode", "prompt"), changes.pop("shots", 1)
+    recipe = recipe_for(mode, "all" if shots == 0 else shots)
+    fields: dict[str, Any] = {
+        field: changes.pop(field) for field in ("epochs", "stop_patience", "copies") if field in changes
+    }
+    fields = {"epochs": 3, "copies": 2, "stop_patience": 100} | fields
+    recipe = replace(recipe.without_augmentation(), **fields)
+    sources, _ = find_training_splits(str(folders / "Squares"), Path())
+    job = FinetuneJob(sources[0], out, str(folders / "base"), shots, 3, recipe, device="cpu", comparisons=0)
+    return replace(job, **changes)

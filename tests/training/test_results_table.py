@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from glip.data.odinw import odinw_group
-from glip.training.result import Tuned
+from glip.training.finetune_job import FinetuneResult
 from glip.training.results_table import columns_of, lines_of, markdown, table_of
 
 
-def run(name: str, mode: str, shots: Any, seed: int, ap: float | None, **more: Any) -> Tuned:
-    return Tuned(name, mode, shots, seed, more.pop("model", "nano"), "b", "test", {"AP": ap}, {}, **more)
+def run(name: str, mode: str, shots: Any, seed: int, ap: float | None, **more: Any) -> FinetuneResult:
+    return FinetuneResult(name, mode, shots, seed, more.pop("model", "nano"), "b", "test", {"AP": ap}, {}, **more)
 
 
 def own(table: list[dict[str, Any]]) -> list[dict[str, Any]]:

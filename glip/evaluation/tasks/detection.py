@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from glip.boxes import xyxy_to_xywh
 from glip.data.annotations import Truth
 from glip.data.splits import OpenSplit
+from glip.detections import Detections
+from glip.evaluation.inference import within
 from glip.evaluation.metrics.coco import CocoScores, coco_scores
 from glip.evaluation.metrics.lvis import lvis_scores
 from glip.evaluation.predictions import Predictions
@@ -82,6 +88,27 @@ def score_set(opened: OpenSplit, predictions: Predictions, max_det: int, notes: 
         opened.truth,
         predictions,
     )
+
+
+def score_detections(opened: OpenSplit, detections: Mapping[int, Detections], max_det: int = 100) -> SetResult:
+    """Returns the scores of boxes that a detector found in the images of a split.
+
+    Args:
+        opened: the split.
+        detections: by image id, best score first; labels are indices of `opened.names`. Other images count as empty.
+        max_det: maximum number of boxes per image; ties with the last one are kept.
+    """
+    predictions = Predictions.none()
+    if detections:
+        kept = {id: found.filter(np.arange(within(found.scores, max_det))) for id, found in detections.items()}
+        classes = np.asarray(opened.category_ids, np.int64)
+        predictions = Predictions(
+            np.concatenate([np.full(len(found), id, np.int64) for id, found in kept.items()]),
+            np.concatenate([classes[found.labels] for found in kept.values()]),
+            xyxy_to_xywh(np.concatenate([found.boxes.astype(np.float64) for found in kept.values()])),
+            np.concatenate([found.scores.astype(np.float64) for found in kept.values()]),
+        )
+    return score_set(opened, predictions, max_det).result
 
 
 def _limits(max_det: int) -> tuple[int, ...]:
