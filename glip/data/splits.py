@@ -69,6 +69,7 @@ class OpenSplit:
         notes: what a reader of the score should know, in sentences.
         dataset: images and boxes of the classes in `names`, in the order of the file and renamed as they are
             prompted; None for formats that nothing is trained on. Not cut by `limit`.
+        unlimited: the annotated boxes of all images; None if `truth` has them.
     """
 
     split: Split
@@ -78,6 +79,12 @@ class OpenSplit:
     wordings: tuple[Wording, ...] | None
     notes: tuple[str, ...]
     dataset: CocoDataset | None = None
+    unlimited: Truth | None = None
+
+    @property
+    def whole_truth(self) -> Truth:
+        """Returns the annotated boxes of all images, also beyond the limit."""
+        return self.truth if self.unlimited is None else self.unlimited
 
     @property
     def class_of_id(self) -> dict[int, str]:
@@ -108,10 +115,9 @@ def open_split(split: Split, limit: int | None = None) -> OpenSplit:
     Raises:
         InputError: a file cannot be used, or its classes are not those of the benchmark.
     """
-    truth, dataset = _read(split)
-    names, ids = _prompted_classes(split, truth, dataset)
-    if limit is not None:
-        truth = truth.of_images(truth.image_ids[:limit])
+    whole, dataset = _read(split)
+    names, ids = _prompted_classes(split, whole, dataset)
+    truth = whole if limit is None else whole.of_images(whole.image_ids[:limit])
     if not len(truth.image_ids):
         raise InputError(f"{split.annotations} lists no image.")
     notes = [
@@ -127,7 +133,7 @@ def open_split(split: Split, limit: int | None = None) -> OpenSplit:
     if dataset is not None:
         split = _with_likely_folder_first(split, dataset)
         dataset = dataset.with_categories(ids, names)
-    return OpenSplit(split, truth, names, ids, split.wordings, tuple(notes), dataset)
+    return OpenSplit(split, truth, names, ids, split.wordings, tuple(notes), dataset, whole)
 
 
 def _read(split: Split) -> tuple[Truth, CocoDataset | None]:

@@ -1,29 +1,32 @@
-"""Small data sets whose images say what they are: image number n is of one colour that only n has."""
+"""Small data sets whose images can be told apart: each number has its own colour."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage
 from glip.data.examples import Example
 from glip.data.grounding import GroundingAnnotation, GroundingDataset, GroundingImage
+from glip.files import read_json
 
 WIDTH, HEIGHT = 40, 30
 BOX = (5.0, 6.0, 20.0, 10.0)
 
 
 def draw(path: Path, number: int = 0, size_wh: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
-    """An image that `number_of` knows again."""
+    """Draws an image that `number_of` recognizes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size_wh, (number % 256, number // 256, 7)).save(path)
 
 
 def number_of(example: Example) -> int:
-    """Which image it is."""
+    """Returns the number of the image."""
     red, green, _ = example.image.getpixel((0, 0))  # type: ignore[misc]  # three numbers of an RGB image
     return int(red + 256 * green)
 
@@ -82,3 +85,15 @@ def same(one: Example, other: Example) -> bool:
 def phrases(example: Example) -> list[list[str]]:
     """For each box what its spans say."""
     return [[example.caption[start:end] for start, end in spans] for spans in example.spans]
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Returns a list that gets the path of every COCO file that is read from now on."""
+    reads: list[Path] = []
+
+    def counted(path: Path, *rest: Any) -> Any:
+        reads.append(path)
+        return read_json(path, *rest)
+
+    monkeypatch.setattr("glip.data.coco.read_json", counted)
+    return reads
