@@ -67,7 +67,7 @@ class ThresholdCurve:
 
     @property
     def best(self) -> int | None:
-        """The index of the highest F1, of equal ones the highest score; None if no box is right."""
+        """Returns the index of the highest F1, of equal ones the highest score; None if no box is right."""
         return int(np.argmax(self.f1)) if self.f1.max(initial=0.0) > 0 else None
 
 
