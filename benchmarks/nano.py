@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from glip.data.synthetic import Scene, SceneMaker, SpritePool, cast_of, load_pool
-from glip.data.synthetic.cast import Look, Split
+from glip.data.synthetic import Scene, SceneMaker, SpritePool, load_pool, sampler_of_split
+from glip.data.synthetic.object_sampler import Look, Split
 from glip.data.synthetic.words import COLOURS, KINDS, UNSEEN_PAIRS
 from glip.detections import Detections
 from glip.detectors.glip import Detector, load_detector
@@ -66,7 +66,7 @@ class Tally:
 
 
 def maker_of(pool: SpritePool, setting: Setting, look: Look | None = None, seed: int = SEED) -> SceneMaker:
-    return SceneMaker(pool, cast_of(setting.split, pool.trained, pool.held_out, setting.shapes), seed, look)
+    return SceneMaker(pool, sampler_of_split(setting.split, pool.trained, pool.held_out, setting.shapes), seed, look)
 
 
 def size_of(setting: Setting, index: int) -> tuple[int, int]:

@@ -67,7 +67,7 @@ def compose(folder: Path, scenes: int) -> None:
         return
     split = folder.name.removeprefix("scenes-").replace("-", " ")
     # As many classes as fit into few captions, in images of the size that the model was trained with.
-    job = SceneJob(count=scenes, seed=SEED, split=split, least_wh=(160, 160), most_wh=(384, 384), names=60)  # type: ignore[arg-type]  # checked there
+    job = SceneJob(count=scenes, seed=SEED, split=split, minimum_wh=(160, 160), maximum_wh=(384, 384), names=60)  # type: ignore[arg-type]  # checked there
     write_scenes(job, folder)
 
 

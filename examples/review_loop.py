@@ -19,8 +19,8 @@ import numpy as np
 
 from glip.boxes import box_iou_xywh
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, load_coco, save_coco
-from glip.data.synthetic import SceneMaker, cast_of
-from glip.data.synthetic.cast import Look
+from glip.data.synthetic import SceneMaker, sampler_of_split
+from glip.data.synthetic.object_sampler import Look
 from glip.data.synthetic.sprite_pool import SpritePool
 from glip_cli.main import run
 
@@ -41,7 +41,7 @@ def command(*words: object) -> None:
 
 def draw(folder: Path, count: int, first: int) -> Path:
     """Draws scenes of shapes with one or two rings each, and writes a COCO file of the rings."""
-    maker = SceneMaker(SpritePool({}), cast_of("seen", (), ()), 7, Look(objects=(3, 6), scale=(0.2, 0.5)))
+    maker = SceneMaker(SpritePool({}), sampler_of_split("seen", (), ()), 7, Look(objects=(3, 6), scale=(0.2, 0.5)))
     folder.mkdir(parents=True)
     images: list[CocoImage] = []
     annotations: list[CocoAnnotation] = []

@@ -92,8 +92,8 @@ def synthetic(
         count=SCENES if count is None else count,
         seed=seed,
         split=split or "train",  # type: ignore[arg-type]  # SceneJob checks it
-        least_wh=minimum_wh,
-        most_wh=maximum_wh,
+        minimum_wh=minimum_wh,
+        maximum_wh=maximum_wh,
         shapes=0.4 if shapes is None else shapes,
         names=names,
         sprites=sprites,

@@ -1,6 +1,6 @@
-"""What scenes are painted on: noise of several scales, gradients, stripes, blurred blobs, textures, patches.
+"""Paints the backgrounds of scenes: noise of several scales, gradients, stripes, blurred blobs, textures, patches.
 
-A background is a grey field, drawn cheaply and small where it is smooth, whose greys become colours through a palette.
+A background is a grey field, drawn at low resolution where it is smooth, whose greys a palette turns into colours.
 Knows nothing of objects.
 """
 
@@ -27,15 +27,15 @@ _PALE = [100 + value // 5 for value in range(256)]
 
 
 def paint(rng: random.Random, size_wh: tuple[int, int], kinds: tuple[str, ...]) -> Image.Image:
-    """A background, RGB.
+    """Returns a background, RGB.
 
     Args:
-        rng: decides everything.
+        rng: source of randomness.
         size_wh: width and height in pixels.
         kinds: keys of `BACKGROUNDS` to choose from.
     """
     image = _layer(rng, size_wh, kinds)
-    if rng.random() < 0.2:  # two of them, as a thing on a table in front of a wall
+    if rng.random() < 0.2:  # two of them, like a table in front of a wall
         mask = BACKGROUNDS[rng.choice(("noise", "gradient", "patches"))](rng, size_wh)
         image = Image.composite(image, _layer(rng, size_wh, kinds), mask.point(_STEP))
     if rng.random() < 0.15:
@@ -44,9 +44,11 @@ def paint(rng: random.Random, size_wh: tuple[int, int], kinds: tuple[str, ...]) 
 
 
 def with_noise(image: Image.Image, rng: random.Random, strength: float) -> Image.Image:
-    """The image with the noise of a camera, the same in all its pixels' channels.
+    """Returns the image with the noise of a camera, equal in the three channels of a pixel.
 
     Args:
+        image: RGB.
+        rng: source of randomness.
         strength: standard deviation in grey levels.
     """
     grain = _grain_cut(rng, image.size, strength)
@@ -64,7 +66,7 @@ def _layer(rng: random.Random, size_wh: tuple[int, int], kinds: tuple[str, ...])
 
 
 def _colours(rng: random.Random) -> list[RGB]:
-    """Two to five colours that go together: shades of one, its neighbours, or any."""
+    """Returns two to five matching colours: shades of one, its neighbours, or any."""
     hue, saturation, value = rng.random(), rng.random() ** 1.5, rng.uniform(0.08, 1.0)
     spread = rng.choice((0.02, 0.1, 0.5))
     contrast = rng.uniform(0.05, 0.5)
@@ -81,7 +83,7 @@ def _colours(rng: random.Random) -> list[RGB]:
 
 @cache
 def _grain() -> NDArray[np.int16]:
-    """(512, 512) noise without order, mean 0, standard deviation about 104, always the same."""
+    """Returns (512, 512) white noise, mean 0, standard deviation about 104, always the same."""
     source = random.Random(0)  # noqa: S311  # noise, no secret
     tosses = [np.frombuffer(source.randbytes(_GRAIN_SIDE**2), np.uint8).astype(np.int16) for _ in range(2)]
     return (tosses[0] + tosses[1] - 255).reshape(_GRAIN_SIDE, _GRAIN_SIDE)
@@ -89,7 +91,7 @@ def _grain() -> NDArray[np.int16]:
 
 @cache
 def _grain_tile(level: int) -> Image.Image:
-    """The noise with a standard deviation of about 2 · `level` grey levels around 128."""
+    """Returns the noise with a standard deviation of about 2 · `level` grey levels around 128."""
     return Image.fromarray((128 + _grain() * (2 * level) // 104).clip(0, 255).astype(np.uint8))
 
 
@@ -113,7 +115,7 @@ def _random_field(rng: random.Random, columns: int, rows: int) -> Field:
 
 
 def _noise(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """Clouds: noise of one to three scales."""
+    """Draws clouds: noise of one to three scales."""
     cells = rng.choice((2, 3, 4, 6, 9))
     field = _random_field(rng, cells, cells).resize(size_wh, _BICUBIC)
     for _ in range(rng.randint(0, 2)):
@@ -123,7 +125,7 @@ def _noise(rng: random.Random, size_wh: tuple[int, int]) -> Field:
 
 
 def _gradient(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """From one side to the other, or from a point outwards."""
+    """Draws a gradient from one side to the other, or from a point outwards."""
     down, across = np.mgrid[0:32, 0:32] / 31
     if rng.random() < 0.6:
         turn = rng.uniform(0, math.tau)
@@ -135,10 +137,10 @@ def _gradient(rng: random.Random, size_wh: tuple[int, int]) -> Field:
     return Image.fromarray((255 * height**bend).astype(np.uint8)).resize(size_wh, _BICUBIC)
 
 
-def _places(
+def _coordinates(
     rng: random.Random, size_wh: tuple[int, int], period: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(h, w) two coordinates at right angles, turned, in periods, at half the resolution of the scene."""
+    """Returns two (h, w) orthogonal coordinates, turned, in periods, at half the resolution of the scene."""
     turn = rng.choice((0.0, math.pi / 2, rng.uniform(0, math.pi)))
     across = np.arange((size_wh[0] + 1) // 2, dtype=np.float32) * np.float32(2 / period) + np.float32(rng.random())
     down = np.arange((size_wh[1] + 1) // 2, dtype=np.float32) * np.float32(2 / period) + np.float32(rng.random())
@@ -151,8 +153,8 @@ def _from_half(values: NDArray[np.generic], size_wh: tuple[int, int]) -> Field:
 
 
 def _stripes(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """Hard or soft stripes."""
-    across, _ = _places(rng, size_wh, rng.uniform(0.04, 0.3) * min(size_wh))
+    """Draws hard or soft stripes."""
+    across, _ = _coordinates(rng, size_wh, rng.uniform(0.04, 0.3) * min(size_wh))
     part = across % 1
     if rng.random() < 0.6:
         return _from_half((part < rng.uniform(0.3, 0.7)) * np.uint8(255), size_wh)
@@ -160,8 +162,8 @@ def _stripes(rng: random.Random, size_wh: tuple[int, int]) -> Field:
 
 
 def _texture(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """Checks, dots, bricks or a weave, too fine for squares and circles to be looked for in them."""
-    across, down = _places(rng, size_wh, rng.uniform(0.04, 0.12) * min(size_wh))
+    """Draws checks, dots, bricks or a weave, too fine to count as squares and circles."""
+    across, down = _coordinates(rng, size_wh, rng.uniform(0.04, 0.12) * min(size_wh))
     pattern = rng.choice(("checks", "dots", "bricks", "weave"))
     if pattern == "checks":
         return _from_half(((across % 2 < 1) ^ (down % 2 < 1)) * np.uint8(255), size_wh)
@@ -175,7 +177,7 @@ def _texture(rng: random.Random, size_wh: tuple[int, int]) -> Field:
 
 
 def _blobs(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """Out-of-focus lights and shadows."""
+    """Draws out-of-focus lights and shadows."""
     small_wh = (max(8, size_wh[0] // 4), max(8, size_wh[1] // 4))
     field = Image.new("L", small_wh, rng.randrange(256))
     draw = ImageDraw.Draw(field)
@@ -186,7 +188,7 @@ def _blobs(rng: random.Random, size_wh: tuple[int, int]) -> Field:
 
 
 def _patches(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """Overlapping rectangles or splinters with hard edges."""
+    """Draws overlapping rectangles or splinters with hard edges."""
     width, height = size_wh
     field = Image.new("L", size_wh, rng.randrange(256))
     draw = ImageDraw.Draw(field)
@@ -202,7 +204,7 @@ def _patches(rng: random.Random, size_wh: tuple[int, int]) -> Field:
 
 
 def _strokes(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """Grass, hair, scratches: many thin lines, about one way."""
+    """Draws grass, hair or scratches: many thin lines in similar directions."""
     width, height = size_wh
     field = _random_field(rng, 5, 5).resize(size_wh, _BICUBIC)
     draw = ImageDraw.Draw(field)
@@ -215,7 +217,7 @@ def _strokes(rng: random.Random, size_wh: tuple[int, int]) -> Field:
 
 
 def _flat(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """Paper: nearly one colour."""
+    """Draws paper: nearly one colour."""
     return _random_field(rng, 3, 3).point(_PALE).resize(size_wh, _BICUBIC)
 
 

@@ -1,4 +1,4 @@
-"""A sentence about a scene, with the place of every phrase, noted while it is written.
+"""Writes a sentence about a scene, and records the span of every phrase.
 
 Knows names and boxes. Knows nothing of pixels.
 """
@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from glip.data.synthetic.naming import Thing, Vocabulary, fits, said
+from glip.data.synthetic.naming import SceneVocabulary, Thing, choose_name, fits
 
 BoxXYWH = tuple[float, float, float, float]
-MOST_PHRASES = 5
+MAXIMUM_PHRASES = 5
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 RELATIONS = ("left of", "right of", "above", "below")
 _LINK = re.compile(r" (?=(?:of|with|without|and|in|on|over|at|holding|behind|throwing|screaming|savouring) )")
@@ -21,12 +21,12 @@ OPENINGS = ("", "", "an image of ", "I see ", "here you see ")
 
 
 @dataclass(frozen=True)
-class Phrase:
+class ScenePhrase:
     """A part of a caption.
 
     Attributes:
         span: its characters [start, end).
-        objects: indices of what it speaks of.
+        objects: indices of the objects it names.
     """
 
     span: tuple[int, int]
@@ -34,17 +34,17 @@ class Phrase:
 
 
 @dataclass(frozen=True)
-class Caption:
-    """A text and what its phrases speak of."""
+class SceneCaption:
+    """A text and its phrases."""
 
     text: str
-    phrases: tuple[Phrase, ...]
+    phrases: tuple[ScenePhrase, ...]
 
 
 @dataclass
 class _Writer:
     text: str = ""
-    phrases: list[Phrase] = field(default_factory=list)
+    phrases: list[ScenePhrase] = field(default_factory=list)
 
     def add(self, text: str) -> None:
         self.text += text
@@ -53,7 +53,7 @@ class _Writer:
         self.text += mention.before
         start = len(self.text)
         self.text += mention.words
-        self.phrases.append(Phrase((start, len(self.text)), mention.objects))
+        self.phrases.append(ScenePhrase((start, len(self.text)), mention.objects))
 
 
 @dataclass(frozen=True)
@@ -64,33 +64,34 @@ class _Mention:
 
 
 def write_caption(
-    things: Sequence[Thing], boxes_xywh: Sequence[BoxXYWH], vocabulary: Vocabulary, rng: random.Random
-) -> Caption:
-    """A sentence about some of the objects; every phrase speaks of all objects that it fits.
+    things: Sequence[Thing], boxes_xywh: Sequence[BoxXYWH], vocabulary: SceneVocabulary, rng: random.Random
+) -> SceneCaption:
+    """Writes a sentence about some of the objects; every phrase stands for all objects that it fits.
 
     Args:
-        things: at least one.
-        boxes_xywh: where each is, in pixels.
-        vocabulary: what may be said.
+        things: at least one object.
+        boxes_xywh: box of each object in pixels.
+        vocabulary: the names that may be used.
+        rng: source of randomness.
     """
     mentions = _mentions(things, vocabulary, rng)
     writer = _Writer(rng.choice(OPENINGS))
-    for place, mention in enumerate(mentions):
-        last = place == len(mentions) - 1
-        relation = _relation(mentions[place - 1], mention, boxes_xywh) if place % 2 else None
-        if place:
+    for index, mention in enumerate(mentions):
+        last = index == len(mentions) - 1
+        relation = _relation(mentions[index - 1], mention, boxes_xywh) if index % 2 else None
+        if index:
             writer.add(f" {relation} " if relation else " and " if last else ", ")
         writer.name(mention)
-    return Caption(writer.text, tuple(writer.phrases))
+    return SceneCaption(writer.text, tuple(writer.phrases))
 
 
-def _mentions(things: Sequence[Thing], vocabulary: Vocabulary, rng: random.Random) -> list[_Mention]:
-    """Up to `MOST_PHRASES` phrases, no object in two of them."""
+def _mentions(things: Sequence[Thing], vocabulary: SceneVocabulary, rng: random.Random) -> list[_Mention]:
+    """Returns up to `MAXIMUM_PHRASES` phrases; no object is in two of them."""
     mentions: list[_Mention] = []
     spoken: set[int] = set()
-    wanted = rng.randint(1, MOST_PHRASES)
+    wanted = rng.randint(1, MAXIMUM_PHRASES)
     for index in rng.sample(range(len(things)), len(things)):
-        name = said(things[index], vocabulary, rng)
+        name = choose_name(things[index], vocabulary, rng)
         objects = tuple(other for other, thing in enumerate(things) if fits(name, thing))
         if spoken.isdisjoint(objects) and len(mentions) < wanted:
             spoken.update(objects)
@@ -102,7 +103,7 @@ def _mentions(things: Sequence[Thing], vocabulary: Vocabulary, rng: random.Rando
 
 
 def _relation(one: _Mention, other: _Mention, boxes_xywh: Sequence[BoxXYWH]) -> str | None:
-    """How `one` stands to `other`; None if they are many, or it is not plain to see."""
+    """Returns the relation of `one` to `other`; None if either is several objects, or the boxes overlap."""
     if len(one.objects) > 1 or len(other.objects) > 1:
         return None
     (x, y, width, height), (x2, y2, width2, height2) = boxes_xywh[one.objects[0]], boxes_xywh[other.objects[0]]
@@ -111,12 +112,12 @@ def _relation(one: _Mention, other: _Mention, boxes_xywh: Sequence[BoxXYWH]) -> 
 
 
 def _number(count: int) -> str:
-    """In a word; from two."""
+    """Returns a count of at least two as a word."""
     return NUMBERS[count - 2] if count - 2 < len(NUMBERS) else "many"
 
 
 def article(name: str) -> str:
-    """'a ', 'an ', or nothing before what looks like a plural: 'jeans'."""
+    """Returns the article of a name: 'a ', 'an ', or '' for what looks like a plural, as 'jeans'."""
     head = _LINK.split(name)[0]
     if head.endswith("s") and not head.endswith(("ss", "us")):
         return ""
@@ -124,7 +125,7 @@ def article(name: str) -> str:
 
 
 def plural(name: str) -> str:
-    """'dog faces', 'slices of pizza', 'cherries'."""
+    """Returns the plural of a name: 'dog faces', 'slices of pizza', 'cherries'."""
     head = _LINK.split(name)[0]
     return _plural(head) + name[len(head) :]
 

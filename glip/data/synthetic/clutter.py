@@ -1,4 +1,4 @@
-"""Things without a name: what lies about in a scene, and what stands before its objects.
+"""Draws things without a name, behind and in front of a scene's objects.
 
 Knows outlines. Knows nothing of names.
 """
@@ -15,17 +15,17 @@ from glip.data.synthetic.shapes import RGB, coloured
 from glip.data.synthetic.sprites import LARGEST, Pose, Sprite
 
 _FINE = 4
-_SHAPES = 24  # different outlines, always the same
+_SHAPES = 24  # number of outlines, which are always the same
 
 
 def blob(rng: random.Random, long_side: float) -> Image.Image:
-    """A thing of no particular shape and colour, RGBA."""
+    """Draws an irregular thing of any colour, RGBA."""
     pose = Pose(long_side, rng.uniform(0, 360), math.exp(rng.uniform(-0.7, 0.7)))
     return _posed(rng, pose, _blob(rng.randrange(_SHAPES)))
 
 
 def bar(rng: random.Random, long_side: float) -> Image.Image:
-    """A long thin thing, such as a pole or a leaf of grass, RGBA."""
+    """Draws a long thin thing, such as a pole or a blade of grass, RGBA."""
     return _posed(rng, Pose(long_side, rng.uniform(0, 180)), _bar(rng.randrange(_SHAPES)))
 
 
@@ -61,7 +61,7 @@ def _blob(shape: int) -> Sprite:
         angle, radius = math.tau * (corner + rng.uniform(-0.3, 0.3)) / corners, side / 2 * rng.uniform(0.3, 1.0)
         points.append((side / 2 + radius * math.cos(angle), side / 2 + radius * math.sin(angle)))
     ImageDraw.Draw(outline).polygon(points, 255)
-    if shape % 2:  # rounded: blurred, then cut where it is half
+    if shape % 2:  # rounded: blurred, then thresholded
         outline = outline.filter(ImageFilter.GaussianBlur(side / 16)).point(
             [255 * (value > 110) for value in range(256)]
         )

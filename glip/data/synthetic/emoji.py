@@ -1,4 +1,4 @@
-"""Named images from an emoji font: which characters, what they are called, how they look.
+"""Loads named images from an emoji font.
 
 Knows Unicode and the font. Knows nothing of scenes.
 """
@@ -28,12 +28,12 @@ FONT_FOLDERS = (
 )
 HOW_TO_GET_A_FONT = (
     "No colour emoji font (NotoColorEmoji.ttf) is installed. Install one, on Debian and Ubuntu with "
-    "`apt-get install fonts-noto-color-emoji`, or give ready-made images with --sprites DIR."
+    "`apt-get install fonts-noto-color-emoji`, or give a folder of images (`sprites`)."
 )
-STRIKE = 109  # the one size in the font, in points; its images are 136 × 128 pixels
+STRIKE = 109  # the only size in the font, in points; its images are 136 × 128 pixels
 IMAGE_WH = (136, 128)
 
-# Emoji of Unicode 14 and before, so that every Python and every font since then gives the same names.
+# Emoji of Unicode 14 and before, so that every later Python and font gives the same names.
 _RANGES = (
     (0x231A, 0x27BF),
     (0x1F300, 0x1F5FF),
@@ -50,8 +50,8 @@ _RANGES = (
     (0x1FAE0, 0x1FAE7),
     (0x1FAF0, 0x1FAF6),
 )
-# Characters without an image of their own: media keys, zodiac and religious signs, suits, clock faces, writing on
-# coloured squares, signs of rooms and rules, letters and digits as keys.
+# Characters that show no object: media keys, zodiac and religious signs, card suits, clock faces, text on coloured
+# squares, signs of rooms and rules, letters and digits as keys.
 _NO_IMAGE = (
     (0x23CF, 0x23EF),
     (0x23F8, 0x24C2),
@@ -93,24 +93,24 @@ _NO_IMAGE = (
     (0x1F7E0, 0x1F7F0),
     (0x1F9B0, 0x1F9B3),
 )
-# A name with one of these words is of no use: it says how a sign is written, tells images apart by a direction
-# (scenes mirror and turn them), or could be taken for a drawn shape.
+# Names with one of these words are left out: they describe how a sign is written, differ in a direction only (scenes
+# mirror and turn images), or could mean a drawn shape.
 _UNFIT_WORDS = (
     "arrow", "button", "flag", "heart-shaped", "heavy", "index", "letter", "mark", "pointing", "symbol",
     "left-facing", "leftwards", "right", "right-facing", "right-pointing", "rightwards",
 )  # fmt: skip
-_MOST_WORDS = 4
-_TWIN = 0.105  # root mean square difference of two images, of 1, below which they count as the same
+_MAXIMUM_WORDS = 4
+_TWIN = 0.105  # root mean square difference, of at most 1, below which two images count as the same
 _FEATURE_SIDE = 16
 
 
 def find_font() -> Path | None:
-    """The emoji font of this system, or None: the first, by path, that holds images which can be drawn."""
+    """Returns the first emoji font of this system, by path, whose images can be drawn; None if there is none."""
     for folder in FONT_FOLDERS:
         for path in sorted(Path(folder).expanduser().rglob(FONT_PATTERN)):
             try:
                 font = _open(path)
-            except OSError:  # no font, or one without images of this size
+            except OSError:  # not a font, or one without images of this size
                 continue
             if _draw(font, 0x1F600) is not None:
                 return path
@@ -118,10 +118,10 @@ def find_font() -> Path | None:
 
 
 def load_emoji(font_path: Path) -> dict[str, Image.Image]:
-    """Every emoji that is a thing with a name and a look of its own, some thousand, in the order of Unicode.
+    """Returns about a thousand emoji that show an object, with names and images that differ, in Unicode order.
 
     Returns:
-        Name to image: RGBA, cut to what is visible.
+        Name to image, RGBA, cropped to its visible part.
     """
     font = _open(font_path)
     images: dict[str, Image.Image] = {}
@@ -133,13 +133,13 @@ def load_emoji(font_path: Path) -> dict[str, Image.Image]:
 
 
 def _open(path: Path) -> ImageFont.FreeTypeFont:
-    # By its bytes: given a path that it cannot read, Pillow takes any other font of that file name.
+    # By its content: given a path that it cannot read, Pillow takes any other font of that file name.
     with path.open("rb") as file:
         return ImageFont.truetype(file, STRIKE)
 
 
 def emoji_names() -> Iterator[tuple[int, str]]:
-    """Code point and name of the emoji that may be used, whether or not a font has them."""
+    """Yields code point and name of the usable emoji, whether a font has them or not."""
     for first, last in _RANGES:
         for code in range(first, last + 1):
             if any(start <= code <= end for start, end in _NO_IMAGE):
@@ -150,20 +150,20 @@ def emoji_names() -> Iterator[tuple[int, str]]:
 
 
 def _clean(name: str, code: int) -> str:
-    """'BLACK SCISSORS' → 'scissors', 'LOWER LEFT CRAYON' → 'crayon', 'DOG FACE' → 'dog face'."""
+    """Cleans a Unicode name: 'BLACK SCISSORS' → 'scissors', 'LOWER LEFT CRAYON' → 'crayon'."""
     name = re.sub(r"^(lower left|left|left-pointing) ", "", name.lower())
-    if code <= 0x27BF:  # here black and white mean filled and hollow
+    if code <= 0x27BF:  # in these names black and white mean filled and hollow
         name = re.sub(r"^(black|white) ", "", name)
     return re.sub(r"^(woman|man)s\b", r"\1's", name).removesuffix(" sign")
 
 
 def _is_fit(name: str) -> bool:
     words = {*name.split(), *(word.removesuffix("s") for word in name.split())}
-    return len(name.split()) <= _MOST_WORDS and not words & {*KINDS, *SIZES, *TEXTURES, *_UNFIT_WORDS}
+    return len(name.split()) <= _MAXIMUM_WORDS and not words & {*KINDS, *SIZES, *TEXTURES, *_UNFIT_WORDS}
 
 
 def _draw(font: ImageFont.FreeTypeFont, code: int) -> Image.Image | None:
-    """The image of one character, RGBA, cut to what is visible; None if the font has none."""
+    """Returns the image of a character, RGBA, cropped to its visible part; None if the font has none."""
     if not any(font.getbbox(chr(code), mode="RGBA")[2:]):
         return None
     image = Image.new("RGBA", IMAGE_WH)
@@ -173,21 +173,21 @@ def _draw(font: ImageFont.FreeTypeFont, code: int) -> Image.Image | None:
 
 
 def _without_twins(images: dict[str, Image.Image]) -> dict[str, Image.Image]:
-    """Leaves out every image that looks like one before it."""
+    """Returns the images without those that look like an earlier one."""
     features = np.stack([_feature(image) for image in images.values()])
     squares = (features**2).sum(axis=1)
     # |a - b|² = |a|² + |b|² - 2ab: one product instead of a difference for each pair of images.
     apart = (squares[:, None] + squares - 2 * features @ features.T) / features.shape[1]
     kept: list[int] = []
-    for place in range(len(features)):
-        if not kept or apart[place, kept].min() >= _TWIN**2:
-            kept.append(place)
+    for index in range(len(features)):
+        if not kept or apart[index, kept].min() >= _TWIN**2:
+            kept.append(index)
     names = list(images)
-    return {names[place]: images[names[place]] for place in kept}
+    return {names[index]: images[names[index]] for index in kept}
 
 
 def _feature(image: Image.Image) -> NDArray[np.float32]:
-    """(1024) an image in 16 × 16, colours times opacity and the opacity, each of 1."""
+    """Returns (1024) values of an image reduced to 16 × 16: colours times opacity, and opacity, from 0 to 1."""
     scale = _FEATURE_SIDE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = image.convert("RGBa").resize((width, height), Image.Resampling.BOX)

@@ -1,8 +1,8 @@
-"""Scenes as a folder that any reader of COCO files takes: images, boxes, and captions with the places of phrases.
+"""Writes scenes as a folder that any reader of COCO files accepts: images, boxes, captions with phrase spans.
 
 OUT/images/000000.jpg …     images
 OUT/annotations.json        COCO: a class is 'dog face' or 'red circle'
-OUT/captions.json           the form of MDETR: a caption an image, boxes with the characters that name them
+OUT/captions.json           MDETR's form: a caption per image, boxes with the character ranges of their phrases
 """
 
 from __future__ import annotations
@@ -19,56 +19,61 @@ from pathlib import Path
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage, save_coco
 from glip.data.grounding import GroundingAnnotation, GroundingDataset, GroundingImage, save_grounding
-from glip.data.synthetic.captions import Caption
-from glip.data.synthetic.cast import Split
+from glip.data.synthetic.captions import SceneCaption
+from glip.data.synthetic.object_sampler import Split
 from glip.data.synthetic.scenes import SMALLEST_SIDE, SceneMaker, SceneObject
 from glip.data.synthetic.sprite_pool import load_pool
 from glip.errors import InputError, JobFailed
 from glip.files import whole_folder
 
 JPEG_QUALITY = 92
-_TASK = 16  # scenes that a process is given at a time
+_TASK = 16  # scenes per task of a worker process
 
 Advance = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class SceneJob:
-    """What to write.
+    """A folder of scenes to write.
 
     Attributes:
-        count: images.
-        seed: another seed gives other images of the same kind.
-        split: see `cast_of`.
-        least_wh, most_wh: between which width and height lie, in pixels.
+        count: number of images.
+        seed: determines the images.
+        split: see `sampler_of_split`.
+        minimum_wh: minimum width and height in pixels.
+        maximum_wh: maximum width and height in pixels.
         shapes: share of the objects that are drawn shapes.
-        names: at most so many names of images, the simplest; all of them if None.
-        sprites: a folder of named images; those of the emoji font if None.
-        workers: processes that work; the result does not depend on it.
+        names: maximum number of images to draw from, those with the simplest names; None: all.
+        sprites: a folder of named images; None: those of the emoji font.
+        workers: number of processes, which does not change the result.
     """
 
     count: int
     seed: int = 0
     split: Split = "train"
-    least_wh: tuple[int, int] = (160, 160)
-    most_wh: tuple[int, int] = (480, 480)
+    minimum_wh: tuple[int, int] = (160, 160)
+    maximum_wh: tuple[int, int] = (480, 480)
     shapes: float = 0.4
     names: int | None = None
     sprites: Path | None = None
     workers: int = 1
 
     def __post_init__(self) -> None:
-        for what, value in (("images", self.count), ("workers", self.workers), ("names", self.names)):
+        for name, value in (("count", self.count), ("workers", self.workers), ("names", self.names)):
             if value is not None and value < 1:
-                raise InputError(f"The number of {what} is {value}, but must be at least 1.")
-        if min(self.least_wh) < SMALLEST_SIDE or self.most_wh < self.least_wh or self.most_wh[1] < self.least_wh[1]:
+                raise InputError(f"{name} is {value}; it must be at least 1.")
+        if (
+            min(self.minimum_wh) < SMALLEST_SIDE
+            or self.maximum_wh < self.minimum_wh
+            or self.maximum_wh[1] < self.minimum_wh[1]
+        ):
             raise InputError(
-                f"Scenes of {_size(self.least_wh)} to {_size(self.most_wh)} pixels cannot be made. "
-                f"Both sides need at least {SMALLEST_SIDE}, and the larger size comes last."
+                f"Scenes of {_size(self.minimum_wh)} to {_size(self.maximum_wh)} pixels cannot be made: every side "
+                f"must have at least {SMALLEST_SIDE}, and `minimum_wh` must not exceed `maximum_wh`."
             )
 
     def maker(self) -> SceneMaker:
-        """Makes the scenes of this job."""
+        """Returns the maker of this job's scenes."""
         pool = load_pool(self.sprites)
         return SceneMaker.of_split(
             pool.simplest(self.names) if self.names else pool, self.split, self.seed, self.shapes
@@ -76,18 +81,18 @@ class SceneJob:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """An image that is on disk."""
+class WrittenScene:
+    """A scene whose image is on disk."""
 
     file_name: str
     size_wh: tuple[int, int]
     objects: tuple[SceneObject, ...]
-    caption: Caption
+    caption: SceneCaption
 
 
 @dataclass(frozen=True)
 class FolderSummary:
-    """What was written."""
+    """Counts of a written folder."""
 
     folder: str
     images: int
@@ -99,21 +104,21 @@ def write_scenes(job: SceneJob, out: Path, overwrite: bool = False, advance: Adv
     """Writes scenes 0 to `count` - 1, whole or not at all.
 
     Args:
-        job: what to write.
-        out: the folder; must be empty or absent unless `overwrite`.
-        overwrite: what `out` holds is replaced once all is there.
+        job: the scenes.
+        out: output folder; must be empty or missing unless `overwrite`.
+        overwrite: whether to replace the content of `out` once all is written.
         advance: called after each image.
 
     Raises:
-        InputError: `out` holds something, or the job cannot be done as asked.
-        JobFailed: the disk does not take it.
+        InputError: `out` is not empty, or the job cannot be done.
+        JobFailed: the scenes cannot be written.
     """
     refuse_to_overwrite(out, overwrite)
-    maker = job.maker()  # made here in any case: what is wrong with it is said before anything starts
+    maker = job.maker()  # also with workers, so that an unusable job is refused at once
     with whole_folder(out) as folder:
         (folder / "images").mkdir()
         drawn = []
-        for item in _drawn(job, maker, folder / "images"):
+        for item in _written_scenes(job, maker, folder / "images"):
             drawn.append(item)
             advance()
         labels = sorted({item.thing.label for image in drawn for item in image.objects})
@@ -124,27 +129,31 @@ def write_scenes(job: SceneJob, out: Path, overwrite: bool = False, advance: Adv
 
 
 def refuse_to_overwrite(out: Path, overwrite: bool) -> None:
-    """Raises:
-    InputError: `out` is a file, or a folder with something in it that may not be replaced.
+    """Refuses an output folder that may not be written.
+
+    Raises:
+        InputError: `out` is a file, or a folder that is not empty and may not be replaced.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file. Give a folder.")
+        raise InputError(f"{out} is a file; give a folder.")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise InputError(f"{out} is not empty. Give another folder, or --overwrite to replace all that it holds.")
+        raise InputError(f"{out} is not empty; give another folder, or allow to replace its content (`overwrite`).")
 
 
-def draw(maker: SceneMaker, folder: Path, least_wh: tuple[int, int], most_wh: tuple[int, int], index: int) -> Drawn:
-    """Makes scene number `index` and puts its image into `folder`."""
-    size_wh = maker.size_wh(index, least_wh, most_wh)
+def write_scene(
+    maker: SceneMaker, folder: Path, minimum_wh: tuple[int, int], maximum_wh: tuple[int, int], index: int
+) -> WrittenScene:
+    """Makes scene `index` and writes its image into `folder`."""
+    size_wh = maker.size_wh(index, minimum_wh, maximum_wh)
     scene = maker.scene(index, size_wh)
     file_name = f"{index:06d}.jpg"
-    # Without subsampling: colours are what is to be learned here.
+    # Without subsampling, because colours are to be learned.
     scene.image.save(folder / file_name, quality=JPEG_QUALITY, subsampling=0)
-    return Drawn(file_name, size_wh, scene.objects, scene.caption)
+    return WrittenScene(file_name, size_wh, scene.objects, scene.caption)
 
 
-def as_coco(drawn: Sequence[Drawn], labels: Sequence[str]) -> CocoDataset:
-    """The boxes of all objects whose class is one of `labels`; category ids count from 1 in their order."""
+def as_coco(drawn: Sequence[WrittenScene], labels: Sequence[str]) -> CocoDataset:
+    """Returns the boxes of all objects whose class is one of `labels`, with category ids from 1 in that order."""
     category = {label: number for number, label in enumerate(labels, start=1)}
     named = [
         (number, item)
@@ -165,7 +174,7 @@ def as_coco(drawn: Sequence[Drawn], labels: Sequence[str]) -> CocoDataset:
     )
 
 
-def _as_grounding(drawn: Sequence[Drawn]) -> GroundingDataset:
+def _as_grounding(drawn: Sequence[WrittenScene]) -> GroundingDataset:
     named = [
         (number, phrase.span, scene.objects[index].box_xywh)
         for number, scene in enumerate(drawn, start=1)
@@ -191,19 +200,19 @@ def _as_grounding(drawn: Sequence[Drawn]) -> GroundingDataset:
     )
 
 
-def _drawn(job: SceneJob, maker: SceneMaker, folder: Path) -> Iterator[Drawn]:
-    """Every image in order, made here or by processes of which each has its own maker."""
+def _written_scenes(job: SceneJob, maker: SceneMaker, folder: Path) -> Iterator[WrittenScene]:
+    """Yields every written scene in order, made in this process or by workers with a maker each."""
     if job.workers == 1:
-        yield from map(partial(draw, maker, folder, job.least_wh, job.most_wh), range(job.count))
+        yield from map(partial(write_scene, maker, folder, job.minimum_wh, job.maximum_wh), range(job.count))
         return
-    # Spawned, not forked: the caller may hold threads, such as those of a progress bar.
+    # Spawned, not forked: the caller may run threads, such as those of a progress bar.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(job.workers, spawn, initializer=_start_worker, initargs=(job,)) as processes:
         try:
-            yield from processes.map(partial(_draw_there, job, folder), range(job.count), chunksize=_TASK)
+            yield from processes.map(partial(_write_in_worker, job, folder), range(job.count), chunksize=_TASK)
         except BrokenProcessPool:
             raise JobFailed(
-                f"One of {job.workers} workers has ended, probably because memory ran out. Use fewer --workers."
+                f"One of {job.workers} workers was killed, probably because memory ran out. Use fewer `workers`."
             ) from None
         except BaseException:
             processes.shutdown(cancel_futures=True)
@@ -214,13 +223,13 @@ _maker_of_this_process: list[SceneMaker] = []
 
 
 def _start_worker(job: SceneJob) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to answer
-    logging.getLogger("glip").setLevel(logging.ERROR)  # which has also said what there is to say
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    logging.getLogger("glip").setLevel(logging.ERROR)  # the main process has logged the same messages
     _maker_of_this_process[:] = [job.maker()]
 
 
-def _draw_there(job: SceneJob, folder: Path, index: int) -> Drawn:
-    return draw(_maker_of_this_process[0], folder, job.least_wh, job.most_wh, index)
+def _write_in_worker(job: SceneJob, folder: Path, index: int) -> WrittenScene:
+    return write_scene(_maker_of_this_process[0], folder, job.minimum_wh, job.maximum_wh, index)
 
 
 def _size(size_wh: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""Thirteen small detection sets of things that pre-training never sees, laid out as the ODinW benchmark is.
+"""Writes thirteen small detection sets of things that pre-training never shows, in the layout of ODinW.
 
 OUT/{set}/train|valid|test/*.jpg
 OUT/{set}/train|valid|test/annotations_without_background.json
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from glip.data.coco import save_coco
 from glip.data.fewshot import SEEDS, SHOTS, draw_few_shot
-from glip.data.synthetic.cast import Cast, Look
 from glip.data.synthetic.emoji import HOW_TO_GET_A_FONT
-from glip.data.synthetic.folder import Advance, FolderSummary, as_coco, draw, refuse_to_overwrite
-from glip.data.synthetic.naming import Vocabulary
+from glip.data.synthetic.folder import Advance, FolderSummary, as_coco, refuse_to_overwrite, write_scene
+from glip.data.synthetic.naming import SceneVocabulary
+from glip.data.synthetic.object_sampler import Look, ObjectSampler
 from glip.data.synthetic.scenes import SceneMaker
 from glip.data.synthetic.sprite_pool import SpritePool
 from glip.data.synthetic.words import HELD_OUT_THEMES, SEEN_PAIRS, UNSEEN_PAIRS, Pair
@@ -25,26 +25,26 @@ from glip.errors import InputError
 from glip.files import whole_folder
 
 ANNOTATIONS = "annotations_without_background.json"
-SIDE = 320  # pixels of an image
+SIDE = 320  # width and height of an image in pixels
 _SHARES = {"train": 0.5, "valid": 0.2, "test": 0.3}
-_SHORT = {"train": "train", "valid": "val", "test": "test"}  # what few-shot lists call the splits
-_STRANGERS = 0.25  # share of the objects that are of no class of the set
+_SHORT = {"train": "train", "valid": "val", "test": "test"}  # names of the splits in few-shot files
+_DISTRACTORS = 0.25  # share of the objects that belong to no class of the set
 
 
 @dataclass(frozen=True)
 class MiniSet:
-    """One set: its classes, and how its images differ from those of other sets."""
+    """A set: its classes, and the style of its images."""
 
     name: str
     classes: tuple[str, ...]
     look: Look
     pairs: tuple[Pair, ...] = ()
 
-    def cast(self, split: str, pool: SpritePool) -> Cast:
-        """Its classes among strangers."""
-        strangers = pool.trained or SEEN_PAIRS
-        groups = ((1 - _STRANGERS, self.pairs or self.classes), (_STRANGERS, strangers))
-        return Cast(f"{self.name}/{split}", groups, Vocabulary(self.classes, self.pairs))
+    def sampler(self, split: str, pool: SpritePool) -> ObjectSampler:
+        """Returns the sampler of a split: the classes of the set, among distractors."""
+        distractors = pool.trained or SEEN_PAIRS
+        groups = ((1 - _DISTRACTORS, self.pairs or self.classes), (_DISTRACTORS, distractors))
+        return ObjectSampler(f"{self.name}/{split}", groups, SceneVocabulary(self.classes, self.pairs))
 
 
 def _emoji_set(name: str, look: Look) -> MiniSet:
@@ -52,7 +52,7 @@ def _emoji_set(name: str, look: Look) -> MiniSet:
 
 
 _FEW = (1, 4)
-_PAIRS = tuple(UNSEEN_PAIRS[place] for place in (0, 6, 8))  # a red diamond, a green ring, a blue star
+_PAIRS = tuple(UNSEEN_PAIRS[index] for index in (0, 6, 8))  # a red diamond, a green ring, a blue star
 MINI_ODINW = (
     _emoji_set("Animals", Look(_FEW, (0.2, 0.6), ("noise", "strokes", "gradient"))),
     _emoji_set("Aquarium", Look((2, 9), (0.1, 0.35), ("blobs", "gradient"))),
@@ -79,33 +79,33 @@ def write_mini_odinw(
     sets: Sequence[MiniSet] = MINI_ODINW,
     advance: Advance = lambda: None,
 ) -> list[FolderSummary]:
-    """Writes the sets, all of them whole or none.
+    """Writes the sets, all or none.
 
     Args:
-        out: the folder that holds a folder for each set; must be empty or absent unless `overwrite`.
-        pool: images; those of no class appear as well, without a box.
-        images: in each set, all splits together.
-        seed: another seed gives other images of the same kind.
-        overwrite: what `out` holds is replaced once all is there.
-        sets: which.
+        out: output folder, with a folder for each set; must be empty or missing unless `overwrite`.
+        pool: images; those that belong to no class appear as well, without a box.
+        images: number of images per set, in all splits together.
+        seed: determines the images.
+        overwrite: whether to replace the content of `out` once all is written.
+        sets: the sets to write.
         advance: called after each image.
 
     Returns:
         A summary of each set.
 
     Raises:
-        InputError: `out` holds something, too few images are asked for, or those of some classes are not at hand.
-        JobFailed: the disk does not take it.
+        InputError: `out` is not empty, `images` is too small, or images of some classes are not available.
+        JobFailed: the sets cannot be written.
     """
     refuse_to_overwrite(out, overwrite)
     missing = [name for item in sets if not item.pairs for name in item.classes if name not in pool.sprites]
     if missing:
-        source = HOW_TO_GET_A_FONT if not pool.sprites else "Add them to the folder of --sprites."
+        source = HOW_TO_GET_A_FONT if not pool.sprites else "Add them to the folder of `sprites`."
         raise InputError(
             f"There is no image of {', '.join(missing[:5])}{' and others' if missing[5:] else ''}. {source}"
         )
     if images < 10:
-        raise InputError(f"A set of {images} images cannot be split in three. At least 10 are needed.")
+        raise InputError(f"images is {images}; it must be at least 10, to be split in three.")
     with whole_folder(out) as folder:
         return [_write_set(folder, out, item, pool, images, seed, advance) for item in sets]
 
@@ -115,18 +115,20 @@ def _write_set(
 ) -> FolderSummary:
     boxes = 0
     for split, share in _SHARES.items():
-        here = folder / item.name / split
-        here.mkdir(parents=True)
-        maker = SceneMaker(pool, item.cast(split, pool), seed, item.look)
+        split_folder = folder / item.name / split
+        split_folder.mkdir(parents=True)
+        maker = SceneMaker(pool, item.sampler(split, pool), seed, item.look)
         drawn = []
-        for image in map(partial(draw, maker, here, (SIDE, SIDE), (SIDE, SIDE)), range(round(share * images))):
+        for image in map(
+            partial(write_scene, maker, split_folder, (SIDE, SIDE), (SIDE, SIDE)), range(round(share * images))
+        ):
             drawn.append(image)
             advance()
         truth = as_coco(drawn, item.classes)
         boxes += len(truth.annotations)
-        save_coco(here / ANNOTATIONS, truth)
+        save_coco(split_folder / ANNOTATIONS, truth)
         for shots in SHOTS if split != "test" else ():
             for draw_seed in SEEDS:
                 name = f"fewshot_{_SHORT[split]}_shot{shots}_seed{draw_seed}.json"
-                save_coco(here / name, draw_few_shot(truth, shots, draw_seed).dataset)
+                save_coco(split_folder / name, draw_few_shot(truth, shots, draw_seed).dataset)
     return FolderSummary(str(out / item.name), images, boxes, len(item.classes))

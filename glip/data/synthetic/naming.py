@@ -1,4 +1,4 @@
-"""What an object may be called: which names fit it, and which names to ask for in a scene.
+"""Decides which names fit an object, and draws the class list of a scene.
 
 Knows words. Knows nothing of images.
 """
@@ -12,20 +12,21 @@ from functools import cached_property
 
 from glip.data.synthetic.words import COLOURS, KINDS, PLAIN, SIZES, TEXTURES, Pair
 
-_ASKED = 0.85  # share of the objects that the names of a scene are made for; the others must be left alone
-_MOST_RIGHT = 0.7  # share of the names that fit something
-_HARD = 0.6  # share of the negatives that are nearly right
-_NEIGHBOURS = 6  # so far apart in the order of Unicode images are alike: fruit beside fruit
+_NAMED = 0.85  # share of the objects that get a name in the class list; the others must not be detected
+_MAXIMUM_PRESENT = 0.7  # maximum share of the names that fit an object
+_HARD = 0.6  # share of the negative names that differ little from an object's
+_NEIGHBOURS = 6  # images within this distance in the order of Unicode are similar: fruit beside fruit
 
 
 @dataclass(frozen=True)
 class Thing:
-    """What an object is.
+    """The attributes of an object.
 
     Attributes:
         noun: 'circle', or the name of an image: 'dog face'.
-        colour, texture: of drawn shapes; '' for images.
-        size: 'small', 'large', or '' where neither may be said.
+        colour: colour of a drawn shape; '' for images.
+        texture: texture of a drawn shape; '' for images.
+        size: 'small', 'large', or '' for sizes between.
     """
 
     noun: str
@@ -35,22 +36,22 @@ class Thing:
 
     @property
     def is_shape(self) -> bool:
-        """Whether it is drawn, not an image."""
+        """Returns whether it is a drawn shape rather than an image."""
         return self.texture != ""
 
     @property
     def label(self) -> str:
-        """Its class: 'red circle', 'dog face'."""
+        """Returns its class: 'red circle', 'dog face'."""
         return _joined(self.colour, self.noun)
 
     @property
     def name(self) -> str:
-        """All that can be said: 'small striped red circle', 'dog face'."""
+        """Returns its full name: 'small striped red circle', 'dog face'."""
         return _joined(self.size if self.is_shape else "", self.texture, self.colour, self.noun)
 
 
 def fits(name: str, thing: Thing) -> bool:
-    """Whether a thing may be called so: 'circle', 'red circle' and 'small circle' fit a small striped red circle."""
+    """Returns whether a name fits: 'circle', 'red circle' and 'small circle' fit a small striped red circle."""
     before, found, after = name.rpartition(thing.noun)
     if not found or after or (before and not before.endswith(" ")):
         return False
@@ -58,23 +59,23 @@ def fits(name: str, thing: Thing) -> bool:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """What may be asked for.
+class SceneVocabulary:
+    """The names that class lists are drawn from.
 
     Attributes:
-        nouns: names of images, similar ones near each other.
-        pairs: of drawn shapes; () if none may be named. One that stands there twice is asked for twice as often.
+        nouns: names of images, with similar ones near each other.
+        pairs: colours and kinds of drawn shapes; () if none may be named. A pair listed twice is drawn twice as often.
     """
 
     nouns: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
 
     def similar(self, noun: str) -> tuple[str, ...]:
-        """Images of the same group: with a word in common, or neighbours."""
+        """Returns the names of similar images: neighbours, and those with a word in common."""
         return self._similar.get(noun, self.nouns)
 
     def allows(self, thing: Thing) -> bool:
-        """Whether a shape of this colour may be named; a shape without a colour always may."""
+        """Returns whether a shape of this colour may be named; a shape without a colour always may."""
         return not thing.colour or (thing.colour, thing.noun) in self._pairs
 
     @cached_property
@@ -88,49 +89,51 @@ class Vocabulary:
             for word in noun.split():
                 holders.setdefault(word, []).append(noun)
         groups = {}
-        for place, noun in enumerate(self.nouns):
-            near = self.nouns[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1]
+        for index, noun in enumerate(self.nouns):
+            near = self.nouns[max(0, index - _NEIGHBOURS) : index + _NEIGHBOURS + 1]
             kin = (other for word in noun.split() if len(word) > 3 for other in holders[word])
             groups[noun] = tuple(dict.fromkeys(other for other in (*near, *kin) if other != noun))
         return groups
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A name to look for in a scene, and the indices of the objects that it fits; () if it is a negative."""
+class AskedName:
+    """A name of a scene's class list, and the indices of the objects that it fits; () for a negative."""
 
     name: str
     objects: tuple[int, ...]
 
 
 def sample_names(
-    things: Sequence[Thing], vocabulary: Vocabulary, rng: random.Random, count: tuple[int, int] = (5, 25)
-) -> tuple[Asked, ...]:
-    """Names to ask for in a scene: of most of its objects, of things nearly like them, and of others; shuffled.
+    things: Sequence[Thing], vocabulary: SceneVocabulary, rng: random.Random, count: tuple[int, int] = (5, 25)
+) -> tuple[AskedName, ...]:
+    """Draws the class list of a scene: names of most of its objects, of similar things, and of others; shuffled.
 
     Args:
-        things: what the scene shows.
-        count: least and most names; fewer if the vocabulary has no more, or the objects need more.
+        things: the objects of the scene.
+        vocabulary: the names to draw from.
+        rng: source of randomness.
+        count: minimum and maximum number of names; fewer if the vocabulary is too small.
     """
     wanted = rng.randint(*count)
     names: dict[str, tuple[int, ...]] = {}
     for thing in rng.sample(list(things), len(things)):
-        if len(names) < _MOST_RIGHT * wanted and rng.random() < _ASKED:
-            name = said(thing, vocabulary, rng)
+        if len(names) < _MAXIMUM_PRESENT * wanted and rng.random() < _NAMED:
+            name = choose_name(thing, vocabulary, rng)
             names[name] = tuple(index for index, other in enumerate(things) if fits(name, other))
-    for _ in range(8 * wanted):  # a small vocabulary may not have that many
+    for _ in range(8 * wanted):  # a small vocabulary may have fewer names
         if len(names) >= wanted:
             break
         name = _negative(things, vocabulary, rng)
         if name and name not in names and not any(fits(name, thing) for thing in things):
             names[name] = ()
-    asked = [Asked(name, objects) for name, objects in names.items()]
+    asked = [AskedName(name, objects) for name, objects in names.items()]
     rng.shuffle(asked)
     return tuple(asked)
 
 
-def said(thing: Thing, vocabulary: Vocabulary, rng: random.Random) -> str:
-    """One of the names that fit a thing: sometimes all that can be said, sometimes little."""
+def choose_name(thing: Thing, vocabulary: SceneVocabulary, rng: random.Random) -> str:
+    """Returns one of the names that fit an object, with more or fewer of its attributes."""
     if not thing.is_shape:
         return _joined(thing.size if rng.random() < 0.1 else "", thing.noun)
     colour = thing.colour if rng.random() < 0.85 and vocabulary.allows(thing) else ""
@@ -139,18 +142,18 @@ def said(thing: Thing, vocabulary: Vocabulary, rng: random.Random) -> str:
     return _joined(size, texture, colour, thing.noun, keep_plain=True)
 
 
-def _negative(things: Sequence[Thing], vocabulary: Vocabulary, rng: random.Random) -> str:
-    """A name that probably fits nothing here; '' if none was found."""
+def _negative(things: Sequence[Thing], vocabulary: SceneVocabulary, rng: random.Random) -> str:
+    """Returns a name that probably fits no object of the scene; '' if none was found."""
     if things and rng.random() < _HARD:
         return _nearly(rng.choice(things), vocabulary, rng)
     if vocabulary.pairs and (not vocabulary.nouns or rng.random() < 0.4):
         colour, kind = rng.choice(vocabulary.pairs)
-        return said(Thing(kind, colour, rng.choice(TEXTURES), rng.choice(SIZES)), vocabulary, rng)
+        return choose_name(Thing(kind, colour, rng.choice(TEXTURES), rng.choice(SIZES)), vocabulary, rng)
     return rng.choice(vocabulary.nouns) if vocabulary.nouns else ""
 
 
-def _nearly(thing: Thing, vocabulary: Vocabulary, rng: random.Random) -> str:
-    """A name of something that differs from `thing` in one attribute, or is of its group."""
+def _nearly(thing: Thing, vocabulary: SceneVocabulary, rng: random.Random) -> str:
+    """Returns the name of something that differs from `thing` in one attribute, or is similar; '' if there is none."""
     if not thing.is_shape:
         if thing.size and rng.random() < 0.1:
             return f"{_other(SIZES, thing.size, rng)} {thing.noun}"
@@ -161,7 +164,7 @@ def _nearly(thing: Thing, vocabulary: Vocabulary, rng: random.Random) -> str:
     other = replace(thing, **{changed: _other(choices[changed], getattr(thing, changed), rng)})
     if not vocabulary.allows(other) or not vocabulary.pairs:
         return ""
-    # What was changed must be said, else the name fits as before.
+    # The changed attribute must be named, else the name would still fit.
     words = {part: getattr(other, part) if rng.random() < 0.5 else "" for part in ("size", "texture", "colour")}
     words |= {changed: getattr(other, changed)} if changed != "noun" else {}
     return _joined(words["size"], words["texture"], words["colour"], other.noun, keep_plain=True)

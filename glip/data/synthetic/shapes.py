@@ -1,4 +1,4 @@
-"""Drawn shapes: kinds, textures and colours.
+"""Draws shapes of several kinds, textures and colours.
 
 Knows outlines and colours. Knows nothing of scenes.
 """
@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from glip.data.synthetic.sprites import LARGEST, Sprite
 from glip.data.synthetic.words import PLAIN
 
-_FINE = 4  # drawn so many times as large, then averaged: smooth edges
+_FINE = 4  # drawn this many times as large and then averaged, for smooth edges
 _SIDE = _FINE * LARGEST
 
 RGB = tuple[int, int, int]
@@ -34,14 +34,14 @@ _RGB: dict[str, RGB] = {
     "white": (243, 243, 240),
 }
 _LIGHT = ("yellow", "pink", "white", "orange")
-VARIANTS = 4  # of each texture: fewer and more stripes, in several directions
+VARIANTS = 4  # variants of each texture: fewer and more stripes, in several directions
 
 Draw = ImageDraw.ImageDraw
 
 
 @cache
 def shape_sprite(kind: str, texture: str, variant: int = 0) -> Sprite:
-    """A shape whose L is 0 where it has its own colour and 255 where it has the texture's.
+    """Returns a shape whose L is 0 where it has its own colour and 255 where it has the texture's second colour.
 
     Args:
         kind: one of `KINDS`.
@@ -59,23 +59,23 @@ def shape_sprite(kind: str, texture: str, variant: int = 0) -> Sprite:
 
 
 def colours_of(colour: str, texture: str, rng: random.Random) -> tuple[RGB, RGB]:
-    """A shade of the named colour, and the second colour of its texture."""
+    """Returns a shade of the named colour, and the second colour of its texture."""
     gain = rng.uniform(0.9, 1.08)
     own = _clipped(*(channel * gain + rng.uniform(-12, 12) for channel in _RGB[colour]))
-    if texture == "checked":  # half of its area: a mere shade, so that nobody asks which of the two it is
+    if texture == "checked":  # half of the area: only another shade, so that the colour stays unambiguous
         return own, _clipped(*((channel * 0.55 if colour in _LIGHT else channel * 0.55 + 110) for channel in own))
     grey = rng.randint(5, 45) if colour in _LIGHT else rng.randint(215, 250)
     return own, (grey, grey, grey)
 
 
 def ramp(*colours: RGB) -> bytes:
-    """A palette of 256 colours for Pillow, evenly from the first to the last of `colours`."""
+    """Returns a palette of 256 colours for Pillow, evenly from the first to the last of `colours`."""
     return (_blend(len(colours)) @ np.array(colours, np.float32)).astype(np.uint8).tobytes()
 
 
 @cache
 def _blend(stops: int) -> NDArray[np.float32]:
-    """(256, stops) how much of each colour goes into each entry of a palette."""
+    """Returns the (256, stops) share of each colour in each entry of a palette."""
     distance = np.abs(np.linspace(0, stops - 1, 256)[:, None] - np.arange(stops))
     return np.maximum(0, 1 - distance).astype(np.float32)
 
@@ -83,13 +83,13 @@ def _blend(stops: int) -> NDArray[np.float32]:
 def coloured(
     weights: Image.Image, opacity: Image.Image, colours: tuple[RGB, RGB], shading: Image.Image | None = None
 ) -> Image.Image:
-    """RGBA from the two channels of a posed shape.
+    """Makes an RGBA image of the two channels of a posed shape.
 
     Args:
-        weights: L, how much of the second colour; taken apart.
+        weights: L, the share of the second colour; it is changed.
         opacity: L.
-        colours: where `weights` is 0 and where it is 255.
-        shading: RGB of any size, stretched and multiplied in.
+        colours: the colours where `weights` is 0 and where it is 255.
+        shading: RGB of any size, which is stretched and multiplied with the colours.
     """
     weights.putpalette(ramp(*colours))
     image = weights.convert("RGB")
@@ -107,7 +107,7 @@ def _clipped(red: float, green: float, blue: float) -> RGB:
 
 
 def _polygon(corners: int, start_degrees: float = -90.0, radius: float = 0.5) -> list[tuple[float, float]]:
-    """Corners on a circle around (0.5, 0.5), in units of the canvas."""
+    """Returns corners on a circle around (0.5, 0.5), in units of the canvas."""
     angles = [math.radians(start_degrees + 360.0 * corner / corners) for corner in range(corners)]
     return [(0.5 + radius * math.cos(angle), 0.5 + radius * math.sin(angle)) for angle in angles]
 
@@ -140,7 +140,7 @@ _CORNERS: dict[str, list[tuple[float, float]]] = {
 
 
 def _outline(kind: str) -> Image.Image:
-    """L, `_SIDE` × `_SIDE`: 255 inside."""
+    """Returns an L image, `_SIDE` × `_SIDE`, 255 inside the shape."""
     image = Image.new("L", (_SIDE, _SIDE))
     draw = ImageDraw.Draw(image)
 
@@ -164,22 +164,22 @@ def _outline(kind: str) -> Image.Image:
 
 # --- textures -------------------------------------------------------------------------------------------------------
 
-_Places = NDArray[np.float64]
+_Coordinates = NDArray[np.float64]
 
 
-def _striped(across: _Places, down: _Places, count: int) -> NDArray[np.bool_]:
+def _striped(across: _Coordinates, down: _Coordinates, count: int) -> NDArray[np.bool_]:
     return (across * count) % 1 < 0.36
 
 
-def _dotted(across: _Places, down: _Places, count: int) -> NDArray[np.bool_]:
+def _dotted(across: _Coordinates, down: _Coordinates, count: int) -> NDArray[np.bool_]:
     return ((across * count) % 1 - 0.5) ** 2 + ((down * count) % 1 - 0.5) ** 2 < 0.3**2
 
 
-def _checked(across: _Places, down: _Places, count: int) -> NDArray[np.bool_]:
+def _checked(across: _Coordinates, down: _Coordinates, count: int) -> NDArray[np.bool_]:
     return (np.floor(across * count) + np.floor(down * count)) % 2 == 0
 
 
-_PATTERNS: dict[str, Callable[[_Places, _Places, int], NDArray[np.bool_]]] = {
+_PATTERNS: dict[str, Callable[[_Coordinates, _Coordinates, int], NDArray[np.bool_]]] = {
     "striped": _striped,
     "dotted": _dotted,
     "checked": _checked,
@@ -189,7 +189,7 @@ _COUNTS = (4, 5, 6, 7)
 
 
 def _texture(texture: str, variant: int, outline: Image.Image) -> Image.Image:
-    """L, of the size of `outline`: 255 where the second colour goes."""
+    """Returns an L image of the size of `outline`, 255 where the second colour goes."""
     if texture == PLAIN:
         return Image.new("L", outline.size)
     if texture == "outlined":

@@ -1,4 +1,4 @@
-"""The named images that scenes may show: from an emoji font, from a folder, or none.
+"""Loads the named images that scenes show, from an emoji font or a folder.
 
 Knows files. Knows nothing of scenes.
 """
@@ -25,25 +25,25 @@ class SpritePool:
     """Named images.
 
     Attributes:
-        sprites: name to image, similar ones near each other; empty if scenes show drawn shapes only.
+        sprites: name to image, with similar ones near each other; empty if scenes only show drawn shapes.
     """
 
     sprites: Mapping[str, Sprite]
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Names that pre-training may show."""
+        """Returns the names that pre-training may show."""
         return tuple(name for name in self.sprites if name not in HELD_OUT)
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """Names that pre-training never shows and never asks for."""
+        """Returns the names that pre-training never shows and never names."""
         return tuple(name for name in self.sprites if name in HELD_OUT)
 
     def simplest(self, count: int) -> SpritePool:
-        """The pool with no more than `count` names for pre-training, those of the fewest words and letters.
+        """Returns the pool with at most `count` names for pre-training, those of the fewest words and letters.
 
-        Names that are held out stay, all of them.
+        All held-out names stay.
         """
         ranked = sorted(self.trained, key=lambda name: (len(name.split()), len(name), name))
         kept = {*ranked[:count], *self.held_out}
@@ -51,10 +51,10 @@ class SpritePool:
 
 
 def load_pool(folder: Path | None = None) -> SpritePool:
-    """The images of a folder, else of the emoji font of this system, else none, which is logged with its remedy.
+    """Loads the images of a folder, else of this system's emoji font; without a font it warns and returns none.
 
     Args:
-        folder: images, best PNGs with transparency, named by their files: `red_apple.png` is a "red apple".
+        folder: folder of PNG files, preferably transparent, named by their files: `red_apple.png` is a "red apple".
 
     Raises:
         InputError: the folder has no image, or one that cannot be used.
@@ -63,28 +63,28 @@ def load_pool(folder: Path | None = None) -> SpritePool:
         return SpritePool({name: Sprite(image) for name, image in _load_folder(folder).items()})
     font = find_font()
     if font is None:
-        logger.warning("%s Until then scenes show drawn shapes only.", HOW_TO_GET_A_FONT)
+        logger.warning("%s Until then scenes only show drawn shapes.", HOW_TO_GET_A_FONT)
         return SpritePool({})
     return SpritePool({name: Sprite(image) for name, image in load_emoji(font).items()})
 
 
 def _load_folder(folder: Path) -> dict[str, Image.Image]:
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}. --sprites takes a folder of images.")
+        raise InputError(f"There is no folder {folder}; `sprites` must be a folder of images.")
     images: dict[str, Image.Image] = {}
     for path in sorted(folder.glob("*.png")):
         name = " ".join(path.stem.replace("_", " ").lower().split())
         if name in images:
-            raise InputError(f"Two images in {folder} are called {name!r}. Rename one.")
+            raise InputError(f"Two images in {folder} have the name {name!r}; rename one.")
         words = name.split()
         if not words or words[-1] in KINDS or words[0] in SIZES:
             raise InputError(
-                f"The image {path} cannot be called {name!r}: a name may not start with 'small' or 'large', "
-                f"nor end as a drawn shape does ({', '.join(KINDS)}). Rename it."
+                f"The image {path} cannot have the name {name!r}: a name may not begin with 'small' or 'large', "
+                f"nor end with a drawn shape ({', '.join(KINDS)}). Rename it."
             )
         images[name] = _read(path)
     if not images:
-        raise InputError(f"There is no .png file in {folder}. --sprites takes a folder of images.")
+        raise InputError(f"There is no .png file in {folder}; `sprites` must be a folder of images.")
     return images
 
 
@@ -93,8 +93,8 @@ def _read(path: Path) -> Image.Image:
         with Image.open(path) as file:
             image = file.convert("RGBA")
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"The image {path} cannot be read: {error}. Replace it or take it away.") from None
+        raise InputError(f"The image {path} cannot be read: {error}. Replace or remove it.") from None
     visible = image.getchannel("A").point([255 * (value > 16) for value in range(256)]).getbbox()
     if visible is None:
-        raise InputError(f"The image {path} is wholly transparent. Replace it or take it away.")
+        raise InputError(f"The image {path} is fully transparent. Replace or remove it.")
     return image.crop(visible)

@@ -1,4 +1,4 @@
-"""The images that scenes are made of, kept at several sizes, and how one is turned, scaled and cut.
+"""Turns, scales and blurs the images that scenes are made of.
 
 Knows single images. Knows nothing of scenes.
 """
@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageFilter
 
-LARGEST = 136  # pixels of the long side; emoji fonts have no more
+LARGEST = 136  # maximum long side in pixels; emoji fonts are not larger
 _LEVELS = (LARGEST, 96, 68, 48, 34, 24)
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How an image stands in a scene.
+    """Position-independent pose of an image in a scene.
 
     Attributes:
         long_side: pixels of its longer side before it is turned.
         angle: degrees, counter-clockwise.
         stretch: width over height, relative to the image's own.
         slant: horizontal shift per vertical pixel.
-        mirrored: left and right exchanged, before it is turned.
+        mirrored: whether left and right are exchanged, before it is turned.
         blur: radius in pixels; 0 for none.
     """
 
@@ -37,16 +37,16 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """An image cut to what is visible: RGBA, or LA where L is a weight between two colours chosen later."""
+    """An image cropped to its visible part: RGBA, or LA where L weighs two colours that are chosen later."""
 
     image: Image.Image
     _levels: dict[int, Image.Image] = field(default_factory=dict, init=False, repr=False)
 
     def posed(self, pose: Pose) -> Image.Image:
-        """The image turned, scaled and blurred, on a canvas just large enough.
+        """Returns the image turned, scaled and blurred, on a canvas just large enough.
 
-        Taken twice as fine as the result from a copy of about that size, then averaged: smoother than one bilinear
-        step from the full image, and faster.
+        It is computed at twice the resolution from a copy of about that size and then averaged, which is smoother than
+        one bilinear step from the full image, and faster.
         """
         source = self._level(pose.long_side)
         fine = 2.0 if pose.long_side <= LARGEST else 2.0 * LARGEST / pose.long_side
@@ -59,13 +59,13 @@ class Sprite:
         return turned.convert(self.image.mode)
 
     def _level(self, long_side: float) -> Image.Image:
-        """The smallest kept copy that is about 1.4 times as large as wanted, colours times opacity."""
+        """Returns the smallest cached copy of at least 1.4 times the wanted size, with colours times opacity."""
         wanted = 1.4 * long_side
         side = next((level for level in reversed(_LEVELS) if level >= wanted), LARGEST)
         if side not in self._levels:
             scale = side / max(self.image.size)
             size = (max(1, round(self.image.width * scale)), max(1, round(self.image.height * scale)))
-            # Averages of colours count by opacity, else the black of transparent pixels makes dark seams.
+            # Colours are averaged by opacity, else the black of transparent pixels makes dark seams.
             weighted = self.image.convert({"RGBA": "RGBa", "LA": "La"}[self.image.mode])
             self._levels[side] = weighted.resize(size, Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC)
         return self._levels[side]
@@ -75,7 +75,7 @@ Matrix = tuple[float, float, float, float]
 
 
 def _geometry(source_wh: tuple[int, int], pose: Pose, fine: float) -> tuple[Matrix, int, int]:
-    """How far one pixel of the fine canvas goes in the source, and the result's (width, height), border included."""
+    """Returns the step in the source per pixel of the fine canvas, and width and height of the result with border."""
     source_width, source_height = source_wh
     scale = pose.long_side / max(source_wh)
     across, down = scale * math.sqrt(pose.stretch), scale / math.sqrt(pose.stretch)
@@ -88,12 +88,12 @@ def _geometry(source_wh: tuple[int, int], pose: Pose, fine: float) -> tuple[Matr
     height = abs(d) * source_width + abs(e) * source_height
     determinant = (a * e - b * d) * fine
     inverse = (e / determinant, -b / determinant, -d / determinant, a / determinant)
-    border = 1 + math.ceil(3 * pose.blur)  # where the blurred edge runs out
+    border = 1 + math.ceil(3 * pose.blur)  # room for the blurred edge
     return inverse, math.ceil(width) + 2 * border, math.ceil(height) + 2 * border
 
 
 def _centred(matrix: Matrix, canvas_wh: tuple[int, int], source_wh: tuple[int, int]) -> tuple[float, ...]:
-    """The affine map of Pillow, canvas to source, that lays centre on centre."""
+    """Returns Pillow's affine map from canvas to source that aligns the centres."""
     a, b, d, e = matrix
     x, y = canvas_wh[0] / 2, canvas_wh[1] / 2
     return (a, b, source_wh[0] / 2 - a * x - b * y, d, e, source_wh[1] / 2 - d * x - e * y)

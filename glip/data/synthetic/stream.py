@@ -1,4 +1,4 @@
-"""Scenes without end to learn from: with class lists, some with sentences. Every one follows from its number."""
+"""Makes an endless stream of scenes to learn from, with class lists or sentences. Each follows from its position."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from glip.boxes import xywh_to_xyxy
 from glip.data.examples import Example, Span
-from glip.data.synthetic.cast import Look, Split, cast_of
+from glip.data.synthetic.object_sampler import Look, Split, sampler_of_split
 from glip.data.synthetic.scenes import Scene, SceneMaker
 from glip.data.synthetic.sprite_pool import load_pool
 from glip.prompts import SEPARATOR
@@ -31,18 +32,18 @@ class SceneStream:
     """Scenes as examples.
 
     Attributes:
-        seed: another seed gives other scenes.
-        split: see `cast_of`.
-        names: images are taken from the so many simplest names; None: all.
+        seed: determines all scenes.
+        split: see `sampler_of_split`.
+        names: number of images to draw from, those with the simplest names; None: all.
         shapes: share of the objects that are drawn shapes.
-        objects: fewest and most objects in a scene.
-        scale: smallest and largest long side of an object, see `Look`.
+        objects: minimum and maximum number of objects in a scene.
+        scale: minimum and maximum long side of an object, see `Look`.
         sides: sizes to draw from.
-        widest: largest ratio of a scene's sides.
-        asked: least and most names in a class list.
-        sentences: share of the scenes whose text is a sentence about them instead of a class list.
-        group: so many scenes in a row have one size, so that a batch needs no padding.
-        sprites: folder of images instead of the emoji font.
+        widest: maximum ratio of a scene's sides.
+        asked: minimum and maximum number of names in a class list.
+        sentences: share of the scenes whose text is a sentence instead of a class list.
+        group: number of consecutive scenes of one size, so that a batch needs no padding.
+        sprites: folder of images, instead of the emoji font.
     """
 
     seed: int = 0
@@ -60,21 +61,21 @@ class SceneStream:
 
     @property
     def epoch_length(self) -> int | None:
-        """None: no scene comes twice."""
+        """Returns None: no scene is repeated."""
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker loads the images itself, which is faster than sending them.
+        # A worker process loads the images itself, which is faster than sending them.
         return {name: value for name, value in vars(self).items() if name != "maker"}
 
     @cached_property
     def maker(self) -> SceneMaker:
-        """What draws the scenes."""
+        """Returns the maker of the scenes."""
         pool = load_pool(self.sprites)
         if self.names is not None:
             pool = pool.simplest(self.names)
-        cast = cast_of(self.split, pool.trained, pool.held_out, self.shapes)
-        return SceneMaker(pool, cast, self.seed, Look(objects=self.objects, scale=self.scale))
+        sampler = sampler_of_split(self.split, pool.trained, pool.held_out, self.shapes)
+        return SceneMaker(pool, sampler, self.seed, Look(objects=self.objects, scale=self.scale))
 
     def example(self, position: int, size_wh: tuple[int, int] | None = None) -> Example:
         """Returns scene number `position`, in its own size or in the given width and height (pixels)."""
@@ -83,7 +84,7 @@ class SceneStream:
         return _sentence(scene) if rng.random() < self.sentences else self._class_list(scene, position)
 
     def size_wh(self, position: int) -> tuple[int, int]:
-        """Width and height of a scene, multiples of 32 such that nothing is padded."""
+        """Returns width and height of a scene, multiples of 32 so that nothing is padded."""
         rng = random.Random(f"{self.seed}/size/{position // self.group}")  # noqa: S311
         sides = rng.choices(self.sides, [item.weight for item in self.sides])[0]
         side, ratio = rng.uniform(sides.minimum, sides.maximum), self.widest ** rng.uniform(-0.5, 0.5)
@@ -112,5 +113,4 @@ def _sentence(scene: Scene) -> Example:
 def _example(scene: Scene, caption: str, spans: list[list[Span]]) -> Example:
     named = [index for index, ranges in enumerate(spans) if ranges]
     boxes = np.array([scene.objects[index].box_xywh for index in named], dtype=np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return Example(scene.image, caption, boxes, tuple(tuple(spans[index]) for index in named))
+    return Example(scene.image, caption, xywh_to_xyxy(boxes), tuple(tuple(spans[index]) for index in named))

@@ -1,4 +1,4 @@
-"""Word pieces for a model that learns from synthetic scenes: their words whole, all others letter by letter."""
+"""Makes the word pieces of a model that learns from synthetic scenes: their words whole, others letter by letter."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _GLUE = ("a", "an", "and", "many")
 
 
 def scene_words(pool: SpritePool) -> list[str]:
-    """Every word that a scene's names and sentences use, in alphabetical order.
+    """Returns every word of scenes' names and sentences, in alphabetical order.
 
-    Words of names that are held out are among them, so that learning these later begins with one token a word.
+    Words of held-out names are included, so that learning these later begins with one token per word.
     """
     nouns = {*pool.sprites, *HELD_OUT, *KINDS}
     texts = [*nouns, *map(plural, nouns), *COLOURS, *TEXTURES, *SIZES, *OPENINGS, *NUMBERS, *RELATIONS, *_GLUE]
@@ -23,7 +23,7 @@ def scene_words(pool: SpritePool) -> list[str]:
 
 
 def scene_vocabulary(pool: SpritePool, special: tuple[str, ...]) -> list[str]:
-    """A vocabulary in the order of the ids: special tokens, signs, letters, then whole words."""
+    """Returns a vocabulary in the order of the ids: special tokens, punctuation, letters, whole words."""
     letters = string.ascii_lowercase + string.digits
     spelled = [*special, *string.punctuation, *letters, *(f"##{letter}" for letter in letters)]
     return [*spelled, *(word for word in scene_words(pool) if word not in letters)]

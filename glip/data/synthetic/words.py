@@ -1,4 +1,4 @@
-"""The words of synthetic scenes, and those that pre-training never sees."""
+"""Lists the words of synthetic scenes, and those that pre-training never sees."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ KINDS = (
     "circle", "square", "triangle", "star", "diamond", "hexagon",
     "cross", "ring", "heart", "crescent", "arrow", "semicircle",
 )  # fmt: skip
-PLAIN = "plain"  # never said in a full name: a "red circle" is plain
+PLAIN = "plain"  # left out of full names: a "red circle" is plain
 TEXTURES = (PLAIN, "striped", "dotted", "checked", "outlined")
 SIZES = ("small", "large")
 
 Pair = tuple[str, str]  # colour and kind of a drawn shape
 
-# Pairs that pre-training neither shows nor names: two of each colour, one or two of each kind.
+# Pairs that pre-training neither shows nor names: two per colour, one or two per kind.
 _UNSEEN_KINDS = {
     "red": ("diamond", "arrow"),
     "orange": ("square", "crescent"),
@@ -31,7 +31,7 @@ SEEN_PAIRS: tuple[Pair, ...] = tuple(
     (colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in UNSEEN_PAIRS
 )
 
-# Images that pre-training never sees, by theme: the classes of the small sets for few-shot work.
+# Images that pre-training never shows, by theme: the classes of the small few-shot sets.
 HELD_OUT_THEMES = {
     "Animals": ("elephant", "tiger", "rabbit", "hedgehog", "kangaroo"),
     "Aquarium": ("octopus", "tropical fish", "crab", "dolphin"),

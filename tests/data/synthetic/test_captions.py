@@ -6,16 +6,16 @@ import random
 
 import pytest
 
-from glip.data.synthetic.captions import BoxXYWH, Caption, article, plural, write_caption
-from glip.data.synthetic.naming import Thing, Vocabulary
+from glip.data.synthetic.captions import BoxXYWH, SceneCaption, article, plural, write_caption
+from glip.data.synthetic.naming import SceneVocabulary, Thing
 from glip.data.synthetic.words import SEEN_PAIRS
 
-VOCABULARY = Vocabulary(("dog face", "cat face"), SEEN_PAIRS)
+VOCABULARY = SceneVocabulary(("dog face", "cat face"), SEEN_PAIRS)
 DOG, CAT = Thing("dog face"), Thing("cat face")
 OPENINGS = ("", "an image of ", "I see ", "here you see ")
 
 
-def captions(things: tuple[Thing, ...], boxes: tuple[BoxXYWH, ...], count: int = 100) -> list[Caption]:
+def captions(things: tuple[Thing, ...], boxes: tuple[BoxXYWH, ...], count: int = 100) -> list[SceneCaption]:
     return [write_caption(things, boxes, VOCABULARY, random.Random(seed)) for seed in range(count)]
 
 

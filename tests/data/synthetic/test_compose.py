@@ -55,8 +55,8 @@ def test_nothing_goes_where_the_background_would_swallow_it() -> None:
 def test_nothing_goes_on_an_object_of_its_own_colour() -> None:
     canvas = grey_canvas((64, 64))
     assert canvas.place(Image.new("RGBA", (64, 64), (250, 0, 0, 255)), random.Random(0))
-    assert not canvas.place(disc((250, 20, 0), 20), random.Random(1), least_visible=0.1)
-    assert canvas.place(disc((0, 0, 250), 20), random.Random(1), least_visible=0.1)
+    assert not canvas.place(disc((250, 20, 0), 20), random.Random(1), minimum_visible=0.1)
+    assert canvas.place(disc((0, 0, 250), 20), random.Random(1), minimum_visible=0.1)
 
 
 def test_what_hides_too_much_of_an_object_goes_elsewhere() -> None:
@@ -64,7 +64,7 @@ def test_what_hides_too_much_of_an_object_goes_elsewhere() -> None:
         canvas = grey_canvas()
         rng = random.Random(seed)
         for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)):
-            canvas.place(disc(colour, 70), rng, least_visible=0.6)
+            canvas.place(disc(colour, 70), rng, minimum_visible=0.6)
         assert all(placed.visible >= 0.6 for placed in canvas.objects)
 
 

@@ -54,11 +54,11 @@ def test_a_set_is_laid_out_as_the_benchmark_is(tmp_path: Path, small_pool: Sprit
 
 
 def test_images_hold_strangers_without_a_box(tmp_path: Path, small_pool: SpritePool) -> None:
-    assert {name for _, group in BIRDS.cast("train", small_pool).groups for name in group} == {
+    assert {name for _, group in BIRDS.sampler("train", small_pool).groups for name in group} == {
         *BIRDS.classes,
         *small_pool.trained,
     }
-    assert BIRDS.cast("train", small_pool).groups[0][0] == 0.75
+    assert BIRDS.sampler("train", small_pool).groups[0][0] == 0.75
 
 
 def test_splits_differ_and_the_same_seed_gives_the_same_bytes(tmp_path: Path, no_images: SpritePool) -> None:
@@ -83,18 +83,18 @@ def test_sets_can_be_grey(tmp_path: Path, no_images: SpritePool) -> None:
 def test_images_that_are_missing_are_named_with_the_remedy(
     tmp_path: Path, small_pool: SpritePool, no_images: SpritePool
 ) -> None:
-    with pytest.raises(InputError, match=r"no image of elephant, tiger, rabbit.* and others. Add them to the folder"):
+    with pytest.raises(InputError, match=r"elephant, tiger, rabbit.*sprites"):
         write_mini_odinw(tmp_path / "out", small_pool)
-    with pytest.raises(InputError, match=r"no image of .*apt-get install fonts-noto-color-emoji"):
+    with pytest.raises(InputError, match=r"elephant.*apt-get install fonts-noto-color-emoji"):
         write_mini_odinw(tmp_path / "out", no_images)
     assert not (tmp_path / "out").exists()
 
 
 def test_too_few_images_and_a_folder_in_use_are_refused(tmp_path: Path, no_images: SpritePool) -> None:
-    with pytest.raises(InputError, match="9 images cannot be split"):
+    with pytest.raises(InputError, match="images is 9"):
         write_mini_odinw(tmp_path / "out", no_images, 9, sets=(SHAPES,))
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="is not empty"):
+    with pytest.raises(InputError, match="overwrite"):
         write_mini_odinw(tmp_path, no_images, sets=(SHAPES,))
     write_mini_odinw(tmp_path, no_images, 10, sets=(SHAPES,), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["Shapes"]

@@ -7,14 +7,14 @@ from collections import Counter
 
 import pytest
 
-from glip.data.synthetic.naming import Asked, Thing, Vocabulary, fits, said, sample_names
+from glip.data.synthetic.naming import AskedName, SceneVocabulary, Thing, choose_name, fits, sample_names
 from glip.data.synthetic.words import COLOURS, HELD_OUT, KINDS, SEEN_PAIRS, UNSEEN_PAIRS
 
 CIRCLE = Thing("circle", "red", "striped", "small")
 SQUARE = Thing("square", "blue", "plain")
 DOG = Thing("dog face", size="large")
 NOUNS = ("cat face", "dog face", "pig face", "red apple", "green apple", "pear", "bus", "tram", "hammer", "lock")
-VOCABULARY = Vocabulary(NOUNS, SEEN_PAIRS)
+VOCABULARY = SceneVocabulary(NOUNS, SEEN_PAIRS)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_plain_may_be_said_but_is_not_part_of_the_full_name() -> None:
 
 def test_what_is_said_of_a_thing_fits_it_and_differs_from_time_to_time() -> None:
     rng = random.Random(0)
-    names = {said(CIRCLE, VOCABULARY, rng) for _ in range(200)}
+    names = {choose_name(CIRCLE, VOCABULARY, rng) for _ in range(200)}
     assert all(fits(name, CIRCLE) for name in names)
     assert {"circle", "red circle", "small striped red circle"} <= names
-    assert {said(DOG, VOCABULARY, rng) for _ in range(100)} == {"dog face", "large dog face"}
+    assert {choose_name(DOG, VOCABULARY, rng) for _ in range(100)} == {"dog face", "large dog face"}
 
 
-def asked_for(seed: int, things: tuple[Thing, ...] = (CIRCLE, SQUARE, DOG)) -> tuple[Asked, ...]:
+def asked_for(seed: int, things: tuple[Thing, ...] = (CIRCLE, SQUARE, DOG)) -> tuple[AskedName, ...]:
     return sample_names(things, VOCABULARY, random.Random(seed))
 
 
@@ -101,7 +101,7 @@ def test_many_wrong_names_are_nearly_right() -> None:
     wrong = [item.name for seed in range(100) for item in asked_for(seed, (CIRCLE,)) if not item.objects]
     other_colour = sum(name.endswith("circle") and not fits(name, CIRCLE) for name in wrong)
     assert other_colour / len(wrong) > 0.25
-    many = Vocabulary((*NOUNS, *(f"thing {number}" for number in range(200))), SEEN_PAIRS)
+    many = SceneVocabulary((*NOUNS, *(f"thing {number}" for number in range(200))), SEEN_PAIRS)
     lists = [sample_names((DOG,), many, random.Random(seed)) for seed in range(100)]
     near_dog = Counter(item.name for asked in lists for item in asked if not item.objects)
     assert near_dog["cat face"] > 40 > 10 > near_dog["thing 150"]
@@ -110,7 +110,7 @@ def test_many_wrong_names_are_nearly_right() -> None:
 
 def test_similar_images_share_a_word_or_stand_near_each_other() -> None:
     nouns = (*(f"thing {letter}" for letter in "abcdefghijk"), "dog face", *"lmnopqrstu", "cat face")
-    similar = Vocabulary(nouns).similar("dog face")
+    similar = SceneVocabulary(nouns).similar("dog face")
     assert "cat face" in similar
     assert "thing k" in similar
     assert "thing a" not in similar
@@ -127,10 +127,10 @@ def test_pairs_that_are_not_in_the_vocabulary_are_never_named() -> None:
 
 
 def test_a_small_vocabulary_and_an_empty_scene_are_no_problem() -> None:
-    alone = sample_names((Thing("key"),), Vocabulary(("key",)), random.Random(0))
-    assert [item for item in alone if item.objects] in ([], [Asked("key", (0,))])
+    alone = sample_names((Thing("key"),), SceneVocabulary(("key",)), random.Random(0))
+    assert [item for item in alone if item.objects] in ([], [AskedName("key", (0,))])
     assert all(not item.objects for item in asked_for(0, ()))
-    assert sample_names((), Vocabulary(), random.Random(0)) == ()
+    assert sample_names((), SceneVocabulary(), random.Random(0)) == ()
 
 
 def test_names_follow_from_the_generator_alone() -> None:
