@@ -1,24 +1,26 @@
-"""Training splits are read once, held out where missing, and cut to a few shots."""
+"""Training splits are found by name or path, read once, held out where missing, and cut to a few shots."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from glip.data.coco import load_coco, save_coco
+from glip.data.coco import CocoDataset, load_coco, save_coco
 from glip.data.fewshot import draw_few_shot
 from glip.data.lookup import TrainingSplits, find_training_splits
 from glip.data.training_splits import few_shot, open_training_splits
 from glip.errors import InputError
+from glip.prompts import Wording
 from tests.data.sets import count_reads
 from tests.training.sets import FILE, squares, write_set
 
 
-def only(path: Path) -> TrainingSplits:
-    (found,), missing = find_training_splits(str(path), Path())
+def only(data: Path | str, root: Path = Path(), **more: Any) -> TrainingSplits:
+    (found,), missing = find_training_splits(str(data), root, **more)
     assert missing == []
     return found
 
@@ -94,3 +96,89 @@ def test_splits_with_different_categories_are_refused(tmp_path: Path, split: str
     save_coco(folder / split / FILE, other)
     with pytest.raises(InputError, match=r"2 is 'green' in .* 'cyan' in"):
         open_training_splits(only(folder))
+
+
+def raccoons(root: Path) -> Path:
+    """Writes a set of ODinW with one class."""
+    folder = root / "odinw" / "Raccoon" / "Raccoon.v2-raw.coco"
+    for split in ("train", "valid", "test"):
+        save_coco(folder / split / FILE, only_class(squares(folder / split, 4, names=("raccoon",)), 1))
+    return folder
+
+
+def only_class(dataset: CocoDataset, id: int) -> CocoDataset:
+    boxes = tuple(msgspec.structs.replace(box, category_id=id) for box in dataset.annotations)
+    return msgspec.structs.replace(dataset, annotations=boxes)
+
+
+def test_a_folder_of_sets_gives_them_all(tmp_path: Path) -> None:
+    for name in ("B", "A"):
+        write_set(tmp_path / name)
+    sources, _ = find_training_splits(str(tmp_path), Path())
+    assert [source.name for source in sources] == ["A", "B"]
+    assert all(source.val and source.test for source in sources)
+
+
+def test_a_group_lists_what_is_missing(tmp_path: Path) -> None:
+    raccoons(tmp_path)
+    sources, missing = find_training_splits("odinw13", tmp_path)
+    assert [source.name for source in sources] == ["Raccoons"]
+    assert len(missing) == 12
+    assert str(tmp_path / "odinw/AerialMaritimeDrone/large") in missing[0]
+    with pytest.raises(InputError, match=r"13 sets.*elsewhere"):
+        find_training_splits("odinw13", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("name", ["odinw/Raccoons", "@odinw/Raccoons", "raccoons"])
+def test_a_single_set_of_odinw_is_found_by_its_name(tmp_path: Path, name: str) -> None:
+    raccoons(tmp_path)
+    source = only(name, tmp_path)
+    assert source.train.split == "train"
+    assert source.val is not None and source.val.split == "val"
+    assert source.test is not None and source.test.split == "test"
+
+
+def test_odinws_own_prompts_are_the_default(tmp_path: Path) -> None:
+    folder = tmp_path / "odinw" / "pothole"
+    for split in ("train", "valid", "test"):
+        save_coco(folder / split / FILE, only_class(squares(folder / split, 3, names=("pothole",)), 1))
+    data = open_training_splits(only("odinw/pothole", tmp_path))
+    assert data.wordings == (Wording("holes", "there are some ", " on the road"),)
+    plain = open_training_splits(only("odinw/pothole", tmp_path, prompts="plain"))
+    assert plain.wordings is None
+
+
+def test_corrected_annotations_are_used_with_their_images(tmp_path: Path) -> None:
+    dataset = squares(tmp_path / "images", 5)
+    save_coco(tmp_path / "reviewed" / "corrected.coco.json", dataset)
+    source = only(tmp_path / "reviewed", images=tmp_path / "images")
+    assert source.train.annotations.name == "corrected.coco.json"
+    assert source.train.images == (tmp_path / "images",)
+
+
+@pytest.mark.parametrize(
+    ("data", "more", "words"),
+    [
+        ("nothing", {}, "'nothing'"),
+        ("odinw/Raccoons", {"images": Path("S")}, "images .*odinw/Raccoons"),
+        ("S", {"images": Path("S")}, "images .*S is a folder"),
+        ("S", {"prompts": "paper"}, "'paper'"),
+        ("coco", {}, "coco/annotations/instances_train2017.json"),
+        ("Empty", {}, "Empty"),
+        ("lvis-val", {}, "lvis-val has val.* coco, odinw13, .* mini-odinw, "),
+        (
+            "S/test/annotations_without_background.json",
+            {"images": Path("x")},
+            "images is x",
+        ),
+        ("odinw/Raccoons", {}, "odinw/Raccoon/"),
+    ],
+)
+def test_a_data_set_that_cannot_be_found_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, more: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_set(Path("S"))
+    Path("Empty").mkdir()
+    with pytest.raises(InputError, match=words):
+        find_training_splits(data, Path(), **more)
