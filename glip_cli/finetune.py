@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -189,7 +190,7 @@ def finetune(
         changes={name: value for name, value in wanted if value is not None},
         augment=augment,
         imgsz=imgsz,
-        precision=_precision(precision),
+        precision=precision,  # type: ignore[arg-type]  # Sweep checks it
         workers=workers,
         device=device,
         cache=cache,
@@ -272,19 +273,12 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
     for note in plan["notes"]:
         say(note)
     for mode, parameters in plan["trainable"].items():
-        values = sum(_product(row["shape"]) for row in parameters)
+        values = sum(math.prod(row["shape"]) for row in parameters)
         typer.echo(f"{mode}: {values} parameters in {len(parameters)} tensors are tuned")
         for row in parameters[:MAX_PARAMETERS_SHOWN]:
             typer.echo(f"  {row['name']} {'×'.join(map(str, row['shape']))}")
         if len(parameters) > MAX_PARAMETERS_SHOWN:
             typer.echo(f"  … and {len(parameters) - MAX_PARAMETERS_SHOWN} more; --json lists all")
-
-
-def _product(shape: list[int]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product
 
 
 def _words(text: str) -> list[str]:
@@ -312,10 +306,4 @@ def _bytes(gigabytes: float, option: str) -> int:
 def _prompts(word: str | None) -> str | None:
     if word not in (None, "plain", "original", "paper"):
         raise InputError(f"--prompts is {word!r}; accepted are plain, original and paper.")
-    return word
-
-
-def _precision(word: str) -> Any:
-    if word not in ("fp32", "bf16", "fp16"):
-        raise InputError(f"--precision is {word!r}; accepted are fp32, bf16 and fp16.")
     return word

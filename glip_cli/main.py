@@ -18,7 +18,7 @@ from glip_cli.evaluate import evaluate
 from glip_cli.export import export
 from glip_cli.finetune import finetune
 from glip_cli.label import label
-from glip_cli.options import with_options, with_todays_spellings
+from glip_cli.options import FIELD_OPTIONS, with_options, with_todays_spellings
 from glip_cli.output import say
 from glip_cli.pretrain import pretrain
 
@@ -83,15 +83,13 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options_by_field(words: Sequence[str]) -> dict[str, str]:
-    """Returns the options of the command that `words` call, by the name of their parameter."""
+    """Returns the options of the command that `words` call, by the name of the field they set."""
     command = typer.main.get_command(app)
     for word in words:
         command = getattr(command, "commands", {}).get(word, command)
-    return {
-        str(parameter.name): max(parameter.opts, key=len)
-        for parameter in command.params
-        if parameter.opts[0].startswith("-")
-    }
+    spellings = {str(parameter.name): max(parameter.opts, key=len) for parameter in command.params}
+    options = {name: spelling for name, spelling in spellings.items() if spelling.startswith("-")}
+    return {field: option for field, option in FIELD_OPTIONS.items() if option in options.values()} | options
 
 
 if __name__ == "__main__":

@@ -118,6 +118,14 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace exis
 SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=OUTPUT)]
 
+# Fields of the library whose option has another name. Other fields have the name of their parameter.
+FIELD_OPTIONS = {
+    "batch_size": "--batch",
+    "merge": "--tile-merge",
+    "modes": "--mode",
+    "tiling": "--tile",
+}
+
 # Option names of 0.1.0 by command, and today's. They work through 0.2 and are not shown by `--help`.
 OLD_SPELLINGS: Mapping[str, Mapping[str, str]] = {
     "bench": {"--batch-size": "--batch"},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from glip_cli.main import app
+from glip_cli.main import _options_by_field, app
 from glip_cli.options import OLD_SPELLINGS, with_options, with_todays_spellings
 from tests.conftest import CommandResult
 
@@ -76,6 +76,14 @@ def test_an_old_name_reaches_the_command(glip: Glip, tmp_path: Any) -> None:
 )
 def test_fields_become_options(message: str, expected: str) -> None:
     assert with_options(message, {"conf": "--conf", "data_root": "--data-root"}) == expected
+
+
+def test_fields_are_found_by_command() -> None:
+    finetune, label = _options_by_field(["-v", "finetune", "set"]), _options_by_field(["label", "in"])
+    assert (finetune["modes"], finetune["batch_size"], finetune["data_root"]) == ("--mode", "--batch", "--data-root")
+    assert (label["tiling"], label["conf"], label["report"]) == ("--tile", "--conf", "--report")
+    assert "modes" not in label and "sources" not in label
+    assert _options_by_field(["review", "push", "labels"])["truth"] == "--truth"
 
 
 def test_an_option_means_the_same_in_every_command() -> None:
