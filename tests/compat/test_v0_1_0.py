@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from glip.detectors.spec import DetectorSpec
+from glip.errors import InputError
 from glip.labeling.classes import load_class_file
 from glip.labeling.export import export
 from glip.labeling.filtering import ExportSettings
@@ -24,7 +26,10 @@ from glip.review.annotations import APPROVE, Proposal, ProposedImage
 from glip.review.database import STATE, DatasetState, as_image
 from glip.review.push import _digest
 from glip.review.source import open_source
+from glip.run_folder import refuse_change
 from glip.training.checkpointing import read_metrics
+from glip.training.finetune_job import finished_result
+from glip.training.presets import PretrainPreset, with_new_names
 from glip.weights.adapter import load_adapter
 from tests.conftest import ROOT, CommandResult
 from tests.labeling.fake import FakeDetector
@@ -173,6 +178,27 @@ def test_the_metrics_of_a_training_run_are_read() -> None:
     rows = read_metrics(TUNED)
     assert [row["step"] for row in rows] == [1, 1]
     assert rows[0]["images_per_second"] == 2.68
+
+
+def test_a_finished_tuning_run_is_read_and_another_configuration_is_refused() -> None:
+    configuration = content_of(TUNED / "run.json")
+    result = finished_result(TUNED, configuration)
+    assert result is not None
+    assert result.train_images == content_of(TUNED / "metrics.json")["train_pictures"]
+    assert result.test["AP"] == content_of(TUNED / "metrics.json")["test"]["AP"]
+    other = configuration | {"seed": 30, "recipe": configuration["recipe"] | {"epochs": 77}}
+    with pytest.raises(InputError, match=r"seed.*\b3\b.*\b30\b.*recipe\.epochs.*77"):
+        finished_result(TUNED, other)
+
+
+def test_the_configuration_of_a_pretraining_run_is_compared_under_new_names() -> None:
+    earlier = with_new_names(content_of(FILES / "pretrained/run.json"))
+    preset = msgspec.convert(earlier["preset"], PretrainPreset)
+    assert preset.fit.schedule.minimum == 0.02
+    refuse_change(FILES / "pretrained", earlier, {"preset": msgspec.to_builtins(preset), "init": None})
+    changed = msgspec.to_builtins(replace(preset, batch_size=7))
+    with pytest.raises(InputError, match=r"preset\.batch_size.*16.*7"):
+        refuse_change(FILES / "pretrained", earlier, {"preset": changed, "init": None})
 
 
 def test_an_adapter_is_read(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from glip.data import splits as splits_module
+from glip.data.coco import load_coco
 from glip.data.lookup import find_training_splits
 from glip.errors import InputError
 from glip.training import sweep as sweep_module
@@ -163,3 +165,17 @@ def test_settings_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=named):
         sweep_of(folders, tmp_path, **changes)
+
+
+def test_each_annotation_file_is_read_once(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(folders / "Squares", tmp_path / "Squares")  # other tests have not read these files
+    read: list[str] = []
+
+    def count(path: Path) -> Any:
+        read.append(path.parent.name)
+        return load_coco(path)
+
+    monkeypatch.setattr(splits_module, "load_coco", count)
+    data, _ = find_training_splits(str(tmp_path / "Squares"), Path())
+    run_sweep(replace(sweep_of(folders, tmp_path / "out", modes=("prompt",)), data=tuple(data)))
+    assert sorted(read) == ["test", "train", "valid"]
