@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from glip.errors import InputError
-from glip.files import whole_file
+from glip.files import decode_json, whole_file
 from glip.prompts import Prompt, Span
 
 if TYPE_CHECKING:
@@ -145,10 +145,9 @@ def load_adapter(path: Path) -> Adapter:
         ) from error
     if text is None:
         raise InputError(f"{path} is not an adapter: it names no base model. `glip finetune` makes adapters.")
-    try:
-        meta = msgspec.json.decode(text, type=_Meta)
-    except msgspec.DecodeError as error:
-        raise InputError(f"The adapter {path} is damaged ({error}); tune again or fetch it again.") from error
+    meta = decode_json(
+        text, _Meta, f"The metadata of {path}", "those of an adapter", hint="Tune again or fetch it again."
+    )
     if meta.format != FORMAT:
         raise InputError(f"The adapter {path} has the format {meta.format}; this program reads {FORMAT}. Tune again.")
     return Adapter(

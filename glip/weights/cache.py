@@ -14,9 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from glip.errors import InputError, JobFailed
+from glip.errors import JobFailed
 from glip.fetch import OnDownload, Unreachable, fetch, hash_file
-from glip.files import whole_file
+from glip.files import read_json, whole_file
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,7 @@ def _hashes() -> dict[str, str]:
     path = cache_home() / "hashes.json"
     if not path.is_file():
         return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}). Delete it to begin a new record of hashes.") from error
+    return read_json(path, dict[str, str], "a record of hashes", hint="Delete it to begin a new one.")
 
 
 def _remember(file_name: str, digest: str) -> None:

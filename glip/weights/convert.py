@@ -40,7 +40,6 @@ _CLASS_LOGITS = 80
 _SCALES: Mapping[Layout, str] = {"microsoft": "rpn.head.scales.{}.scale", "mmdet": "bbox_head.head.scales.{}.scale"}
 # The result of prompt tuning, which is added to the text features; all other tensors are those of the untuned model.
 _PROMPT: Mapping[Layout, str] = {"microsoft": "rpn.tunable_linear.weight", "mmdet": "bbox_head.tunable_linear.weight"}
-_POSITION_INDEX = "attn.relative_position_index"
 _ANCHORS = "rpn.anchor_generator.cell_anchors.{}"
 # Tensors that prediction never reads: the unused classifier, BERT's pooler and counter, the contrastive loss's resizer.
 _UNUSED = re.compile(

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from glip.errors import InputError
 from glip.fetch import hash_file
-from glip.files import whole_folder
+from glip.files import read_json, whole_folder
 from glip.model.config import GLIPConfig, config_from_dict, config_to_dict
 from glip.weights.convert import State, check_prompt, check_shapes
 from glip.weights.state_file import save_tensors
@@ -251,13 +251,7 @@ def _read_config(path: Path) -> GLIPConfig:
 def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
     if default is not None and not path.is_file():
         return default
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}); make the folder again.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged: it must hold a JSON object. Make the folder again.")
-    return content
+    return read_json(path, dict[str, Any], "a file of a model folder", hint="Make the folder again.")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -9,11 +9,13 @@ import json
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
 from glip.errors import InputError
+from glip.files import decode_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
@@ -53,7 +55,7 @@ def read_vocabulary(source: Path) -> list[str]:
 
 
 def _from_json(text: str, source: Path) -> list[str]:
-    content = json.loads(text)
+    content = decode_json(text, dict[str, Any], str(source), "a tokenizer.json", hint="Fetch it again.")
     if content["model"].get("type") != "WordPiece" or not (content.get("normalizer") or {}).get("lowercase"):
         raise InputError(f"The tokenizer {source} is not BERT's lower-case WordPiece; use that of bert-base-uncased.")
     ids: dict[str, int] = content["model"]["vocab"]

@@ -89,7 +89,7 @@ def sampler_of_split(
     shapes = shapes if trained else 1.0
     if split == "unseen pairs":
         groups = ((1 - shapes, trained), (shapes / 2, SEEN_PAIRS), (shapes / 2, UNSEEN_PAIRS))
-        # AskedName for as often as seen pairs, else they are in the prompt only where they are in the image.
+        # Named as often as seen pairs, else they would only be in the prompt where they are in the image.
         balanced = SEEN_PAIRS + UNSEEN_PAIRS * (len(SEEN_PAIRS) // len(UNSEEN_PAIRS))
         return ObjectSampler(split, groups, SceneVocabulary(trained, balanced))
     return ObjectSampler(split, ((1 - shapes, trained), (shapes, SEEN_PAIRS)), SceneVocabulary(trained, SEEN_PAIRS))

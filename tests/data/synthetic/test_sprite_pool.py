@@ -84,7 +84,7 @@ def test_without_a_font_it_is_said_how_to_get_one_and_shapes_are_left(
         pool = load_pool()
     assert not pool.sprites
     assert len(caplog.records) == 1
-    for part in ("apt-get install fonts-noto-color-emoji", "sprites", "drawn shapes only"):
+    for part in ("apt-get install fonts-noto-color-emoji", "sprites", "drawn shapes"):
         assert part in caplog.text
 
 
