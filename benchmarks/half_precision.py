@@ -18,9 +18,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from glip.boxes import box_iou
 from glip.detections import Detections
-from glip.detectors.glip import load_detector
-from glip.labeling.filtering import box_iou
+from glip.detectors.spec import load_detector
 from glip.weights.random_weights import random_model
 
 
@@ -32,7 +32,7 @@ def partners(exact: Detections, half: Detections) -> tuple[list[float], list[flo
         if not same.any():
             overlaps.append(0.0)
             continue
-        iou = box_iou(box[None], half.boxes[same])[0]
+        iou = box_iou(box, half.boxes[same])
         best = int(iou.argmax())
         overlaps.append(float(iou[best]))
         differences.append(abs(float(score) - float(half.scores[same][best])))

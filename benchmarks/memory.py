@@ -23,7 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from glip.bench import forget_peak, peak_bytes
-from glip.detectors.glip import Detector, load_detector
+from glip.detectors.glip import Detector, open_detector
+from glip.detectors.spec import DetectorSpec
 from glip.labeling.job import LabelJob, label
 from glip.model.reference_mode import use_plain_forms
 from glip.model.text import TextFeatures
@@ -58,11 +59,21 @@ def keep_original_order(detector: Detector) -> None:
     detector._encode = encode_padded  # type: ignore[method-assign]
 
 
+class _Opened:
+    """Gives a job a detector that is open already."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    def open(self, on_download: object = None) -> Detector:
+        return self._detector
+
+
 def measure(model: Path, images: Path, out: Path, form: str, precision: str, names: int) -> dict[str, int]:
     """Returns the memory of this process in bytes: at the start, with the model open, and at the peak of the job."""
     started = peak_bytes(CPU)
     # The original keeps its weights in float32 and lowers them in every call.
-    detector = load_detector(model, device="cpu", precision="fp32" if form == "plain" else precision)
+    detector = open_detector(DetectorSpec(str(model), device="cpu", precision="fp32" if form == "plain" else precision))
     detector.precision = precision
     for weight in detector._model.parameters():
         weight.sum()  # a mapped file counts from its first use
@@ -71,11 +82,8 @@ def measure(model: Path, images: Path, out: Path, form: str, precision: str, nam
     forget_peak(CPU)
     opened = peak_bytes(CPU)
 
-    def load(job: LabelJob) -> Detector:
-        return detector
-
     job = LabelJob((str(images),), tuple(f"name {k}" for k in range(names)), out=out, report=False)
-    label(job, load=load)
+    label(job, detector=_Opened(detector))
     peak = peak_bytes(CPU)
     assert started is not None and opened is not None and peak is not None
     return {"started": started, "open": opened, "peak": peak}

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from glip.detections import Detections
-from glip.labeling.outputs import write_outputs
-from glip.labeling.records import LISTING_FILE, RECORDS_FOLDER, RUN_FILE, Head, Record, RunInfo, encode, read_all
+from glip.labeling.export import write_outputs
+from glip.labeling.records import LISTING_FILE, RECORDS_FOLDER, Head, Record, RunInfo, encode, read_all
+from glip.run_folder import RUN_FILE
 
 NAMES = ("person", "dog", "car")
 SHARD_SIZE = 64

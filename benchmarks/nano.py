@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from glip.boxes import box_iou
 from glip.data.synthetic import Scene, SceneMaker, SpritePool, load_pool, sampler_of_split
 from glip.data.synthetic.object_sampler import Look, Split
 from glip.data.synthetic.words import COLOURS, KINDS, UNSEEN_PAIRS
 from glip.detections import Detections
-from glip.detectors.glip import Detector, load_detector
-from glip.labeling.filtering import box_iou
+from glip.detectors.glip import Detector, open_detector
+from glip.detectors.spec import DetectorSpec
 from glip.prompts import Prompt
 
 SEED = 20_000
@@ -103,7 +104,11 @@ def add(result: Tally, found: Detections, objects: Sequence[tuple[int, ...]], tr
         result.scores += scores
         if not rows:
             result.absent += scores
-        iou = box_iou(found.boxes[chosen], truth[list(rows)]) if rows and len(chosen) else np.zeros((len(chosen), 0))
+        iou = (
+            box_iou(found.boxes[chosen][:, None], truth[list(rows)][None])
+            if rows and len(chosen)
+            else np.zeros((len(chosen), 0))
+        )
         for least, marks in result.right.items():
             free = np.ones(len(rows), bool)
             for row in iou:
@@ -150,7 +155,7 @@ def forced_choice(
             own = thing.colour if attribute == "colour" else thing.noun
             names = [f"{c} {thing.noun}" if attribute == "colour" else f"{thing.colour} {c}" for c in choices]
             found = detector.predict(scene.image, Prompt.from_names(names), 0.0, 160 if native else None)[0]
-            near = box_iou(box[None], found.boxes)[0] >= 0.5
+            near = box_iou(box, found.boxes) >= 0.5
             if near.any():
                 right += choices[found.labels[near][np.argmax(found.scores[near])]] == own
             asked += 1
@@ -182,7 +187,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED, help="random seed of the scenes")
     parser.add_argument("--sprites", type=Path)
     options = parser.parse_args()
-    detector = load_detector(options.model)
+    detector = open_detector(DetectorSpec(options.model))
     pool = load_pool(options.sprites).simplest(options.names)
 
     look = replace(usual, objects=tuple(options.objects), scale=tuple(options.scale))

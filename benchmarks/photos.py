@@ -25,7 +25,8 @@ from glip.boxes import box_iou
 from glip.data.coco import CocoDataset, load_coco
 from glip.data.synonyms import SYNONYMS
 from glip.detections import Detections
-from glip.detectors.glip import Detector, load_detector
+from glip.detectors.base import ObjectDetector
+from glip.detectors.spec import load_detector
 
 SETS = ("voc_photos", "coco_photos", "street_highway", "street_weather", "wild_animals")
 EVERYDAY = ("person", "dog", "cat", "horse", "car")
@@ -93,7 +94,7 @@ class Answers:
         return boxes, np.array([label_of[box.category_id] for box in own if not box.iscrowd], np.int64)
 
 
-def ask(detector: Detector, folder: Path, words: Mapping[str, str], limit: int | None) -> Answers:
+def ask(detector: ObjectDetector, folder: Path, words: Mapping[str, str], limit: int | None) -> Answers:
     """Labels the images of a split with its class names, some of them replaced."""
     dataset = load_coco(folder / "annotations.json")
     dataset = CocoDataset(dataset.images[:limit], dataset.annotations, dataset.categories)
@@ -181,7 +182,7 @@ def _matches(found: NDArray[np.float32], truth: NDArray[np.float32]) -> int:
     return count
 
 
-def words_row(detector: Detector, plain: Answers, folder: Path, limit: int | None) -> list[str] | None:
+def words_row(detector: ObjectDetector, plain: Answers, folder: Path, limit: int | None) -> list[str] | None:
     """AP50 of the classes with another word, asked by their names and by the words; None if there are none."""
     rows = [label for label, name in enumerate(plain.names) if name in OTHER_WORDS]
     if not rows:

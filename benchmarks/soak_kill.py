@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from glip.detectors.spec import InferenceOptions
 from glip.labeling.job import LabelJob, label
 from glip.labeling.records import Head, series_of, shard_files
 from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_images, start_command
@@ -55,9 +56,10 @@ class Soak:
 
     def reference(self) -> dict[str, bytes]:
         """Returns the final files of a run without interruption."""
-        settings = {"imgsz": 32, "shard_size": SHARD_SIZE, "batch": self.batch}
-        job = LabelJob((str(self.root / "in"),), NAMES, out=self.root / "whole", **settings)  # type: ignore[arg-type]
-        label(job, load=lambda _: FakeDetector(crowd_matters=True))
+        options = InferenceOptions(32, self.batch)
+        whole = self.root / "whole"
+        job = LabelJob((str(self.root / "in"),), NAMES, out=whole, options=options, shard_size=SHARD_SIZE)
+        label(job, detector=FakeDetector(crowd_matters=True))
         return final_bytes(job.out)
 
     def live(self, *, overwrite: bool, mortal: bool) -> bool:

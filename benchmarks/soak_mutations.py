@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from glip.data.coco import load_coco
+from glip.detectors.spec import InferenceOptions
 from glip.labeling.export import export
 from glip.labeling.filtering import ExportSettings
 from glip.labeling.job import LabelJob, label
@@ -51,9 +52,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         write_mutations(root / "in", seeds, words.count, random.Random(words.seed))
-        job = LabelJob((str(root / "in"),), NAMES, out=root / "out", imgsz=32, report=False)
+        job = LabelJob((str(root / "in"),), NAMES, out=root / "out", options=InferenceOptions(32), report=False)
         start = time.perf_counter()
-        summary = label(job, load=lambda job: FakeDetector())
+        summary = label(job, detector=FakeDetector())
         took = time.perf_counter() - start
         records = list(read_records(root / "out"))
         names = [record.file_name for record in records]

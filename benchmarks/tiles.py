@@ -28,11 +28,11 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from glip.boxes import box_iou, grouped_nms
 from glip.detections import Detections
-from glip.detectors.glip import Detector, load_detector
+from glip.detectors.glip import Detector, open_detector
+from glip.detectors.spec import DetectorSpec
 from glip.images import collate, padded_hw, prepare, resized_hw
-from glip.labeling.filtering import box_iou
-from glip.labeling.filtering import suppress as plain_nms
 from glip.labeling.tile_merging import NMS_IOU, merge_views
 from glip.labeling.tiling import Tiling, View, tile_views
 from glip.prompts import PromptSet
@@ -69,7 +69,7 @@ def draw_scene(number: int, size_hw: tuple[int, int], things: int) -> Scene:
         x, y = random.uniform(0, width - side), random.uniform(0, height - side)
         box = [x, y, x + side, y + side]
         grown = np.array([[x - 4, y - 4, x + side + 4, y + side + 4]], np.float32)
-        if boxes and box_iou(grown, np.array(boxes, np.float32)).max() > 0:
+        if boxes and box_iou(grown[:, None], np.array(boxes, np.float32)[None]).max() > 0:
             continue
         label = int(random.integers(len(NAMES)))
         _draw(draw, box, *NAMES[label].split())
@@ -133,7 +133,7 @@ def by_model(detector: Detector, imgsz: int, batch: int) -> Look:
             places = [place for place, image in enumerate(prepared) if padded_hw(image.resized_hw) == shape]
             for start in range(0, len(places), batch):
                 some = places[start : start + batch]
-                results = detector.detect(collate([prepared[place] for place in some]), prompts)
+                results = detector.detect_batch(collate([prepared[place] for place in some]), prompts)
                 found.update(zip(some, results, strict=True))
         return [found[place] for place in range(len(views))]
 
@@ -147,7 +147,7 @@ def merge_plainly(views: Sequence[View], found: Sequence[Detections]) -> Detecti
     )
     scores, labels = (np.concatenate([getattr(d, field) for d in found]) for field in ("scores", "labels"))
     together = Detections(boxes, scores, labels, NAMES).filter(np.argsort(-scores, kind="stable"))
-    return together.filter(plain_nms(together.boxes, together.labels, NMS_IOU))
+    return together.filter(grouped_nms(together.boxes, together.labels, NMS_IOU))
 
 
 def recall_at_precision(scenes: Sequence[Scene], results: Sequence[Detections]) -> tuple[list[float], float, float]:
@@ -158,7 +158,7 @@ def recall_at_precision(scenes: Sequence[Scene], results: Sequence[Detections]) 
         sides = np.sqrt((scene.boxes[:, 2:] - scene.boxes[:, :2]).prod(axis=1))
         group = np.searchsorted([start for start, _ in GROUPS], sides, side="right") - 1
         totals += np.bincount(group, minlength=len(GROUPS))
-        overlaps = box_iou(found.boxes, scene.boxes) * (found.labels[:, None] == scene.labels[None])
+        overlaps = box_iou(found.boxes[:, None], scene.boxes[None]) * (found.labels[:, None] == scene.labels[None])
         taken = np.zeros(len(scene.boxes), bool)
         for score, row in zip(found.scores.tolist(), overlaps, strict=True):
             best = int(np.where(taken, 0, row).argmax())
@@ -192,7 +192,7 @@ def main() -> None:
     scenes = [draw_scene(number, tuple(told.size), told.things) for number in range(told.scenes)]
     tiling = Tiling(told.tile, told.overlap)
     if told.model:
-        detector = load_detector(told.model, device=told.device)
+        detector = open_detector(DetectorSpec(told.model, device=told.device))
         look, who = by_model(detector, told.imgsz, told.batch), f"model {detector.name}"
     else:
         look, who = simulated(scenes, told.imgsz), "SIMULATED detector (no model)"
@@ -207,7 +207,14 @@ def main() -> None:
 
     def merged(merge: str) -> Callable[[Sequence[View], Sequence[Detections]], Detections]:
         rule = Tiling(told.tile, told.overlap, merge).merge  # type: ignore[arg-type]
-        return lambda parts, each: merge_views([part.box for part in parts], each, merge=rule, imgsz=told.imgsz)
+        return lambda parts, each: merge_views(
+            [part.box for part in parts],
+            each,
+            merge=rule,
+            scales=[
+                resized_hw((y2 - y1, x2 - x1), told.imgsz)[0] / (y2 - y1) for x1, y1, x2, y2 in (p.box for p in parts)
+            ],
+        )
 
     ways: dict[str, Callable[[Sequence[View], Sequence[Detections]], Detections]] = {
         "whole view only": lambda parts, each: each[0],

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glip.detections import Detections
-    from glip.detectors.glip import Detector, load_detector
+    from glip.detectors.glip import Detector
+    from glip.detectors.spec import load_detector
     from glip.errors import GlipError
     from glip.prompts import Prompt, PromptSet
 
@@ -28,7 +29,7 @@ _HOME = {
     "GlipError": "glip.errors",
     "Prompt": "glip.prompts",
     "PromptSet": "glip.prompts",
-    "load_detector": "glip.detectors.glip",
+    "load_detector": "glip.detectors.spec",
 }
 
 

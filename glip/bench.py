@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glip.detectors.glip import PRECISIONS, check_compiler, check_precision, choose_device
+from glip.detectors.glip import DTYPES, check_compiler, check_precision, choose_device
 from glip.errors import InputError
 from glip.images import padded_hw
 from glip.model.anchors import make_anchors
@@ -296,7 +296,7 @@ class _CaseRun:
     def _autocast(self) -> AbstractContextManager[None]:
         if self.case.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, PRECISIONS[self.case.precision])
+        return torch.autocast(self.device.type, DTYPES[self.case.precision])
 
 
 class _Clock:
@@ -381,7 +381,7 @@ def _network_of(network: GLIP, form: str, precision: str, device: torch.device) 
         return network
     own = deepcopy(network)
     if lowered:
-        own.lower(PRECISIONS[precision])
+        own.lower(DTYPES[precision])
     if form == "compiled":
         compile_backbone(own)
     return own

@@ -128,11 +128,9 @@ def refuse_change(
         InputError: a field differs. The message names every one, with its earlier and its new value.
     """
     wanted = now if fields is None else {field: now[field] for field in fields}
-    # As JSON reads them back: tuples are lists.
-    plain = msgspec.json.decode(msgspec.json.encode(wanted))
     differing = [
         f"{(names or {}).get(field, field)} was {_shown(old)} and is now {_shown(new)}"
-        for field, old, new in _differences(earlier, plain)
+        for field, old, new in _differences(_plain(earlier), _plain(wanted))
     ]
     if differing:
         raise InputError(
@@ -149,6 +147,12 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], group: str 
             yield from _differences(old, new, f"{group}{key}.")
         elif old != new:
             yield f"{group}{key}", old, new
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values as JSON reads them back: tuples become lists."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(values))
+    return plain
 
 
 def _shown(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from glip.errors import InputError
 from glip_cli.label import INTERRUPTED, Terminal
-from glip_cli.models import download_shown
+from glip_cli.models import ShownOpening
 from glip_cli.options import (
     DATA,
     MODEL,
@@ -34,8 +35,6 @@ from glip_cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from glip.evaluation.results import EvaluationResult
-    from glip.labeling.job import LabelJob
-    from glip.labeling.worker import ImageDetector
 
 FEW_SHOT_FILE = "odinw_few_shot_submission.json"
 
@@ -132,7 +131,8 @@ def evaluate(
     from glip.evaluation.run import EvalRequest
     from glip.evaluation.run import evaluate as run
 
-    look = Looking(model, device, precision, batch, imgsz, offline, overwrite, adapter, load=_load, watcher=Terminal())
+    look = Looking(model, device, precision, batch, imgsz, offline, overwrite, adapter, watcher=Terminal())
+    look = replace(look, detector=ShownOpening(look.spec))
     request = EvalRequest(
         dataset=dataset,
         out=out,
@@ -149,13 +149,6 @@ def evaluate(
         tta=tta,
     )
     _show(run(request), as_json)
-
-
-def _load(job: LabelJob) -> ImageDetector:
-    from glip.labeling.job import load_model
-
-    with download_shown() as on_download:
-        return load_model(job, on_download)
 
 
 def _show(result: EvaluationResult, as_json: bool) -> None:

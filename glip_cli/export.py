@@ -63,6 +63,7 @@ def export(
     from glip.labeling.export import export as run
     from glip.labeling.filtering import DEFAULT_CONF, ExportSettings
     from glip.labeling.records import read_run
+    from glip.labeling.report import find_images
     from glip.run_folder import lock_folder
 
     info = read_run(folder)
@@ -81,13 +82,11 @@ def export(
     except OSError as error:
         raise JobFailed(f"Cannot create the folder {target}: {error.strerror}. Choose another --out.") from error
     with lock_folder(target):
+        shown = find_images(info, images or ()) if report else None
         with progress("Exporting", None) as bar:
-            summary = run(folder, target, [name.strip() for name in formats.split(",")], settings, bar.advance)
+            names = [name.strip() for name in formats.split(",")]
+            summary = run(folder, target, names, settings, bar.advance, report_images=shown)
         written = [str(path) for path in summary.files]
-        if report:
-            from glip.labeling.report import find_images, write_report
-
-            written.append(str(write_report(folder, find_images(info, images or ()), settings, out=target)))
     _show(summary, written, as_json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -15,7 +16,7 @@ import typer
 
 from glip.errors import InputError
 from glip_cli.classes import classes_of_adapter, names_and_classes, spans_and_phrases
-from glip_cli.models import download_shown
+from glip_cli.models import ShownOpening
 from glip_cli.options import (
     FIND,
     OUTPUT,
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
     from glip.labeling.captions import Spans
     from glip.labeling.job import LabelSummary
     from glip.labeling.plan import LabelPlan
-    from glip.labeling.records import Record
-    from glip.labeling.worker import ImageDetector
+    from glip.labeling.worker import ImageDone
 
 INTERRUPTED = 130
 TILES = "Tiles"
@@ -196,15 +196,14 @@ def label(
     as_json: JsonOption = False,
 ) -> None:
     """Label images. Repeat the command to resume an interrupted run, or to label new images."""
-    from glip.labeling.asking import CaptionSource
-    from glip.labeling.job import LabelJob, load_model
+    from glip.detectors.base import DetectionLimits
+    from glip.detectors.spec import DetectorSpec, InferenceOptions
+    from glip.labeling.image_prompts import CaptionSource, PromptPlan
+    from glip.labeling.job import CANDIDATES, LabelJob
     from glip.labeling.job import label as run
     from glip.labeling.plan import plan_label
     from glip.labeling.tiling import Tiling
-
-    def load(job: LabelJob) -> ImageDetector:
-        with download_shown() as on_download:
-            return load_model(job, on_download)
+    from glip.prompts import Prompt
 
     if captions is not None and (prompt or classes):
         raise InputError("--captions excludes --prompt and --classes. Leave them out.")
@@ -220,37 +219,35 @@ def label(
         meaning = None
     else:
         names, meaning = names_and_classes(prompt, classes)
+    prompts: PromptPlan = names
+    if captions is not None:
+        prompts = CaptionSource(captions, chunker, tuple(phrases or ()))  # type: ignore[arg-type]
+    elif spans and caption is not None:
+        prompts = Prompt.from_caption(caption, spans, names)
+    if record not in ("detections", "candidates"):
+        raise InputError(f"--record is {record!r}; accepted are detections and candidates.")
     job = LabelJob(
         sources=tuple(sources),
-        names=names,
-        model=model,
+        prompts=prompts,
         out=out,
-        floor=floor,
+        detector=DetectorSpec(model, adapter, device, precision, compiled, offline),
+        limits=replace(DetectionLimits() if record == "detections" else CANDIDATES, floor=floor),
+        options=InferenceOptions(imgsz, batch),
         conf=conf,
-        device=device,
-        precision=precision,
-        batch=batch,
-        imgsz=imgsz,
-        limit=limit,
-        record=record,  # type: ignore[arg-type]  # LabelJob checks it
-        overwrite=overwrite,
-        preview=preview,
-        shard_size=shard_size,
-        offline=offline,
         classes=meaning,
-        caption=caption if spans else None,
-        spans=spans,
-        captions=None if captions is None else CaptionSource(captions, chunker, tuple(phrases or ())),  # type: ignore[arg-type]
+        limit=limit,
         tiling=None if tile is None else Tiling(tile, overlap, tile_merge),  # type: ignore[arg-type]
         fast_decode=fast_decode,
+        shard_size=shard_size,
+        overwrite=overwrite,
+        preview=preview,
         report=report,
-        adapter=adapter,
-        compiled=compiled,
     )
+    opening = ShownOpening(job.detector)
     if dry_run:
-        _show_plan(plan_label(job, load), as_json)
+        _show_plan(plan_label(job, detector=opening), as_json)
         return
-    _show(run(job, load=load, watcher=Terminal()), as_json)
+    _show(run(job, detector=opening, watcher=Terminal()), as_json)
 
 
 class Terminal:
@@ -280,11 +277,11 @@ class Terminal:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def labelled(self, record: Record) -> None:
+    def labelled(self, image: ImageDone) -> None:
         """Counts one image as done."""
         assert self._bar is not None
         self._bar.advance()
-        if record.error is not None:
+        if image.error is not None:
             self._bar.fail()
 
     def stop(self) -> bool:
@@ -307,7 +304,7 @@ def _show_plan(plan: LabelPlan, as_json: bool) -> None:
         typer.echo(f"  {prompt.caption}")
     if plan.captions:
         shown = f", the first {len(plan.prompts)} shown" if plan.captions > len(plan.prompts) else ""
-        typer.echo(f"{plan.captions} images have a caption{shown}; {plan.unasked} have no usable caption")
+        typer.echo(f"{plan.captions} images have a caption{shown}; {plan.skipped} have no usable caption")
     views = f", {plan.views:.1f} views each" if plan.views > 1 else ""
     typer.echo(f"{plan.images} images{views}")
     if plan.seconds is None or plan.seconds_per_image is None:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,8 @@ from glip_cli.options import JsonOption, OfflineOption, OverwriteOption, SeedOpt
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
+    from glip.detectors.base import ObjectDetector
+    from glip.detectors.spec import DetectorSpec
     from glip.fetch import OnDownload
 
 _SCENES = "synthetic scenes; ships with glip"
@@ -205,6 +208,18 @@ def random(
     folder = random_model(out, architecture, tokenizer=tokenizer, seed=seed, overwrite=overwrite)
     say(f"{architecture} with random weights: it runs like a trained model, but its boxes mean nothing.")
     typer.echo(folder.path)
+
+
+@dataclass(frozen=True)
+class ShownOpening:
+    """Opens a detector and shows a progress bar for every file that is downloaded."""
+
+    spec: DetectorSpec
+
+    def open(self, on_download: OnDownload | None = None) -> ObjectDetector:
+        """Opens the detector in this process."""
+        with download_shown() as shown:
+            return self.spec.open(on_download or shown)
 
 
 @contextmanager

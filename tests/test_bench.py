@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from glip import bench as measuring
 from glip.bench import BenchJob, Case, bench, cases, forget_peak, peak_bytes
-from glip.detectors.glip import load_detector
+from glip.detectors.spec import load_detector
 from glip.errors import InputError
 from glip.model.backbone import SwinBlock
 from glip.model.cpu_linear import Linear

@@ -60,7 +60,7 @@ class DetectionLimits:
 
 
 class ObjectDetector(Protocol):
-    """Finds what prompts name in images. A new detector subclasses this and passes `tests/detectors/contract`.
+    """Finds what prompts name in images. A new detector subclasses this and passes `tests/detectors/test_contract.py`.
 
     Attributes:
         name: of the checkpoint, as requested.
@@ -202,6 +202,23 @@ class OpensDetector(Protocol):
     def open(self, on_download: OnDownload | None = None) -> ObjectDetector:
         """Opens the detector in this process."""
         ...
+
+
+class OpenedOnce:
+    """Opens a detector once per process. A copy sent to another process opens its own."""
+
+    def __init__(self, spec: OpensDetector) -> None:
+        self._spec = spec
+        self._opened: ObjectDetector | None = None
+
+    def __reduce__(self) -> tuple[type[OpenedOnce], tuple[OpensDetector]]:
+        return OpenedOnce, (self._spec,)
+
+    def open(self, on_download: OnDownload | None = None) -> ObjectDetector:
+        """Returns the detector of this process, opened by the first call."""
+        if self._opened is None:
+            self._opened = self._spec.open(on_download)
+        return self._opened
 
 
 def _as_prompts(detector: ObjectDetector, prompt: str | Sequence[str] | Prompt) -> Sequence[Prompt]:

@@ -1,39 +1,20 @@
-"""Runs one worker over many shards of work.
-
-Knows neither images nor models: a shard is any value, a worker any function of it.
-"""
+"""Runs the worker in this process, one shard after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable
 
-Shard = TypeVar("Shard")
-Result = TypeVar("Result")
-
-
-class Engine(Protocol):
-    """Somewhere to run workers."""
-
-    def map(self, make_worker: Callable[[], Callable[[Shard], Result]], shards: Iterable[Shard]) -> Iterator[Result]:
-        """Applies a worker to every shard.
-
-        Args:
-            make_worker: called once in each place that works, so that what is costly (a model) is made once.
-            shards: what to do.
-
-        Returns:
-            One result a shard, as soon as it is there; not necessarily in order.
-        """
-        ...
+from glip.engine import Result, Shard
 
 
 class LocalEngine:
-    """Works here, in this process, one shard after the other."""
+    """Works in this process. Nothing runs until the first result is requested, and no worker is made for no shards."""
 
-    def map(self, make_worker: Callable[[], Callable[[Shard], Result]], shards: Iterable[Shard]) -> Iterator[Result]:
-        """See `Engine.map`. Nothing runs until the first result is asked for; no worker is made for no shards."""
-        worker: Callable[[Shard], Result] | None = None
+    def map(
+        self, make_worker: Callable[[], Callable[[Shard], Iterable[Result]]], shards: Iterable[Shard]
+    ) -> Generator[Result, None, None]:
+        """Applies the worker to every shard, in order; see `Engine.map`."""
+        worker: Callable[[Shard], Iterable[Result]] | None = None
         for shard in shards:
             worker = worker or make_worker()
-            yield worker(shard)
+            yield from worker(shard)

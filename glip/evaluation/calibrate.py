@@ -25,8 +25,7 @@ from glip.evaluation.predictions import Predictions
 from glip.evaluation.threshold_selection import ClassThreshold, Interval, WordingScore, class_thresholds, wording_scores
 from glip.files import whole_file
 from glip.labeling.classes import ClassFile
-from glip.labeling.export import open_run
-from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings
+from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings, open_run
 from glip.labeling.records import Record, RunInfo, read_records, read_run
 from glip.prompts import find_names
 

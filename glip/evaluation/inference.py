@@ -1,13 +1,13 @@
 """A split is labelled as any folder is, by `glip.labeling`: resumable, batched, sharded; scored is what it recorded.
 
-What a benchmark asks differs from what people ask: chunks of 40 names, worded classes, several captions an image. So
-the question comes as a function here, and the rest of the job is an ordinary one.
+A benchmark differs from other jobs only in its prompts (chunks of 40 names, worded classes, several captions per image)
+and its limits; both are fields of the job.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,18 +20,12 @@ from glip.evaluation.predictions import Predictions
 from glip.files import whole_file
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-    from glip.engine.local import Engine
-    from glip.images import ImageFile
-    from glip.labeling.asking import Asked
-    from glip.labeling.job import LabelJob, LabelSummary, Watcher
+    from glip.detectors.base import DetectionLimits, OpensDetector
+    from glip.detectors.spec import DetectorSpec
+    from glip.engine import Engine
+    from glip.labeling.image_prompts import PromptPlan
+    from glip.labeling.job import LabelSummary, Watcher
     from glip.labeling.records import Record
-    from glip.labeling.worker import ImageDetector, LabelSettings
-    from glip.model.postprocess import Selection
-
-Ask = Callable[["Tokenizer", "Sequence[ImageFile]"], "Asked"]
-Load = Callable[["LabelJob"], "ImageDetector"]
 
 FLOOR = 0.05  # the published threshold: the detector applies it before centerness is multiplied in
 IMAGES_FILE = "images.txt"
@@ -46,7 +40,7 @@ class Looking:
         model: name of a checkpoint, a model folder or a file.
         device, precision, batch, imgsz, offline, overwrite: as of `LabelJob`.
         adapter: what `glip finetune` has learned beside it; None: nothing.
-        load: opens the model; None: `glip.labeling.job.load_model`.
+        detector: opens the detector; None for the one that these fields describe.
         engine: where to work; None: here.
         watcher: follows the jobs.
     """
@@ -59,9 +53,16 @@ class Looking:
     offline: bool = False
     overwrite: bool = False
     adapter: Path | None = None
-    load: Load | None = None
+    detector: OpensDetector | None = None
     engine: Engine | None = None
     watcher: Watcher | None = None
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """Returns which detector to open, and how."""
+        from glip.detectors.spec import DetectorSpec
+
+        return DetectorSpec(self.model, self.adapter, self.device, self.precision, offline=self.offline)
 
 
 @dataclass(frozen=True)
@@ -89,51 +90,65 @@ class Labelled:
 def label_split(
     out: Path,
     images: Sequence[Path],
-    names: Sequence[str],
-    ask: Ask,
+    prompts: PromptPlan,
     look: Looking,
-    selection: Selection | None = None,
+    limits: DetectionLimits | None = None,
 ) -> Labelled:
-    """Labels images into `out`/labels, or goes on with what an earlier run left there.
+    """Labels images into `out`/labels, or resumes what an earlier run left there.
 
     Args:
         out: the folder of the set.
         images: absolute paths.
-        names: the classes; of captions what run.json is to note instead.
-        ask: makes the question from the checkpoint's tokenizer and the listing.
+        prompts: what to look for.
         look: how.
-        selection: what the detector leaves; None: the published one, with more boxes than are scored.
+        limits: which boxes are recorded; None for the published ones, with more boxes than are scored.
 
     Raises:
-        InputError: an image is missing, or whatever `glip.labeling.label` refuses.
+        InputError: an image is missing, or `glip.labeling.label` refuses the job.
     """
-    from glip.labeling.job import RECORDED_DETECTIONS, LabelJob, label, list_job_images
-    from glip.model.postprocess import PUBLISHED
+    from glip.detectors.base import DetectionLimits
+    from glip.detectors.spec import InferenceOptions
+    from glip.labeling.job import LabelJob, label, list_job_images
 
     _write_list(out / IMAGES_FILE, images)
     job = LabelJob(
         sources=(str(out / IMAGES_FILE),),
-        names=tuple(names),
-        model=look.model,
-        adapter=look.adapter,
+        prompts=prompts,
         out=out / LABELS_FOLDER,
-        floor=FLOOR,
-        device=look.device,
-        precision=look.precision,
-        batch=look.batch,
-        imgsz=look.imgsz,
+        detector=look.spec,
+        limits=limits or DetectionLimits(FLOOR),
+        options=InferenceOptions(look.imgsz, look.batch),
         overwrite=look.overwrite,
-        offline=look.offline,
         report=False,
     )
-    chosen = selection or replace(PUBLISHED, max_detections=RECORDED_DETECTIONS)
-
-    def settle(detector: ImageDetector, listing: Sequence[ImageFile]) -> LabelSettings:
-        return _settings(job, ask, chosen, detector, listing)
-
-    summary = label(job, load=look.load, engine=look.engine, watcher=look.watcher, settle=settle)
+    summary = label(job, detector=look.detector, engine=look.engine, watcher=look.watcher)
     paths = {image.name: Path(str(image.path)) for image in list_job_images(job)}
     return Labelled(job.out, paths, summary)
+
+
+def tuned_prompts(adapter: Path, names: Sequence[str], what: str) -> PromptPlan:
+    """Returns the prompts that an adapter was tuned with.
+
+    Args:
+        adapter: its file.
+        names: the classes of the data set.
+        what: name of the data set, for the message.
+
+    Raises:
+        InputError: the adapter cannot be read, or was tuned for other classes.
+    """
+    from glip.prompts import Prompt
+    from glip.weights.adapter import load_adapter
+
+    tuned = load_adapter(adapter)
+    if tuned.names != tuple(names):
+        raise InputError(
+            f"The adapter {adapter} was tuned to find {', '.join(tuned.names)}, but the classes of {what} are "
+            f"{', '.join(names)}. Use an adapter that was tuned on {what}, or none."
+        )
+    if tuned.prompt is None:
+        return tuple(names)
+    return Prompt.from_caption(tuned.prompt.caption, tuned.prompt.spans, tuned.prompt.phrases)
 
 
 def from_records(
@@ -185,24 +200,6 @@ def within(scores: NDArray[np.float32], most: int | None) -> int:
     if most is None or len(scores) <= most:
         return len(scores)
     return int(np.count_nonzero(scores >= scores[most - 1]))
-
-
-def _settings(
-    job: LabelJob, ask: Ask, selection: Selection, detector: ImageDetector, listing: Sequence[ImageFile]
-) -> LabelSettings:
-    from glip.labeling.job import GPU_BATCH
-    from glip.labeling.worker import LabelSettings
-
-    asked = ask(detector.tokenizer, listing)
-    together = job.batch or (GPU_BATCH if detector.device.type == "cuda" else 1)
-    return LabelSettings(
-        out=job.out,
-        asked=asked,
-        selection=selection,
-        floor=job.floor,
-        imgsz=job.imgsz or detector.imgsz,
-        batch=1 if asked.by_caption else together,
-    )
 
 
 def _write_list(path: Path, images: Sequence[Path]) -> None:

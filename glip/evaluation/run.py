@@ -18,8 +18,7 @@ import numpy as np
 from glip.data.lookup import PromptStyle, Suite, find_suite
 from glip.data.splits import OpenSplit, Split, open_split
 from glip.errors import InputError
-from glip.evaluation.asking import ask_names, ask_tuned
-from glip.evaluation.inference import LABELS_FOLDER, Ask, Looking, from_records, label_split, turned
+from glip.evaluation.inference import LABELS_FOLDER, Looking, from_records, label_split, tuned_prompts, turned
 from glip.evaluation.predictions import Predictions, read_predictions
 from glip.evaluation.report import find_published, protocol_of, score_rows, write_tables
 from glip.evaluation.results import EvaluationResult, SetResult, averages
@@ -29,8 +28,7 @@ from glip.files import whole_file
 from glip.labeling.records import read_run
 
 if TYPE_CHECKING:
-    from glip.labeling.job import LabelJob
-    from glip.labeling.worker import ImageDetector
+    from glip.labeling.image_prompts import PromptPlan
 
 # COCO-O effective robustness: mean AP over the domains minus this slope times the AP on COCO val2017 (ICCV 2023).
 ROBUSTNESS_SLOPE = 0.45
@@ -106,7 +104,7 @@ def evaluate(request: EvalRequest) -> EvaluationResult:
     benchmark = find_suite(request.dataset, request.data_root.expanduser(), request.split, request.prompts)
     if request.images is not None:
         benchmark = _with_images(benchmark, request.images)
-    look = _loading_once(request.look)
+    look = _opened_once(request.look)
     if request.tta and any(item.format not in ("coco", "coco-images", "voc") for item in benchmark.splits):
         raise InputError(f"--tta is for class lists in COCO's sense, not for {benchmark.name}. Leave it out.")
     if request.look.adapter and any(item.format in ("flickr30k", "d3", "lvis") for item in benchmark.splits):
@@ -199,19 +197,21 @@ def _score(opened: OpenSplit, request: EvalRequest, look: Looking, given: Path |
 
 def _label(opened: OpenSplit, request: EvalRequest, look: Looking) -> tuple[Predictions, tuple[str, ...]]:
     """The model's boxes, and sentences about images that something is wrong with."""
-    from glip.model.postprocess import PUBLISHED
+    from glip.detectors.base import DetectionLimits
+    from glip.labeling.image_prompts import ClassList
 
     out = request.out / opened.split.name
     lvis = opened.split.format == "lvis"
     if look.adapter is not None:
-        ask = ask_tuned(look.adapter, opened.names, opened.split.name)
+        prompts: PromptPlan = tuned_prompts(look.adapter, opened.names, opened.split.name)
     else:
-        ask = ask_names(opened.names, opened.wordings, LVIS_NAMES_PER_CHUNK if lvis else None)
+        wordings = None if opened.wordings is None else tuple(opened.wordings)
+        prompts = ClassList(tuple(opened.names), wordings, LVIS_NAMES_PER_CHUNK if lvis else None)
     images = list(opened.ids_of_image)
     if request.tta:
-        return _label_augmented(opened, out, images, ask, look)
-    selection = replace(PUBLISHED, max_detections=LVIS_LIMIT, limit_per_chunk=True) if lvis else None
-    labelled = label_split(out, images, opened.names, ask, look, selection)
+        return _label_augmented(opened, out, images, prompts, look)
+    limits = DetectionLimits(max_detections=LVIS_LIMIT, limit_per_prompt=True) if lvis else None
+    labelled = label_split(out, images, prompts, look, limits)
     if labelled.summary.interrupted:
         raise _Stopped
     most = None if lvis else request.max_det
@@ -227,11 +227,11 @@ def _label(opened: OpenSplit, request: EvalRequest, look: Looking) -> tuple[Pred
 
 
 def _label_augmented(
-    opened: OpenSplit, out: Path, images: Sequence[Path], ask: Ask, look: Looking
+    opened: OpenSplit, out: Path, images: Sequence[Path], prompts: PromptPlan, look: Looking
 ) -> tuple[Predictions, tuple[str, ...]]:
     from glip.evaluation.tta import label_in_views
 
-    augmented = label_in_views(out, images, opened.names, ask, look)
+    augmented = label_in_views(out, images, prompts, look)
     if augmented.interrupted:
         raise _Stopped
     predictions = from_records(augmented.records(), opened.ids_of_image, lambda path: opened.category_ids, None)
@@ -304,18 +304,11 @@ def _with_images(benchmark: Suite, images: Path) -> Suite:
     return replace(benchmark, splits=(replace(benchmark.splits[0], images=(images,)),))
 
 
-def _loading_once(look: Looking) -> Looking:
-    """The model is opened for the first set, and serves all of them."""
-    loaded: list[ImageDetector] = []
+def _opened_once(look: Looking) -> Looking:
+    """Returns the same settings with a detector that is opened for the first set and serves all of them."""
+    from glip.detectors.base import OpenedOnce
 
-    def load(job: LabelJob) -> ImageDetector:
-        if not loaded:
-            from glip.labeling.job import load_model
-
-            loaded.append((look.load or load_model)(job))
-        return loaded[0]
-
-    return replace(look, load=load)
+    return replace(look, detector=OpenedOnce(look.detector or look.spec))
 
 
 def _with_robustness(
@@ -361,7 +354,7 @@ def _looking_in_words(request: EvalRequest, results: Sequence[SetResult]) -> dic
 
 def _batch(request: EvalRequest, first: SetResult) -> int:
     """Most images that ran together: what was asked for, or what the device of the run gets."""
-    from glip.labeling.job import GPU_BATCH
+    from glip.detectors.spec import GPU_BATCH
 
     folder = request.out / first.name / LABELS_FOLDER
     if request.tta:

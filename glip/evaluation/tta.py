@@ -10,7 +10,7 @@ Every view is a labelling job of its own, which resumes as any does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,19 +18,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from glip.evaluation.inference import Ask, Labelled, Looking, label_split
+from glip.boxes import grouped_nms
+from glip.detectors.base import DetectionLimits, ObjectDetector, OnDownload, OpensDetector
+from glip.evaluation.inference import Labelled, Looking, label_split
 
 if TYPE_CHECKING:
-    import torch
-    from tokenizers import Tokenizer
+    from PIL import Image
 
     from glip.detections import Detections
-    from glip.images import ImageBatch
-    from glip.labeling.job import LabelJob
+    from glip.images import PreparedImage
+    from glip.labeling.image_prompts import PromptPlan
     from glip.labeling.records import Record
-    from glip.labeling.worker import ImageDetector
-    from glip.model.postprocess import Selection
-    from glip.prompts import Prompt
+    from glip.prompts import Prompt, Wording
 
 # Short side in pixels, and between which sides, in pixels of that view, a box of it counts: small things are looked
 # for in large views and large things in small ones.
@@ -111,8 +110,7 @@ class Augmented:
 def label_in_views(
     out: Path,
     images: Sequence[Path],
-    names: Sequence[str],
-    ask: Ask,
+    prompts: PromptPlan,
     look: Looking,
     views: Sequence[View] = VIEWS,
 ) -> Augmented:
@@ -120,24 +118,18 @@ def label_in_views(
 
     Args:
         out: the folder of the set.
-        images, names, ask, look: see `label_split`; `look.imgsz` is not used.
+        images, prompts, look: see `label_split`; `look.imgsz` is not used.
         views: which.
 
     Raises:
         InputError: see `label_split`.
     """
-    from glip.labeling.job import load_model
-    from glip.model.postprocess import PUBLISHED
-
-    load = look.load or load_model
-
-    def load_mirrored(job: LabelJob) -> ImageDetector:
-        return Mirrored(load(job))
-
+    spec = look.detector or look.spec
+    limits = DetectionLimits(max_detections=100)
     done: list[tuple[View, Labelled]] = []
     for view in views:
-        own = replace(look, imgsz=view.imgsz, load=load_mirrored if view.mirrored else load)
-        labelled = label_split(out / "tta" / view.name, images, names, ask, own, PUBLISHED)
+        own = replace(look, imgsz=view.imgsz, detector=MirroredSpec(spec) if view.mirrored else spec)
+        labelled = label_split(out / "tta" / view.name, images, prompts, own, limits)
         done.append((view, labelled))
         if labelled.summary.interrupted:
             break
@@ -151,14 +143,12 @@ def merge_views(views: Sequence[View], records: Sequence[Record]) -> Record:
         views: in the order of `records`.
         records: of one image, in pixels of the original image.
     """
-    from glip.labeling.filtering import suppress
-
     parts = [_in_range(view, record) for view, record in zip(views, records, strict=True)]
     boxes = np.concatenate([part[0] for part in parts])
     scores = np.concatenate([part[1] for part in parts])
     labels = np.concatenate([part[2] for part in parts])
     order = np.argsort(-scores, kind="stable")
-    order = order[suppress(boxes[order], labels[order], MERGE_IOU)][:MOST]
+    order = order[grouped_nms(boxes[order], labels[order], MERGE_IOU)][:MOST]
     read = next((record for record in records if record.error is None), records[0])
     return msgspec.structs.replace(
         read,
@@ -185,28 +175,63 @@ def _in_range(view: View, record: Record) -> tuple[np.ndarray, np.ndarray, np.nd
     return boxes[keep], scores[keep], labels[keep]
 
 
-class Mirrored:
-    """A detector that is shown mirrored images, and tells where things are in the real ones."""
+@dataclass(frozen=True)
+class MirroredSpec:
+    """Opens a detector that runs on mirrored images; picklable, as the spec it holds."""
 
-    def __init__(self, detector: ImageDetector) -> None:
+    spec: OpensDetector
+
+    def open(self, on_download: OnDownload | None = None) -> ObjectDetector:
+        """Opens the detector in this process."""
+        return Mirrored(self.spec.open(on_download))
+
+
+class Mirrored(ObjectDetector):
+    """Runs a detector on mirrored images, and returns boxes of the images as they are."""
+
+    def __init__(self, detector: ObjectDetector) -> None:
         self._detector = detector
-        self.name: str = detector.name
-        self.sha256: str = detector.sha256
-        self.device: torch.device = detector.device
-        self.precision: str = detector.precision
-        self.imgsz: int = detector.imgsz
-        self.conf: float = detector.conf
-        self.tokenizer: Tokenizer = detector.tokenizer
+        self.name, self.sha256, self.device = detector.name, detector.sha256, detector.device
+        self.precision, self.imgsz, self.conf = detector.precision, detector.imgsz, detector.conf
+        self.nms_iou, self.max_tokens, self.score_rule = detector.nms_iou, detector.max_tokens, detector.score_rule
 
-    def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:
-        """See `Detector.detect`."""
-        rgb = batch.rgb.clone()
-        for image, (height, width) in zip(rgb, batch.sizes_hw, strict=True):
-            image[:height, :width] = image[:height, :width].flip(1)
-        found = self._detector.detect(replace(batch, rgb=rgb), prompts, selection)
+    def prompts_for(
+        self, names: Sequence[str], *, wordings: Sequence[Wording] | None = None, names_per_prompt: int | None = None
+    ) -> tuple[Prompt, ...]:
+        """Returns a class list as prompts; see `ObjectDetector.prompts_for`."""
+        return self._detector.prompts_for(names, wordings=wordings, names_per_prompt=names_per_prompt)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Returns the number of tokens of a prompt; see `ObjectDetector.count_tokens`."""
+        return self._detector.count_tokens(prompt)
+
+    def resized_hw(self, size_hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
+        """Returns the size at which the model sees an image."""
+        return self._detector.resized_hw(size_hw, imgsz)
+
+    def prepare(self, image: Image.Image, imgsz: int, size_hw: tuple[int, int] | None = None) -> PreparedImage:
+        """Resizes an image; see `ObjectDetector.prepare`."""
+        return self._detector.prepare(image, imgsz, size_hw)
+
+    def batch_key(self, image: PreparedImage) -> Hashable:
+        """Returns a key: images with equal keys can share a batch."""
+        return self._detector.batch_key(image)
+
+    def apply_floor(self, found: Detections, floor: float) -> Detections:
+        """Returns the boxes that reach a minimum score; see `ObjectDetector.apply_floor`."""
+        return self._detector.apply_floor(found, floor)
+
+    def detect(
+        self, images: Sequence[PreparedImage], prompts: Sequence[Prompt], limits: DetectionLimits
+    ) -> list[Detections]:
+        """Detects the phrases of prompts in one batch of images; see `ObjectDetector.detect`."""
+        mirrored = [replace(image, rgb=image.rgb.flip(1)) for image in images]
+        found = self._detector.detect(mirrored, prompts, limits)
         return [
-            replace(detections, boxes=_mirror(detections.boxes, size[1], scale[0]))
-            for detections, size, scale in zip(found, batch.original_sizes_hw, batch.scales, strict=True)
+            replace(
+                detections, boxes=_mirror(detections.boxes, image.size_hw[1], image.size_hw[1] / image.resized_hw[1])
+            )
+            for detections, image in zip(found, images, strict=True)
         ]
 
 

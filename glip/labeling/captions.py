@@ -1,12 +1,12 @@
-"""A caption for each image, and the places of its noun phrases: what phrase grounding asks.
+"""Reads a caption for each image, with the character ranges of its phrases: the prompts of phrase grounding.
 
     captions.csv    file_name,caption[,phrases][,spans]
     captions.jsonl  {"file_name": …, "caption": …, "phrases": […], "spans": [[[0, 7]], …]}
     sidecar         photo.txt beside photo.jpg
 
-Rows may give their phrases ('a cat; two couches' in a csv) or the character ranges of each; for the others noun phrases
-are found offline. A phrase is the very characters of the caption, its article included: 'A tabby cat' is what the
-models were trained to ground. Knows text and files; knows nothing of pixels, boxes or the model.
+Rows may give their phrases ('a cat; two couches' in a csv) or the character ranges of each; in the others, noun phrases
+are found offline. A phrase is the exact text of the caption, its article included: the models were trained to ground
+'A tabby cat'. Knows text and files; knows nothing of pixels, boxes or the model.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ import csv
 import io
 import logging
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from glip.errors import InputError
 from glip.images import ImageFile, RemoteFile
 from glip.labeling.noun_phrases import locate
-from glip.prompts import Prompt, PromptSet, Span, tokenize
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from glip.prompts import Prompt, Span
 
 SIDECAR = "sidecar"
 COLUMNS = ("file_name", "caption", "phrases", "spans")
@@ -40,13 +36,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Caption:
-    """What a source says of one image.
+    """The caption of one image in a source.
 
     Attributes:
         text: the caption.
         where: file and line, for messages.
-        phrases: what to find in the image, as given; () if that is left to us.
-        spans: (P) for each phrase its character ranges; () if they are to be found.
+        phrases: what to find in the image, as given; () for all noun phrases.
+        spans: (P) for each phrase its character ranges; () if they must be found.
     """
 
     text: str
@@ -57,11 +53,11 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captions:
-    """What a source says of the images of a job.
+    """The captions of the images of a job.
 
     Attributes:
-        of: by the image's name.
-        missing: names of images without one, with the reason.
+        of: captions by the name of the image.
+        missing: names of images without a caption, with the reason.
         unknown: file names of rows that belong to no image.
     """
 
@@ -70,37 +66,12 @@ class Captions:
     unknown: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class CaptionPrompts:
-    """What to ask of the images of a job.
-
-    Attributes:
-        prompts: by the image's name.
-        unasked: names of images of which nothing can be asked, with the reason: no caption, no noun phrase in it,
-            more tokens than the text encoder reads.
-    """
-
-    prompts: Mapping[str, Prompt]
-    unasked: Mapping[str, str]
-
-    def prompt_set(self) -> PromptSet:
-        """The prompts as labelling takes them.
-
-        Raises:
-            InputError: there are none.
-        """
-        if not self.prompts:
-            name, reason = next(iter(self.unasked.items()), ("", "there are no images"))
-            raise InputError(f"Nothing can be asked of any of the {len(self.unasked)} images. {name}: {reason}.")
-        return PromptSet.from_captions(self.prompts)
-
-
 def read_captions(source: str | Path, images: Sequence[ImageFile]) -> Captions:
-    """The captions of the images of a job.
+    """Returns the captions of the images of a job.
 
     Args:
         source: a .csv or .jsonl file, or `sidecar`.
-        images: the listing; rows name images as it does.
+        images: of the job; rows name images as they do.
 
     Raises:
         InputError: the file cannot be read or used, or none of its rows belongs to an image. The message names the
@@ -111,52 +82,27 @@ def read_captions(source: str | Path, images: Sequence[ImageFile]) -> Captions:
     path = Path(source)
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     if path.suffix.lower() not in readers:
-        raise InputError(f"--captions {str(source)!r} is neither a .csv file, nor a .jsonl file, nor '{SIDECAR}'.")
+        raise InputError(f"The captions are {str(source)!r}; accepted are a .csv file, a .jsonl file and '{SIDECAR}'.")
     return _match(path, readers[path.suffix.lower()](path), images)
 
 
-def ask(captions: Captions, tokenizer: Tokenizer, find: Callable[[str], Sequence[Span]]) -> CaptionPrompts:
-    """Prompts from captions. What is wrong with a single image's caption is noted with that image.
-
-    Args:
-        captions: see `read_captions`.
-        tokenizer: the checkpoint's; counts the tokens.
-        find: finds the noun phrases of captions that come without; see `glip.labeling.noun_phrases`.
-    """
-    prompts: dict[str, Prompt] = {}
-    unasked = dict(captions.missing)
-    for name, caption in captions.of.items():
-        spans = caption.spans or tuple((span,) for span in find(caption.text))
-        if not spans:
-            unasked[name] = f"no phrase to look for was found in its caption {_shortened(caption.text)!r}"
-            continue
-        try:
-            prompt = Prompt.from_caption(caption.text, spans, caption.phrases or None)
-            tokenize(prompt, tokenizer)
-        except InputError as error:
-            unasked[name] = str(error).removesuffix(".")
-        else:
-            prompts[name] = prompt
-    return CaptionPrompts(prompts, unasked)
-
-
 def parse_spans(text: str) -> Spans:
-    """Character ranges as they are typed: for each phrase a list of its (start, end): [[[0,7]],[[12,17],[20,25]]].
+    """Returns character ranges from text: for each phrase a list of [start, end] pairs: [[[0,7]],[[12,17],[20,25]]].
 
     Raises:
-        InputError: it is something else.
+        InputError: the text has another form.
     """
     try:
         return msgspec.json.decode(text, type=Spans)
     except msgspec.DecodeError as error:
         raise InputError(
-            f"{_shortened(text)!r} are no character ranges ({error}). Write one list of [start, end] pairs for each "
-            f"phrase, such as [[[0,7]],[[12,17],[20,25]]]."
+            f"{shorten(text)!r} is not a list of character ranges ({error}). Write one list of [start, end] pairs for "
+            f"each phrase, such as [[[0,7]],[[12,17],[20,25]]]."
         ) from error
 
 
 def _match(path: Path, rows: Iterator[tuple[str, Caption]], images: Sequence[ImageFile]) -> Captions:
-    """Rows and images brought together."""
+    """Assigns the rows of a file to images."""
     names = {_comparable(image.name): image.name for image in images}
     found: dict[str, Caption] = {}
     unknown: list[str] = []
@@ -166,8 +112,8 @@ def _match(path: Path, rows: Iterator[tuple[str, Caption]], images: Sequence[Ima
             unknown.append(file_name)
         elif name in found and _content(found[name]) != _content(caption):
             raise InputError(
-                f"{caption.where}: {file_name!r} has another caption already, in {found[name].where}. "
-                f"Give one caption an image."
+                f"{caption.where}: {file_name!r} already has another caption, in {found[name].where}. "
+                f"Give one caption per image."
             )
         else:
             found.setdefault(name, caption)
@@ -187,7 +133,7 @@ def _match(path: Path, rows: Iterator[tuple[str, Caption]], images: Sequence[Ima
 
 
 def _comparable(file_name: str) -> str:
-    # What a spreadsheet or another system makes of a name: its own slashes, accents in one or two characters.
+    # Spreadsheets and other systems change names: backslashes, accents as one or two characters.
     return unicodedata.normalize("NFC", file_name.replace("\\", "/").removeprefix("./"))
 
 
@@ -207,7 +153,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Caption]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise InputError(f"{where}: this is no CSV: {error}. Is a quotation mark left open?") from error
+            raise InputError(f"{where}: this is not CSV: {error}. Is a quotation mark left open?") from error
         line = reader.line_num + 1
         if not any(cell.strip() for cell in row):
             continue
@@ -215,7 +161,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Caption]]:
             header = _header(where, row)
         elif len(row) != len(header):
             raise InputError(
-                f"{where}: there are {len(row)} fields, but {len(header)} columns. Put captions that hold the "
+                f"{where}: there are {len(row)} fields, but {len(header)} columns. Put captions that contain the "
                 f"separator in quotation marks."
             )
         else:
@@ -223,7 +169,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Caption]]:
 
 
 def _delimiter(text: str) -> str:
-    """Spreadsheets write what their country writes: the header tells."""
+    """Returns the separator of the header; spreadsheets use the one of their country."""
     header = text.partition("\n")[0]
     return max(",;\t", key=header.count)
 
@@ -250,7 +196,7 @@ def _csv_row(where: str, row: Mapping[str, str]) -> tuple[str, Caption]:
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """A line of a .jsonl file; other fields are not read."""
+    """A line of a .jsonl file; other fields are ignored."""
 
     file_name: str
     caption: str
@@ -269,13 +215,13 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, Caption]]:
         except msgspec.DecodeError as error:
             raise InputError(
                 f'{where}: {error}. A line is {{"file_name": "a.jpg", "caption": "a cat"}}, with "phrases": ["a cat"] '
-                f'or "spans": [[[0, 5]]] if you like.'
+                f'or "spans": [[[0, 5]]] as options.'
             ) from error
         yield _row(where, line.file_name, line.caption, line.phrases, line.spans)
 
 
 def _row(where: str, file_name: str, text: str, phrases: tuple[str, ...], spans: Spans) -> tuple[str, Caption]:
-    """A row, checked; phrases without ranges get theirs."""
+    """Returns a checked row; phrases without ranges get theirs."""
     if not file_name:
         raise InputError(f"{where}: there is no file name.")
     try:
@@ -294,30 +240,30 @@ def _read_sidecars(images: Sequence[ImageFile]) -> Captions:
     beside = {image.name: _sidecar(image) for image in images}
     for name, path in beside.items():
         if not path.is_file():
-            missing[name] = f"there is no {path.name} with its caption beside it"
+            missing[name] = f"there is no caption file {path.name} beside it"
             continue
         try:
             found[name] = Caption(_text_of(path).strip(), str(path))
         except InputError as error:
             missing[name] = str(error).removesuffix(".")
     if not found:
-        raise InputError(f"No image has a caption beside it. {beside[images[0].name]} is looked for.")
+        raise InputError(f"No image has a caption file beside it, such as {beside[images[0].name]}.")
     if missing:
-        logger.warning("%d images have no caption beside them (first: %r).", len(missing), next(iter(missing)))
+        logger.warning("%d images have no caption file beside them (first: %r).", len(missing), next(iter(missing)))
     return Captions(found, missing)
 
 
 def _sidecar(image: ImageFile) -> Path:
     if isinstance(image.path, RemoteFile):
         raise InputError(
-            f"--captions sidecar looks for files beside images on this disk; {str(image.path)!r} lies elsewhere. "
+            f"'{SIDECAR}' captions are files beside images on this disk, but {str(image.path)!r} is on the network. "
             "Give the captions as a .csv or .jsonl file."
         )
     return image.path.with_suffix(".txt")
 
 
 def _text_of(path: Path) -> str:
-    """A text file with its line ends as '\\n'."""
+    """Returns the text of a file with '\\n' as line ends."""
     try:
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
@@ -325,9 +271,10 @@ def _text_of(path: Path) -> str:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}, line {line}: this is no UTF-8 text. Save the file as UTF-8.") from error
+        raise InputError(f"{path}, line {line}: this is not UTF-8 text. Save the file as UTF-8.") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _shortened(text: str) -> str:
+def shorten(text: str) -> str:
+    """Returns a text for a message, cut after 60 characters."""
     return text if len(text) <= 60 else text[:60] + "…"

@@ -1,15 +1,15 @@
-"""The class file: which prompts stand for which class, with thresholds, COCO ids and negatives.
+"""The class file: the prompts of each class, with thresholds, COCO ids and negatives.
 
     person:
       prompts: [person, pedestrian]    # several prompts, one class
       conf: 0.4
       id: 1                            # category id in COCO files
-      negative: [mannequin]            # a box that looks more like this is no person
+      negative: [mannequin]            # a box that scores higher as this is not a person
     dog: a small dog                   # one prompt
     cat:                               # the name is the prompt
 
-A plain list of names, or of single `name: ...` entries, is accepted too. Knows YAML and words; knows nothing of boxes,
-tokens or the model.
+A plain list of names, or of single `name: ...` entries, is accepted as well. Knows YAML and words; knows nothing of
+boxes, tokens or the model.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from glip.errors import InputError
+from glip.prompts import find_names, name_key
 
 FIELDS = ("prompts", "conf", "id", "negative")
-# A class file is written by hand; whatever is larger is another file by mistake.
+# Class files are written by hand; a larger file is given by mistake.
 MAX_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
 class ClassFile:
-    """Classes and the phrases that are looked for on their behalf; plain data, so that it fits into JSON.
+    """Classes and the phrases to look for. Plain data, so that JSON can hold it.
 
     Attributes:
         names: of the classes, in the order of the file.
-        phrases: everything to look for, in the order of the caption: the classes' prompts, then the negatives.
-        class_of: per phrase, the class it stands for; None for a phrase that is only a negative, or unused.
+        phrases: everything to look for, in the order of the caption: the prompts of the classes, then the negatives.
+        class_of: per phrase, the index of its class; None for a phrase that is only a negative, or unused.
         negative_of: per phrase, the classes whose boxes it may claim.
         conf: per class, its threshold, or None for the common one.
         ids: per class, its COCO category id, positive and unique.
@@ -52,56 +53,50 @@ class ClassFile:
 
     @classmethod
     def from_phrases(cls, phrases: Sequence[str]) -> ClassFile:
-        """Every phrase is a class; a phrase that stands twice in the prompt is one class."""
+        """Makes every phrase a class; a phrase that occurs twice in the prompt is one class."""
         names = tuple(dict.fromkeys(phrases))
-        place = {name: index for index, name in enumerate(names)}
+        index_of = {name: index for index, name in enumerate(names)}
         return cls(
             names=names,
             phrases=tuple(phrases),
-            class_of=tuple(place[phrase] for phrase in phrases),
+            class_of=tuple(index_of[phrase] for phrase in phrases),
             negative_of=((),) * len(phrases),
             conf=(None,) * len(names),
             ids=tuple(range(1, len(names) + 1)),
         )
 
     def for_phrases(self, recorded: Sequence[str]) -> ClassFile:
-        """The same classes for phrases in another order, as an earlier run looked for them.
+        """Returns the same classes for the phrases of an earlier run, in its order.
 
         Args:
-            recorded: the phrases of that run; those that this file does not name belong to no class.
+            recorded: the phrases of that run. Phrases that this file does not name belong to no class.
 
         Raises:
-            InputError: this file names a phrase that was not looked for.
+            InputError: this file names a phrase that the run did not look for.
         """
-        mine = {comparable(phrase): index for index, phrase in enumerate(self.phrases)}
-        missing = sorted(set(mine) - {comparable(phrase) for phrase in recorded}, key=lambda key: mine[key])
+        found = find_names(self.phrases, recorded)
+        missing = [phrase for phrase, index in zip(self.phrases, found, strict=True) if index is None]
         if missing:
             raise InputError(
-                f"The class file asks for {self.phrases[mine[missing[0]]]!r}, which was not looked for when these "
-                f"images were labelled ({len(missing)} such in all). Label again with `glip label --classes`, or "
-                f"take it out of the file."
+                f"The class file names {missing[0]!r}, but these images were labelled without it ({len(missing)} such "
+                f"phrases). Label again with this class file, or remove the phrase from it."
             )
-        places = [mine.get(comparable(phrase)) for phrase in recorded]
+        indices = find_names(recorded, self.phrases)
         return ClassFile(
             names=self.names,
             phrases=tuple(recorded),
-            class_of=tuple(None if place is None else self.class_of[place] for place in places),
-            negative_of=tuple(() if place is None else self.negative_of[place] for place in places),
+            class_of=tuple(None if index is None else self.class_of[index] for index in indices),
+            negative_of=tuple(() if index is None else self.negative_of[index] for index in indices),
             conf=self.conf,
             ids=self.ids,
         )
-
-
-def comparable(phrase: str) -> str:
-    """What two phrases have in common if the model cannot tell them apart: it reads lower case, and spaces as one."""
-    return " ".join(phrase.lower().split())
 
 
 def load_class_file(path: str | Path) -> ClassFile:
     """Reads and checks a class file.
 
     Raises:
-        InputError: it cannot be read or used; the message names file, line and what is accepted there.
+        InputError: it cannot be read or used; the message names the file, the line and what is accepted there.
     """
     path = Path(path)
     return _Reader(path).classes(_compose(path))
@@ -111,7 +106,7 @@ def _compose(path: Path) -> Node | None:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(
-                f"The class file {path} is larger than {MAX_BYTES // 10**6} MB, which no list of classes is."
+                f"The class file {path} is larger than {MAX_BYTES // 10**6} MB, too large for a list of classes."
             )
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -131,7 +126,7 @@ def _compose(path: Path) -> Node | None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors: a class file needs none, and a few lines of them can stand for billions of names."""
+    """Reads YAML without anchors: a class file needs none, and a few lines of them can mean billions of names."""
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         event = self.peek_event()
@@ -144,7 +139,7 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class _Entry:
-    """One class as it stands in the file, with the place of each thing for messages."""
+    """One class of the file, with the position of each part for messages."""
 
     name: str
     node: Node
@@ -171,7 +166,7 @@ class _Reader:
         return self.assemble(entries)
 
     def pairs(self, root: Node) -> list[tuple[Node, Node | None]]:
-        """Every class as (its name, what is said of it)."""
+        """Returns the name and the content of every class."""
         if isinstance(root, MappingNode):
             return list(root.value)
         pairs: list[tuple[Node, Node | None]] = []
@@ -179,7 +174,7 @@ class _Reader:
             if isinstance(item, MappingNode) and len(item.value) == 1:
                 pairs.extend(item.value)
             elif isinstance(item, MappingNode):
-                self.fail(item, "an entry of a list names one class; indent what belongs to it below its name.")
+                self.fail(item, "an entry of a list names one class; indent its fields below the name.")
             else:
                 pairs.append((item, None))
         return pairs
@@ -219,8 +214,8 @@ class _Reader:
         if not isinstance(node, ScalarNode):
             self.fail(node, f"expected {what}, found {_show(node)}.")
         if node.tag != "tag:yaml.org,2002:str":
-            # YAML reads a bare no, on, 7 or null as something else than the word.
-            self.fail(node, f"expected {what}, found {_show(node)}; put it in quotes if the word is meant.")
+            # YAML reads a bare no, on, 7 or null as another type than text.
+            self.fail(node, f"expected {what}, found {_show(node)}; put it in quotes to use it as text.")
         if not node.value.strip():
             self.fail(node, f"expected {what}, found nothing.")
         if not node.value.isprintable():
@@ -238,13 +233,13 @@ class _Reader:
     def conf(self, node: Node) -> float:
         value = _number(node)
         if value is None or not 0 <= value <= 1:
-            self.fail(node, f"`conf` is a score between 0 and 1, not {_show(node)}.")
+            self.fail(node, f"`conf` is {_show(node)}; it must be a score between 0 and 1.")
         return value
 
     def id(self, node: Node) -> int:
         value = _number(node)
         if value is None or node.tag != "tag:yaml.org,2002:int" or not 0 < value < 2**31:
-            self.fail(node, f"`id` is a whole number from 1, not {_show(node)}.")
+            self.fail(node, f"`id` is {_show(node)}; it must be a whole number from 1.")
         return int(value)
 
     def check_names(self, entries: Sequence[_Entry]) -> None:
@@ -253,11 +248,12 @@ class _Reader:
         for entry in entries:
             if entry.name in names:
                 self.fail(
-                    entry.node, f"class {entry.name!r} stands in line {names[entry.name].start_mark.line + 1} already."
+                    entry.node,
+                    f"class {entry.name!r} is already defined in line {names[entry.name].start_mark.line + 1}.",
                 )
             names[entry.name] = entry.node
             if entry.id is not None and entry.id in ids:
-                self.fail(entry.node, f"id {entry.id} of {entry.name!r} is that of {ids[entry.id]!r} already.")
+                self.fail(entry.node, f"id {entry.id} of {entry.name!r} is already the id of {ids[entry.id]!r}.")
             if entry.id is not None:
                 ids[entry.id] = entry.name
 
@@ -267,17 +263,17 @@ class _Reader:
         claims: dict[str, list[int]] = {}
         for index, entry in enumerate(entries):
             for phrase, node in entry.prompts:
-                key = comparable(phrase)
+                key = name_key(phrase)
                 if key in owner:
-                    self.fail(node, f"{phrase!r} is a prompt of {entries[owner[key]].name!r} already.")
+                    self.fail(node, f"{phrase!r} is already a prompt of {entries[owner[key]].name!r}.")
                 spelling[key], owner[key] = phrase, index
         for index, entry in enumerate(entries):
             for phrase, node in entry.negative:
-                key = comparable(phrase)
+                key = name_key(phrase)
                 if owner.get(key) == index:
                     self.fail(node, f"{phrase!r} is both a prompt and a negative of {entry.name!r}.")
                 if index in claims.setdefault(key, []):
-                    self.fail(node, f"{phrase!r} is a negative of {entry.name!r} already.")
+                    self.fail(node, f"{phrase!r} is already a negative of {entry.name!r}.")
                 spelling.setdefault(key, phrase)
                 claims[key].append(index)
         return ClassFile(
@@ -291,7 +287,7 @@ class _Reader:
 
 
 def _fill(ids: Sequence[int | None]) -> tuple[int, ...]:
-    """Gives every class without an id the smallest one that is free."""
+    """Returns the ids with the smallest free one for every class that has none."""
     taken = {number for number in ids if number is not None}
     free = (number for number in range(1, len(ids) + len(taken) + 1) if number not in taken)
     return tuple(next(free) if number is None else number for number in ids)
@@ -302,12 +298,12 @@ def _is_null(node: Node) -> bool:
 
 
 def _number(node: Node) -> float | None:
-    """The number that a scalar stands for, None for everything else."""
+    """Returns the number that a scalar spells, None for anything else."""
     if not isinstance(node, ScalarNode) or node.tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
         return None
     try:
         return float(node.value)
-    except ValueError:  # YAML also knows .nan, 0x10 and 1:30; nobody means them here
+    except ValueError:  # YAML also knows .nan, 0x10 and 1:30
         return None
 
 

@@ -1,36 +1,52 @@
-"""From the records of a run to annotation files, in any number of formats, in one pass and without the model."""
+"""From the records of a run to its output files: annotation files, errors, previews and report.
+
+The records are read once, and every output takes what it needs from that pass. Needs no model.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from glip.errors import InputError
-from glip.labeling.classes import ClassFile, comparable
-from glip.labeling.filtering import Chooser, ExportSettings, nearest_name
-from glip.labeling.records import RunInfo, read_listing, read_records, read_run
+from glip.detections import Detections
+from glip.errors import GlipError, InputError
+from glip.files import whole_file
+from glip.labeling.filtering import Chooser, ExportSettings, nearest_name, open_run
+from glip.labeling.records import Record, RunInfo, read_listing, read_records, read_run
+from glip.labeling.report import ReportBuilder
 from glip.labeling.writers import FORMATS
-from glip.labeling.writers.base import Facts, Grounded, Image, OpenFormat
+from glip.labeling.writers.base import AddImage, ExportInfo, GroundedCaption, LabelledImage, OpenFormat
+
+if TYPE_CHECKING:
+    from glip.images import ImageFile, RemoteFile
+
+ERRORS_FILE = "errors.jsonl"
+PREVIEW_FOLDER = "preview"
+_PREVIEW_POOL = 1024  # images with boxes that previews are chosen from
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What an export wrote.
+    """Result of an export.
 
     Attributes:
-        images: in the files, those without boxes included.
-        empty: of these, without a box.
-        unreadable: left out; errors.jsonl of the run says why.
-        unlabelled: left out, because the run has not come to them yet.
-        boxes: all together.
-        per_class: boxes of each class, in the order of the classes.
-        files: what was written, files and folders.
+        images: number of images in the files, those without boxes included.
+        empty: number of them without a box.
+        unreadable: number of images left out because they could not be read; errors.jsonl of the run has the reasons.
+        unlabelled: number of images left out because they are not labelled yet.
+        boxes: number of boxes.
+        per_class: number of boxes of each class, in the order of the classes.
+        files: the files and folders written.
     """
 
     images: int
@@ -42,9 +58,24 @@ class ExportSummary:
     files: tuple[Path, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as plain values that JSON can carry."""
+        """Returns the summary as plain values for JSON."""
         plain: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         return plain
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of a finished labelling run.
+
+    Attributes:
+        boxes: number of boxes of each class in the annotation file.
+        failed: number of images that could not be labelled.
+        files: the files written.
+    """
+
+    boxes: dict[str, int]
+    failed: int
+    files: tuple[Path, ...]
 
 
 def export(
@@ -53,73 +84,78 @@ def export(
     formats: Sequence[str],
     settings: ExportSettings,
     advance: Callable[[int], object] = lambda count: None,
+    *,
+    report_images: Mapping[str, Path | RemoteFile] | None = None,
 ) -> ExportSummary:
     """Writes the labels of a run in the given formats, each whole or not at all.
 
     Args:
-        folder: of the run, as given to `glip label --out`.
-        out: where the files go; see `FORMATS` for their names.
+        folder: of the run.
+        out: folder for the files; `FORMATS` has their names.
         formats: names in `FORMATS`.
         settings: which boxes.
         advance: called with the number of records done since the last call.
+        report_images: writes report.html as well, with the images found here by name; None writes none.
 
     Raises:
-        InputError: a format or class is unknown, or the records do not hold what the settings ask for.
+        InputError: a format or class is unknown, or the records do not hold what the settings need.
         JobFailed: a file cannot be written.
     """
     targets = {name: _target(name) for name in formats}
     run = read_run(folder)
     chooser = open_run(folder, run, settings)
-    facts = Facts(
-        names=chooser.classes.names,
-        ids=chooser.classes.ids,
-        provenance=provenance(run, settings, chooser),
-        image_prefix=settings.image_prefix,
-    )
-    images = empty = unreadable = 0
-    boxes: Counter[int] = Counter()
-    with ExitStack() as stack:
-        adds = [stack.enter_context(opened(out / name, facts)) for name, opened in targets.values()]
-        for record in read_records(folder):
-            advance(1)
-            if record.error is not None:
-                unreadable += 1
-                continue
-            images += 1
-            found = chooser.choose(record)
-            grounded = (
-                None if record.caption is None else Grounded(record.caption, record.spans, chooser.grounded(record))
-            )
-            image = Image(images, record.file_name, record.width, record.height, found, grounded)
-            for add in adds:
-                add(image)
-            empty += not len(found)
-            boxes.update(found.labels.tolist())
+    report = None if report_images is None else ReportBuilder(run, settings, chooser)
+    counts, _ = _pass_over(folder, out, targets, settings, run, chooser, report=report, advance=advance)
+    files = [out / name for name, _ in targets.values()]
+    if report is not None:
+        files.append(report.write(out, report_images or {}))
     return ExportSummary(
-        images=images,
-        empty=empty,
-        unreadable=unreadable,
-        unlabelled=sum(1 for _ in read_listing(folder)) - images - unreadable,
-        boxes=boxes.total(),
-        per_class={name: boxes[label] for label, name in enumerate(facts.names)},
-        files=tuple(out / name for name, _ in targets.values()),
+        images=counts.images,
+        empty=counts.empty,
+        unreadable=counts.unreadable,
+        unlabelled=sum(1 for _ in read_listing(folder)) - counts.images - counts.unreadable,
+        boxes=counts.boxes.total(),
+        per_class={name: counts.boxes[label] for label, name in enumerate(chooser.classes.names)},
+        files=tuple(files),
     )
 
 
-def open_run(folder: Path, run: RunInfo, settings: ExportSettings) -> Chooser:
-    """Brings the settings and the records of a run together.
+def write_outputs(
+    folder: Path, images: Sequence[ImageFile], conf: float, preview: int, *, report: bool = False
+) -> Outputs:
+    """Writes the outputs of a labelling run from its records; every file is whole, even if the power fails.
+
+    Args:
+        folder: the output folder.
+        images: the images of the run, for previews and report.
+        conf: minimum score in the annotation file and in previews.
+        preview: number of images to draw; 0 keeps earlier previews.
+        report: write report.html as well.
 
     Raises:
-        InputError: they do not fit.
+        InputError: a record is damaged.
+        JobFailed: a file cannot be written.
     """
-    names = run.names or _names_of_captions(folder)
-    asked = settings.classes or _classes_of(run)
-    classes = ClassFile.from_phrases(names) if asked is None else asked.for_phrases(names)
-    return Chooser(settings, classes, run)
+    run, settings = read_run(folder), ExportSettings(conf=conf)
+    chooser = open_run(folder, run, settings)
+    paths = {image.name: image.path for image in images}
+    targets = {name: _target(name) for name in (["coco", "grounding"] if run.by_caption else ["coco"])}
+    builder = ReportBuilder(run, settings, chooser) if report else None
+    with whole_file(folder / ERRORS_FILE) as errors:
+        counts, previews = _pass_over(
+            folder, folder, targets, settings, run, chooser, report=builder, errors=errors, preview=preview
+        )
+    written = [*(folder / name for name, _ in targets.values()), folder / ERRORS_FILE]
+    if preview:
+        written += previews.draw(folder / PREVIEW_FOLDER, paths)
+    if builder is not None:
+        written.append(builder.write(folder, paths))
+    per_class = {name: counts.boxes[label] for label, name in enumerate(chooser.classes.names)}
+    return Outputs(per_class, counts.unreadable, tuple(written))
 
 
 def provenance(run: RunInfo, settings: ExportSettings, chooser: Chooser) -> dict[str, Any]:
-    """What is written beside the labels. It has no times in it: the same question gives the same bytes."""
+    """Returns the origin of the labels, for the output files. It contains no time: equal exports are equal bytes."""
     return {
         "glip": run.versions.get("glip"),
         "model": run.model,
@@ -139,6 +175,65 @@ def provenance(run: RunInfo, settings: ExportSettings, chooser: Chooser) -> dict
     }
 
 
+@dataclass
+class _Counts:
+    images: int = 0
+    empty: int = 0
+    unreadable: int = 0
+
+    def __post_init__(self) -> None:
+        self.boxes: Counter[int] = Counter()
+
+
+def _pass_over(
+    folder: Path,
+    out: Path,
+    targets: Mapping[str, tuple[str, OpenFormat]],
+    settings: ExportSettings,
+    run: RunInfo,
+    chooser: Chooser,
+    *,
+    report: ReportBuilder | None = None,
+    errors: BinaryIO | None = None,
+    preview: int = 0,
+    advance: Callable[[int], object] = lambda count: None,
+) -> tuple[_Counts, PreviewPool]:
+    """Reads the records once and gives each to every output; finishes the files of the formats."""
+    info = ExportInfo(
+        chooser.classes.names, chooser.classes.ids, provenance(run, settings, chooser), settings.image_prefix
+    )
+    counts, previews = _Counts(), PreviewPool(preview)
+    with ExitStack() as stack:
+        adds = [stack.enter_context(opened(out / name, info)) for name, opened in targets.values()]
+        for record in read_records(folder):
+            advance(1)
+            if record.error is not None:
+                counts.unreadable += 1
+                if errors is not None:
+                    errors.write(msgspec.json.encode({"file_name": record.file_name, "error": record.error}) + b"\n")
+                if report is not None:
+                    report.add_error(record)
+                continue
+            counts.images += 1
+            found = chooser.choose(record)
+            counts.empty += not len(found)
+            counts.boxes.update(found.labels.tolist())
+            _add_image(adds, counts.images, record, found, chooser)
+            previews.add(record.file_name, found)
+            if report is not None:
+                report.add(record, found)
+    return counts, previews
+
+
+def _add_image(adds: Sequence[AddImage], id: int, record: Record, found: Detections, chooser: Chooser) -> None:
+    caption = None
+    if record.caption is not None:
+        caption = GroundedCaption(record.caption, record.spans, chooser.grounded(record))
+    image = LabelledImage(id, record.file_name, record.width, record.height, found, caption)
+    for add in adds:
+        add(image)
+
+
 def _target(name: str) -> tuple[str, OpenFormat]:
     if name not in FORMATS:
         raise InputError(
@@ -147,16 +242,60 @@ def _target(name: str) -> tuple[str, OpenFormat]:
     return FORMATS[name]
 
 
-def _classes_of(run: RunInfo) -> ClassFile | None:
-    """The class file that the images were labelled with, if they were."""
-    plain = run.job.get("classes")
-    return None if plain is None else msgspec.convert(plain, ClassFile)
+class PreviewPool:
+    """Collects images with boxes, evenly spread over all that have some, in bounded memory.
 
+    Args:
+        count: number of images to draw.
+    """
 
-def _names_of_captions(folder: Path) -> tuple[str, ...]:
-    """Every phrase that stands in some image's caption, where images have their own; one pass over the records."""
-    found: dict[str, str] = {}
-    for record in read_records(folder):
-        for name in record.names or ():
-            found.setdefault(comparable(name), name)
-    return tuple(sorted(found.values()))
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._step, self._seen = 1, 0
+        self._pool: list[tuple[str, Detections]] = []
+        self._last: tuple[str, Detections] | None = None
+
+    def add(self, name: str, found: Detections) -> None:
+        """Keeps every `step`-th image with boxes; the step doubles whenever the pool is full."""
+        if not self._count or not len(found):
+            return
+        self._last = name, found
+        if self._seen % self._step == 0:
+            self._pool.append(self._last)
+        self._seen += 1
+        if len(self._pool) >= max(_PREVIEW_POOL, 2 * self._count):
+            self._pool, self._step = self._pool[::2], 2 * self._step
+
+    def chosen(self) -> list[tuple[str, Detections]]:
+        """Returns the images to draw: the first, the last, and evenly spread ones between."""
+        pool = list(self._pool)
+        if self._last is not None and pool[-1] is not self._last:
+            pool.append(self._last)
+        count = min(self._count, len(pool))
+        return [pool[round(step * (len(pool) - 1) / max(1, count - 1))] for step in range(count)]
+
+    def draw(self, folder: Path, paths: Mapping[str, Path | RemoteFile]) -> list[Path]:
+        """Draws the chosen images with their boxes; returns the files. Earlier previews are deleted.
+
+        Args:
+            folder: for the files.
+            paths: of the images, by name.
+        """
+        from glip.images import read_image
+
+        for old in folder.glob("*.jpg"):
+            old.unlink()
+        drawn = []
+        for number, (name, found) in enumerate(self.chosen(), start=1):
+            path = folder / f"{number:03d}-{Path(name).stem[:80]}.jpg"
+            try:
+                image = read_image(paths[name])
+            except GlipError as error:  # it was readable when it was labelled
+                logger.warning("No preview of %s: %s", name, error)
+                continue
+            jpeg = BytesIO()
+            found.draw(image).save(jpeg, "JPEG", quality=90)
+            with whole_file(path) as file:
+                file.write(jpeg.getvalue())
+            drawn.append(path)
+        return drawn

@@ -1,6 +1,6 @@
-"""From everything that was recorded of an image to the boxes that go into a file: thresholds, aliases, negatives, NMS.
+"""Selects the boxes of a record that go into a file: thresholds, aliases, negatives, suppression.
 
-Arrays in, arrays out, without torch, so that changing a threshold takes seconds. Knows nothing of files or formats.
+Arrays in, arrays out, without torch, so that changing a threshold takes seconds. Knows nothing of output formats.
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal, get_args
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from glip.boxes import box_iou, grouped_nms
 from glip.detections import Detections
 from glip.errors import InputError
-from glip.labeling.classes import ClassFile, comparable
-from glip.labeling.records import Record, RunInfo
+from glip.labeling.classes import ClassFile
+from glip.labeling.records import Record, RunInfo, read_names
 from glip.model.config import DEFAULT_CONF as DEFAULT_CONF  # of the settings below
+from glip.prompts import find_names, name_key
 
 Suppression = Literal["class", "agnostic", "none"]
 
-# Overlap between a box and a better box of a negative phrase above which the negative owns the place.
-CLAIM_IOU = 0.5
-# So many boxes are compared with all others at once: fast for few boxes, and bounded in memory for thousands.
-_ROWS = 256
+CLAIM_IOU = 0.5  # IoU with a better box of a negative phrase above which a box belongs to the negative
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -33,17 +34,20 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What to take from the records, and how to write it.
+    """Which boxes to take from the records, and how to write them.
 
     Attributes:
-        conf: lowest score of a box.
-        class_conf: the same for single classes; outranks `conf` and the class file.
-        nms: who drops whom: a better box of the same `class`, any better box (`agnostic`), or `none` beyond what
-            the records went through already.
-        iou: overlap above which the weaker box is dropped.
-        max_det: most boxes of an image, best first.
-        classes: aliases, thresholds, ids and negatives; None if every phrase is a class.
-        image_prefix: put before file names where a format wants an address (Label Studio).
+        conf: minimum score of a box.
+        class_conf: minimum score by class; overrides `conf` and the class file.
+        nms: which better box suppresses a box: one of the same `class`, any (`agnostic`), or `none` beyond the
+            suppression that the records went through.
+        iou: IoU above which the weaker box is suppressed.
+        max_det: maximum number of boxes per image, best first.
+        classes: aliases, thresholds, ids and negatives; None makes every phrase a class.
+        image_prefix: put before file names where a format needs an address (Label Studio).
+
+    Raises:
+        InputError: a value is out of range.
     """
 
     conf: float = DEFAULT_CONF
@@ -55,72 +59,71 @@ class ExportSettings:
     image_prefix: str = ""
 
     def __post_init__(self) -> None:
-        for option, value in [("--conf", self.conf), *((f"--class-conf {n}", v) for n, v in self.class_conf.items())]:
+        for name, value in [("conf", self.conf), *((f"class_conf of {n!r}", v) for n, v in self.class_conf.items())]:
             if not 0 <= value <= 1:
-                raise InputError(f"{option} is a score between 0 and 1, not {value}.")
+                raise InputError(f"{name} is {value}; it must lie between 0 and 1.")
         if self.nms not in get_args(Suppression):
-            raise InputError(f"--nms is class, agnostic or none, not {self.nms!r}.")
+            raise InputError(f"nms is {self.nms!r}; accepted are {', '.join(get_args(Suppression))}.")
         if not 0 < self.iou <= 1:
-            raise InputError(f"--iou is an overlap above 0 and up to 1, not {self.iou}.")
+            raise InputError(f"iou is {self.iou}; it must lie above 0 and up to 1.")
         if self.max_det < 1:
-            raise InputError(f"--max-det is at least 1, not {self.max_det}.")
+            raise InputError(f"max_det is {self.max_det}; it must be 1 or more.")
 
 
 class Chooser:
-    """Applies one set of settings to the records of one run.
+    """Applies one set of settings to the records of one run. `open_run` makes one.
 
     Args:
-        settings: what to take.
-        classes: of the run: the class file of the settings brought into the order of the run's phrases, or
-            the phrases themselves.
-        run: what the records hold.
+        settings: which boxes to take.
+        classes: the classes, in the order of the run's phrases.
+        run: the configuration of the records.
 
     Raises:
-        InputError: a class is unknown, or the records no longer hold what the settings ask for.
+        InputError: a class is unknown, or the records do not hold what the settings need.
     """
 
     def __init__(self, settings: ExportSettings, classes: ClassFile, run: RunInfo) -> None:
         self.classes = classes
         self.conf = _thresholds(settings, classes)
-        _check_still_held(settings, self, run)
+        _check_recorded(settings, self, run)
         self._settings = settings
-        # One more at the end: a phrase of a caption that no class knows has the place -1.
-        self._class_of = np.array([*(-1 if place is None else place for place in classes.class_of), -1], np.int64)
-        self._place = {comparable(phrase): index for index, phrase in enumerate(classes.phrases)}
+        # One more at the end, for index -1: a phrase of a caption that belongs to no class.
+        self._class_of = np.array([*(-1 if index is None else index for index in classes.class_of), -1], np.int64)
+        self._phrase_indices: dict[tuple[str, ...], Integers] = {}
         self._negatives: dict[int, list[int]] = {}
         for phrase, claimed in enumerate(classes.negative_of):
             for index in claimed:
                 self._negatives.setdefault(index, []).append(phrase)
-        # Boxes of one phrase that went through this very NMS when they were recorded are left alone: its arithmetic
-        # on resized images and ours on original ones could round a borderline overlap to different sides.
-        self._settled = run.record == "detections" and run.nms_iou == settings.iou
-        self._nothing_to_drop = settings.nms == "none" or (
-            settings.nms == "class" and self._settled and len(classes.phrases) == len(classes.names)
+        # Boxes of one phrase that were suppressed with this very IoU when they were recorded are not suppressed again:
+        # on the original image instead of the resized one, rounding could move a borderline overlap over the threshold.
+        self._suppressed = run.record == "detections" and run.nms_iou == settings.iou
+        self._nothing_to_suppress = settings.nms == "none" or (
+            settings.nms == "class" and self._suppressed and len(classes.phrases) == len(classes.names)
         )
         self._conf32 = np.array(self.conf, np.float32)
-        # Scores are compared as float32, where 0.7 equals a recorded 0.7; this is safely below all of them.
+        # Scores are compared as float32, where 0.7 equals a recorded 0.7; this lies safely below all thresholds.
         self._surely_below = min(self.conf, default=0.0) - 1e-6
 
     def choose(self, record: Record) -> Detections:
-        """The boxes of an image that are kept, best first; labels index `classes.names`."""
+        """Returns the boxes of an image that are kept, best first; labels index `classes.names`."""
         order, boxes, scores, labels = self._keep(record)
         return Detections(boxes[order], scores[order], labels[order], self.classes.names)
 
     def grounded(self, record: Record) -> Detections:
-        """The same boxes of an image with a caption of its own; labels index its phrases, `record.names`."""
+        """Returns the same boxes of an image with its own caption; labels index its phrases, `record.names`."""
         order, boxes, scores, _ = self._keep(record)
         phrases = np.asarray(record.labels, np.int64)[order]
         return Detections(boxes[order], scores[order], phrases, tuple(record.names or ()))
 
-    def places(self, record: Record) -> tuple[Integers, Integers]:
-        """Of the same boxes, their (K,) places in the record and their (K,) classes, best first."""
+    def indices(self, record: Record) -> tuple[Integers, Integers]:
+        """Returns the (K,) indices of the same boxes in the record and their (K,) classes, best first."""
         order, _, _, labels = self._keep(record)
         return order, labels[order]
 
     def _keep(self, record: Record) -> tuple[Integers, Floats, Floats, Integers]:
-        """Places of the boxes that are kept, best first, and the boxes, scores and classes that they index."""
-        # Nothing under the lowest threshold can matter: not as a box, and not as a negative, which claims weaker
-        # boxes only. Records are sorted, so what remains to be made into arrays is short.
+        """Returns indices of the kept boxes, best first, and the boxes, scores and classes they index."""
+        # Nothing below the lowest threshold matters: neither as a box nor as a negative, which only claims weaker
+        # boxes. Records are sorted by score, so the part that becomes arrays is short.
         count = bisect_right(record.scores, -self._surely_below, key=lambda score: -score)
         boxes = np.asarray(record.boxes[:count], np.float32).reshape(-1, 4)
         scores = np.asarray(record.scores[:count], np.float32)
@@ -133,103 +136,101 @@ class Chooser:
             keep[mine[_claimed(boxes, scores, mine, theirs)]] = False
         order = np.flatnonzero(keep)
         order = order[np.argsort(-scores[order], kind="stable")]
-        if not self._nothing_to_drop:
+        if not self._nothing_to_suppress:
             groups = labels[order] if self._settings.nms == "class" else np.zeros(len(order), np.int64)
-            settled = phrases[order] if self._settled else None
-            order = order[suppress(boxes[order], groups, self._settings.iou, settled)]
+            exempt = phrases[order] if self._suppressed else None
+            order = order[grouped_nms(boxes[order], groups, self._settings.iou, exempt)]
         return order[: self._settings.max_det], boxes, scores, labels
 
     def _phrases(self, record: Record, count: int) -> Integers:
+        """Returns the phrase of each box, as an index into `classes.phrases`; -1 if it is none of them."""
         labels = np.asarray(record.labels[:count], np.int64)
         if record.names is None:
             return labels
-        places = np.array([self._place.get(comparable(name), -1) for name in record.names], np.int64)
-        return places[labels]
+        names = tuple(record.names)
+        if names not in self._phrase_indices:
+            found = find_names(names, self.classes.phrases)
+            self._phrase_indices = {names: np.array([-1 if index is None else index for index in found], np.int64)}
+        return self._phrase_indices[names][labels]
 
 
-def suppress(boxes: Floats, groups: Integers, iou: float, settled: Integers | None = None) -> Integers:
-    """Greedy non-maximum suppression inside groups, decided as `torchvision.ops.nms` decides.
+def open_run(folder: Path, run: RunInfo, settings: ExportSettings) -> Chooser:
+    """Brings settings and the records of a run together.
 
     Args:
-        boxes: (N, 4) xyxy, continuous, best first.
-        groups: (N,) boxes of different groups never drop each other.
-        iou: a box goes if it overlaps a better one that stays by more than this.
-        settled: (N,) boxes with the same number here never drop each other either; None if that is nobody.
+        folder: of the run.
+        run: its configuration.
+        settings: which boxes to take.
 
-    Returns:
-        (K,) indices of the boxes that stay, in order.
+    Raises:
+        InputError: they do not fit.
     """
-    places = np.arange(len(boxes))
-    stays = np.ones(len(boxes), bool)
-    for start in range(0, len(boxes), _ROWS):
-        rows = start + np.flatnonzero(stays[start : start + _ROWS])
-        drops = box_iou(boxes[rows], boxes) > np.float64(iou)
-        drops &= (groups[rows, None] == groups) & (rows[:, None] < places)
-        if settled is not None:
-            drops &= settled[rows, None] != settled
-        for row in np.flatnonzero(drops.any(axis=1)):
-            if stays[rows[row]]:
-                stays &= ~drops[row]
-    return np.flatnonzero(stays)
-
-
-def box_iou(one: Floats, other: Floats) -> Floats:
-    """(N, M) overlap of (N, 4) with (M, 4) xyxy boxes; not a number where both have no area."""
-    corner = np.maximum(one[:, None, :2], other[None, :, :2])
-    sides = np.maximum(np.minimum(one[:, None, 2:], other[None, :, 2:]) - corner, np.float32(0))
-    shared = sides[..., 0] * sides[..., 1]
-    with np.errstate(invalid="ignore"):
-        overlap: Floats = shared / (_area(one)[:, None] + _area(other)[None, :] - shared)
-    return overlap
+    names = run.names or _caption_names(folder)
+    requested = settings.classes or _recorded_classes(run)
+    classes = ClassFile.from_phrases(names) if requested is None else requested.for_phrases(names)
+    return Chooser(settings, classes, run)
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:
-    """` Did you mean 'x'?` for a name that is nearly known, else nothing."""
+    """Returns ` Did you mean 'x'?` for a name that is close to a known one, else an empty text."""
     close = get_close_matches(name, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _area(boxes: Floats) -> Floats:
-    area: Floats = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return area
+def _recorded_classes(run: RunInfo) -> ClassFile | None:
+    """Returns the class file that the images were labelled with, if there was one."""
+    plain = run.job.get("classes")
+    return None if plain is None else msgspec.convert(plain, ClassFile)
+
+
+def _caption_names(folder: Path) -> tuple[str, ...]:
+    """Returns every phrase of the images' own captions.
+
+    The header of an annotation file lists all classes, so this passes over the records once before the export.
+    """
+    found: dict[str, str] = {}
+    for names in read_names(folder):
+        for name in names:
+            found.setdefault(name_key(name), name)
+    return tuple(sorted(found.values()))
 
 
 def _claimed(boxes: Floats, scores: Floats, mine: Integers, theirs: Integers) -> NDArray[np.bool_]:
-    """Which of `mine` lie where one of `theirs` scores higher."""
+    """Returns which boxes of `mine` overlap a box of `theirs` with a higher score."""
     better = scores[theirs][None, :] > scores[mine][:, None]
-    claims = better & (box_iou(boxes[mine], boxes[theirs]) > CLAIM_IOU)
+    claims = better & (box_iou(boxes[mine][:, None], boxes[theirs][None]) > CLAIM_IOU)
     return np.any(claims, axis=1)
 
 
 def _thresholds(settings: ExportSettings, classes: ClassFile) -> tuple[float, ...]:
-    """Per class: what --class-conf says, else the class file, else --conf."""
+    """Returns the threshold of each class: from `class_conf`, else the class file, else `conf`."""
     for name in settings.class_conf:
         if name not in classes.names:
             few = ", ".join(classes.names[:12]) + (", …" if len(classes.names) > 12 else "")
             raise InputError(
-                f"--class-conf names {name!r}, which is no class of these labels."
-                f"{nearest_name(name, classes.names)} Classes: {few}."
+                f"class_conf names {name!r}, but these labels have no such class.{nearest_name(name, classes.names)} "
+                f"Classes: {few}."
             )
     own = zip(classes.names, classes.conf, strict=True)
     return tuple(settings.class_conf.get(name, settings.conf if conf is None else conf) for name, conf in own)
 
 
-def _check_still_held(settings: ExportSettings, chooser: Chooser, run: RunInfo) -> None:
-    """Refuses what was thrown away when the images were labelled."""
+def _check_recorded(settings: ExportSettings, chooser: Chooser, run: RunInfo) -> None:
+    """Refuses settings that need boxes which were not recorded."""
     for name, conf in zip(chooser.classes.names, chooser.conf, strict=True):
         if conf < run.floor:
             raise InputError(
-                f"The threshold {conf:g} of {name!r} lies below {run.floor:g}, the floor of these records. "
-                f"Raise it, or label again with `glip label --floor {conf:g} --overwrite`."
+                f"The threshold of {name!r} is {conf:g}, but only boxes from the floor {run.floor:g} were recorded. "
+                f"Raise it, or label again with a floor of {conf:g}."
             )
     recorded_iou = run.nms_iou if run.record == "detections" else None
     if settings.nms != "none" and recorded_iou is not None and settings.iou > recorded_iou:
         raise InputError(
-            f"--iou {settings.iou:g} keeps boxes that overlap by more than {recorded_iou:g}, which were not recorded. "
-            f"Lower it, or label again with `glip label --record candidates --overwrite`."
+            f"iou is {settings.iou:g}, but boxes that overlap by more than {recorded_iou:g} were not recorded. "
+            f"Lower it, or label again and record candidates."
         )
     if run.max_detections is not None and settings.max_det > run.max_detections:
         raise InputError(
-            f"--max-det {settings.max_det} is more than the {run.max_detections} boxes recorded for an image. "
-            f"Lower it, or label again with `glip label --record candidates --overwrite`."
+            f"max_det is {settings.max_det}, but at most {run.max_detections} boxes per image were recorded. "
+            f"Lower it, or label again and record candidates."
         )

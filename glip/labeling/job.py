@@ -1,171 +1,138 @@
-"""The labelling job: many images and one question → an annotation file.
+"""The labelling job: images + prompts → records and an annotation file.
 
-    list the images → take the folder → is the question the same? → plan shards → label → write the outputs
+    list images → lock the folder → compare the configuration → plan shards → label → export
 
-The folder is all the state there is, so the same call goes on wherever an earlier one ended.
+The output folder is all the state there is, so the same job resumes wherever an earlier one ended. What travels to
+another process is picklable: a detector spec, `LabelSettings` and shards.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import msgspec
 
-from glip.engine.local import Engine, LocalEngine
+from glip.detectors.base import DetectionLimits, ObjectDetector, OpenedOnce, OpensDetector
+from glip.detectors.spec import DetectorSpec, InferenceOptions
+from glip.engine import Engine
+from glip.engine.local import LocalEngine
 from glip.errors import InputError, JobFailed
-from glip.images import ImageFile, RemoteFile, is_remote, list_images, resized_hw, shown
-from glip.labeling.asking import Asked, CaptionSource, one_caption, what_to_ask
-from glip.labeling.captions import Spans
+from glip.images import ImageFile, RemoteFile, is_remote, list_images, shown
 from glip.labeling.classes import ClassFile
-from glip.labeling.outputs import write_outputs
-from glip.labeling.preview import PREVIEW_FOLDER
-from glip.labeling.records import RUN_FILE, Record, RecordKind
-from glip.labeling.run_config import answer_only, describe_run
+from glip.labeling.export import PREVIEW_FOLDER, write_outputs
+from glip.labeling.image_prompts import PromptPlan, describe_plan, resolve_prompts
+from glip.labeling.run_config import begin_run, describe_run
 from glip.labeling.shards import find_labelled, plan_shards, remove_leftovers, write_listing
 from glip.labeling.tiling import Tiling
-from glip.labeling.worker import ImageDetector, LabelSettings, LabelWorker
-from glip.model.postprocess import PUBLISHED
-from glip.run_folder import lock_folder
-
-RECORDED_DETECTIONS = 300  # more than the 100 published, so that `glip export --max-det` has a choice
-GPU_BATCH = 8
-
-Settle = Callable[[ImageDetector, Sequence[ImageFile]], LabelSettings]
+from glip.labeling.worker import ImageDone, LabelSettings, LabelWorker
+from glip.run_folder import RUN_FILE, lock_folder
 
 logger = logging.getLogger(__name__)
+
+# Records every candidate, so that `glip export` can apply any suppression.
+CANDIDATES = DetectionLimits(suppress=False, max_detections=None)
 
 
 @dataclass(frozen=True)
 class LabelJob:
-    """Everything that a run of `glip label` is told.
+    """Everything that decides what a labelling run does.
 
     Attributes:
-        sources: folders, images, globs and list files; addresses, see `list_images`.
-        names: what to find: class names, or every phrase of the class file; () where there are captions.
-        model: name of a checkpoint, a model folder or a file.
-        adapter: what `glip finetune` has learned beside it; None: nothing.
-        out: the folder that everything is written into.
-        floor: least score that is recorded.
-        conf: least score that the annotation file shows; None: the model's own, or the floor if that is higher.
-        device: auto, cpu, mps, cuda or cuda:N.
-        precision: fp32, bf16 or fp16.
-        compiled: let `torch.compile` make a program of the backbone, see `load_detector`.
-        batch: most images that run together; None: 8 on a GPU, else 1.
-        imgsz: short side in pixels that images are resized to; None: what the model is meant for.
-        limit: only the first so many images; None: all.
-        record: what is recorded: `detections`, or `candidates` before NMS.
-        overwrite: forget what the folder holds.
-        preview: so many images are drawn with their boxes.
-        shard_size: images in one file of records, the most that a crash can cost; None: eight batches, at least 16.
-        offline: never touch the network.
-        classes: which of the names stand for which class; None: every name is a class.
-        caption: one text for all images, in which `spans` say where the names stand; None: the names make it.
-        spans: for each name its character ranges in `caption`.
-        captions: each image is asked for the phrases of its own caption instead.
-        tiling: images are looked at in tiles as well.
-        fast_decode: decode JPEG files no larger than needed; boxes then differ slightly.
+        sources: folders, images, patterns, list files or addresses; see `list_images`.
+        prompts: what to look for: a tuple of names, or another plan of `glip.labeling.image_prompts`.
+        out: the output folder; everything is written into it.
+        detector: which detector to open, and how.
+        limits: which boxes are recorded. More than the 100 of the published models, so that `glip export --max-det` has
+            a choice; `CANDIDATES` records boxes before suppression.
+        options: how images run through the detector. With prompts per image, images run one by one.
+        conf: minimum score in the annotation file; None for the detector's own, or the floor if that is higher.
+        classes: which of the names belong to which class; None makes every name a class.
+        limit: label only the first N images; None for all.
+        tiling: run on tiles of each image as well; None for whole images only.
+        fast_decode: decode JPEG files at a reduced size; boxes then differ slightly.
+        shard_size: number of images in one file of records, the maximum that a crash can cost; None for eight batches,
+            at least 16.
+        overwrite: delete the records and outputs of an earlier run first.
+        preview: number of images to draw with their boxes.
         report: write report.html.
+
+    Raises:
+        InputError: a value is out of range, or two exclude each other.
     """
 
     sources: tuple[str, ...]
-    names: tuple[str, ...] = ()
-    model: str = "glip-t"
+    prompts: PromptPlan
     out: Path = Path("labels")
-    floor: float = 0.05
+    detector: DetectorSpec = field(default_factory=DetectorSpec)
+    limits: DetectionLimits = field(default_factory=DetectionLimits)
+    options: InferenceOptions = field(default_factory=InferenceOptions)
     conf: float | None = None
-    device: str = "auto"
-    precision: str = "fp32"
-    batch: int | None = None
-    imgsz: int | None = None
-    limit: int | None = None
-    record: RecordKind = "detections"
-    overwrite: bool = False
-    preview: int = 0
-    shard_size: int | None = None
-    offline: bool = False
     classes: ClassFile | None = None
-    caption: str | None = None
-    spans: Spans = ()
-    captions: CaptionSource | None = None
+    limit: int | None = None
     tiling: Tiling | None = None
     fast_decode: bool = False
+    shard_size: int | None = None
+    overwrite: bool = False
+    preview: int = 0
     report: bool = True
-    adapter: Path | None = None
-    compiled: bool = False
 
     def __post_init__(self) -> None:
-        for option, value in (("floor", self.floor), ("conf", self.conf)):
-            if value is not None and not 0 <= value <= 1:
-                raise InputError(f"--{option} is {value}; it must lie between 0 and 1.")
-        if self.conf is not None and self.conf < self.floor:
+        if self.conf is not None and not 0 <= self.conf <= 1:
+            raise InputError(f"conf is {self.conf}; it must lie between 0 and 1.")
+        if self.conf is not None and self.conf < self.limits.floor:
             raise InputError(
-                f"--conf {self.conf} is below --floor {self.floor}, the least score that is recorded. "
-                f"Give a --floor of {self.conf} or less."
+                f"conf is {self.conf}, below the floor of {self.limits.floor}: weaker boxes are not recorded. "
+                f"Use a floor of {self.conf} or less."
             )
-        if self.record not in get_args(RecordKind):
-            raise InputError(f"--record is {self.record!r}; accepted are {' and '.join(get_args(RecordKind))}.")
-        for option, number, least in (
-            ("batch", self.batch, 1),
+        for name, number, minimum in (
             ("limit", self.limit, 1),
             ("preview", self.preview, 0),
-            ("shard-size", self.shard_size, 1),
+            ("shard_size", self.shard_size, 1),
         ):
-            if number is not None and number < least:
-                raise InputError(f"--{option} is {number}; it must be {least} or more.")
-        if bool(self.names) == (self.captions is not None):
-            raise InputError("Give names to find (--prompt or --classes), or --captions: one of them.")
-        if self.tiling is not None and self.record == "candidates":
+            if number is not None and number < minimum:
+                raise InputError(f"{name} is {number}; it must be {minimum} or more.")
+        if self.tiling is not None and not self.limits.suppress:
             raise InputError(
-                "--tile and --record candidates exclude each other: what several tiles see of one object is merged "
-                "before it is recorded. Leave one of them out."
+                "tiling and recording candidates exclude each other: boxes of several tiles are merged before they "
+                "are recorded. Leave one of them out."
             )
         if self.tiling is not None and self.fast_decode:
             raise InputError(
-                "--tile and --fast-decode exclude each other: tiles are cut out of the whole image. "
+                "tiling and fast_decode exclude each other: tiles are cut from the image at its full size. "
                 "Leave one of them out."
             )
-        if self.imgsz is not None:
-            resized_hw((1, 1), self.imgsz)  # refuses a size that no image could be resized to
 
     def to_json(self) -> dict[str, Any]:
-        """The job as plain values that JSON can carry."""
-        return msgspec.to_builtins(self, enc_hook=_printable)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> LabelJob:
-        """The job that `to_json` was called on.
-
-        Raises:
-            InputError: a field is missing, unknown in type, or out of range.
-        """
-        try:
-            return msgspec.convert(values, cls, dec_hook=lambda kind, value: kind(value))
-        except msgspec.ValidationError as error:
-            raise InputError(f"These are not the settings of a labelling job: {error}.") from error
+        """Returns the job as plain values for run.json."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        plain: dict[str, Any] = msgspec.to_builtins(
+            values | {"prompts": describe_plan(self.prompts)}, enc_hook=printable
+        )
+        return plain
 
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What a run did.
+    """Result of a labelling run.
 
     Attributes:
         out: the output folder.
-        images: that the command is about.
-        labelled: of these, in this run (failed ones included).
-        earlier: of these, by earlier runs.
-        failed: images of the command that could not be labelled, by any run; `errors.jsonl` says why. Of an
-            interrupted run: in this run.
-        boxes: per class, in the annotation file; empty if the run was interrupted.
+        images: number of images of the job.
+        labelled: number of them labelled by this run, failed ones included.
+        earlier: number of them labelled by earlier runs.
+        failed: number of them that could not be labelled, in any run; `errors.jsonl` lists them with the reason. After
+            an interruption, those of this run.
+        boxes: number of boxes of each class in the annotation file; empty after an interruption.
         files: what was written beside the records.
-        seconds: spent on labelling.
-        interrupted: the run was asked to stop before all images were labelled.
+        seconds: time spent on labelling.
+        interrupted: the run was stopped before all images were labelled.
     """
 
     out: Path
@@ -180,27 +147,27 @@ class LabelSummary:
 
     @property
     def images_per_second(self) -> float:
-        """The rate of this run; 0 if it found everything done."""
+        """Returns the speed of this run; 0 if every image was labelled before."""
         return self.labelled / self.seconds if self.labelled else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as plain values that JSON can carry."""
-        return {**msgspec.to_builtins(self, enc_hook=_printable), "images_per_second": self.images_per_second}
+        """Returns the summary as plain values for JSON."""
+        return {**msgspec.to_builtins(self, enc_hook=printable), "images_per_second": self.images_per_second}
 
 
 class Watcher(Protocol):
-    """Follows a job, and may end it."""
+    """Follows a job in the process that started it, and can stop it."""
 
     def labelling(self, todo: int, earlier: int) -> AbstractContextManager[object]:
-        """Entered while images are labelled: `todo` of them, after `earlier` ones by earlier runs."""
+        """Returns a context for the time of labelling `todo` images; earlier runs labelled `earlier` of them."""
         ...
 
-    def labelled(self, record: Record) -> None:
-        """An image is labelled, or has failed."""
+    def labelled(self, image: ImageDone) -> None:
+        """Receives the result of each image."""
         ...
 
     def stop(self) -> bool:
-        """Asked now and then; once True, what is in work is finished and written, and the job ends."""
+        """Returns True to stop the job. The current batch is finished and written first."""
         ...
 
 
@@ -209,8 +176,8 @@ class _NoWatcher:
         logger.debug("%d images to label, %d labelled before", todo, earlier)
         return nullcontext()
 
-    def labelled(self, record: Record) -> None:
-        logger.debug("%s: %s", record.file_name, record.error or f"{len(record.scores)} boxes")
+    def labelled(self, image: ImageDone) -> None:
+        logger.debug("%s: %s", image.file_name, image.error or f"{image.boxes} boxes")
 
     def stop(self) -> bool:
         return False
@@ -219,62 +186,45 @@ class _NoWatcher:
 def label(
     job: LabelJob,
     *,
-    load: Callable[[LabelJob], ImageDetector] | None = None,
+    detector: OpensDetector | None = None,
     engine: Engine | None = None,
     watcher: Watcher | None = None,
-    settle: Settle | None = None,
 ) -> LabelSummary:
-    """Labels the images of a job that are not labelled yet, and writes the outputs about all of them.
+    """Labels the images of a job that are not labelled yet, and writes the outputs for all of them.
 
     Args:
-        job: what to do.
-        load: opens the model; without it, `glip.detectors.glip.load_detector`.
-        engine: where to work; without it, here.
+        job: what to label, and how.
+        detector: opens the detector; None for `job.detector`.
+        engine: where the workers run; None for this process.
         watcher: follows the job.
-        settle: what the job means for a detector and the images; without it, `settings_of`. A benchmark asks and
-            limits as its protocol says, which no option can.
 
     Raises:
-        InputError: no images, a changed question, another run in the folder, an option that cannot be used.
+        InputError: there are no images, the folder holds another configuration, another run is writing into it, or a
+            value cannot be used.
         JobFailed: the disk or the network failed. What was finished before is kept.
     """
-    listing = list_job_images(job)
+    images = list_job_images(job)
     try:
         job.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise JobFailed(f"Cannot make the folder {job.out}: {error.strerror}. Choose another with --out.") from error
+        raise JobFailed(f"Cannot create the output folder {job.out}: {error.strerror}. Choose another.") from error
     with lock_folder(job.out):
-        detector = (load or load_model)(job)
-        settings = (settle or partial(settings_of, job))(detector, listing)
-        return _label(job, listing, detector, settings, engine or LocalEngine(), watcher or _NoWatcher())
-
-
-def load_model(job: LabelJob, on_download: Callable[[str, int, int | None], None] | None = None) -> ImageDetector:
-    """Opens the job's checkpoint; see `load_detector`."""
-    from glip.detectors.glip import load_detector
-
-    return load_detector(
-        job.model,
-        adapter=job.adapter,
-        device=job.device,
-        precision=job.precision,
-        compiled=job.compiled,
-        offline=job.offline,
-        on_download=on_download,
-    )
+        return _label(
+            job, images, OpenedOnce(detector or job.detector), engine or LocalEngine(), watcher or _NoWatcher()
+        )
 
 
 def list_job_images(job: LabelJob) -> list[ImageFile]:
-    """All images of the sources, in natural order of names, without those that earlier runs wrote.
+    """Returns all images of the sources, in natural order of names, without those that earlier runs wrote.
 
     Raises:
         InputError: there are none.
     """
     out = job.out.resolve()
-    if job.offline:
+    if job.detector.offline:
         _refuse_remote(job.sources)
     inside = any(_absolute(source).is_relative_to(out) for source in job.sources if not is_remote(source))
-    # Who labels the output folder itself means its images, but never the previews.
+    # If the output folder itself is a source, its images are labelled, but never the previews.
     own = out / PREVIEW_FOLDER if inside else out
     folders: dict[Path, bool] = {}
 
@@ -283,13 +233,13 @@ def list_job_images(job: LabelJob) -> list[ImageFile]:
             return False
         parent = image.path.parent
         if parent not in folders:
-            # Previews of another run are no images to label either.
+            # Previews of another run are not labelled either.
             previews = parent.name == PREVIEW_FOLDER and (parent.parent / RUN_FILE).is_file()
             folders[parent] = previews or parent.resolve().is_relative_to(own)
         return folders[parent]
 
     listing = [image for image in list_images(job.sources) if not is_own(image)]
-    if job.offline:
+    if job.detector.offline:
         _refuse_remote(str(image.path) for image in listing if isinstance(image.path, RemoteFile))
     if not listing:
         raise InputError(f"There are no images in {', '.join(map(shown, job.sources))}.")
@@ -297,82 +247,76 @@ def list_job_images(job: LabelJob) -> list[ImageFile]:
 
 
 def _refuse_remote(sources: Iterable[str]) -> None:
-    far = next(filter(is_remote, sources), None)
-    if far is not None:
-        raise InputError(f"--offline forbids the network, and {shown(far)!r} lies there. Leave one of them out.")
+    remote = next(filter(is_remote, sources), None)
+    if remote is not None:
+        raise InputError(f"offline is set, but {shown(remote)!r} is on the network. Leave one of them out.")
 
 
-def _label(
-    job: LabelJob,
-    everything: Sequence[ImageFile],
-    detector: ImageDetector,
-    settings: LabelSettings,
-    engine: Engine,
-    watcher: Watcher,
-) -> LabelSummary:
-    """The job, in a folder that is ours."""
-    conf = max(detector.conf, job.floor) if job.conf is None else job.conf
-    # Whoever reads run.json later, elsewhere, still finds the images.
-    noted = replace(job, sources=tuple(map(_noted, job.sources)), conf=conf)
-    answer_only(job.out, describe_run(settings, detector, job.model, job.record, noted.to_json()), anew=job.overwrite)
-    remove_leftovers(job.out)
-    labelled, unlisted = find_labelled(job.out, everything, settings.asked.mark)
-    if unlisted:
-        logger.warning("%d images labelled before are not among the sources now: the outputs leave them out.", unlisted)
-    listing, labelled = everything[: job.limit], labelled[: job.limit]
-    write_listing(job.out, listing)
-    shards = plan_shards(job.out, listing, labelled, job.shard_size or max(16, 8 * settings.batch))
+def settings_of(job: LabelJob, detector: ObjectDetector, images: Sequence[ImageFile]) -> LabelSettings:
+    """Returns the settings of a job for one detector and its images.
 
-    earlier, now, failed, started = sum(labelled), 0, 0, monotonic()
-    with watcher.labelling(len(listing) - earlier, earlier):
-        for done in engine.map(lambda: LabelWorker(detector, settings, watcher.labelled, watcher.stop), shards):
-            now, failed = now + done.images, failed + done.failed
-            if watcher.stop():
-                break
-    seconds = monotonic() - started
-    if earlier + now < len(listing):
-        return LabelSummary(job.out, len(listing), now, earlier, failed, {}, (), seconds, interrupted=True)
-    outputs = write_outputs(job.out, listing, conf, job.preview, report=job.report)
-    return LabelSummary(
-        *(job.out, len(listing), now, earlier, outputs.failed, outputs.boxes, outputs.files, seconds),
-        interrupted=False,
-    )
-
-
-def _asked(job: LabelJob, detector: ImageDetector, listing: Sequence[ImageFile]) -> Asked:
-    if job.caption is not None:
-        return one_caption(job.caption, job.spans, job.names, detector.tokenizer)
-    return what_to_ask(job.names, job.captions, listing, detector.tokenizer)
-
-
-def settings_of(job: LabelJob, detector: ImageDetector, listing: Sequence[ImageFile]) -> LabelSettings:
-    """What the job means for this detector and these images."""
-    threshold = min(job.floor, PUBLISHED.candidate_threshold)
-    if job.record == "candidates":
-        selection = replace(PUBLISHED, candidate_threshold=threshold, nms_iou=None, max_detections=None)
-    else:
-        selection = replace(PUBLISHED, candidate_threshold=threshold, max_detections=RECORDED_DETECTIONS)
+    Raises:
+        InputError: the prompts cannot be used.
+    """
+    prompts = resolve_prompts(job.prompts, detector, images)
     return LabelSettings(
         out=job.out,
-        asked=_asked(job, detector, listing),
-        selection=selection,
-        floor=job.floor,
-        imgsz=job.imgsz or detector.imgsz,
-        # A caption is hardly ever shared: images would only wait for company.
-        batch=1 if job.captions else job.batch or (GPU_BATCH if detector.device.type == "cuda" else 1),
+        prompts=prompts,
+        limits=job.limits,
+        imgsz=job.options.imgsz_for(detector),
+        # Two images hardly ever share a caption; a larger batch would only make them wait.
+        batch=1 if prompts.by_caption else job.options.batch_for(detector),
         tiling=job.tiling,
         fast_decode=job.fast_decode,
     )
 
 
-def _noted(source: str) -> str:
-    return shown(source) if is_remote(source) else _printable(_absolute(source))
+def _label(
+    job: LabelJob, everything: Sequence[ImageFile], detector: OpensDetector, engine: Engine, watcher: Watcher
+) -> LabelSummary:
+    """Runs the job in a locked folder."""
+    opened = detector.open()
+    settings = settings_of(job, opened, everything)
+    conf = max(opened.conf, job.limits.floor) if job.conf is None else job.conf
+    # With absolute sources, run.json leads to the images from any working folder.
+    noted = replace(job, sources=tuple(map(_absolute_text, job.sources)), conf=conf)
+    begin_run(job.out, describe_run(settings, opened, job.detector.model, noted.to_json()), overwrite=job.overwrite)
+    remove_leftovers(job.out)
+    labelled, unlisted = find_labelled(job.out, everything, settings.prompts.mark)
+    if unlisted:
+        logger.warning("%d images labelled before are no longer among the sources; they are left out.", unlisted)
+    images, labelled = everything[: job.limit], labelled[: job.limit]
+    write_listing(job.out, images)
+    shards = plan_shards(job.out, images, labelled, job.shard_size or max(16, 8 * settings.batch))
+
+    earlier, now, failed, started = sum(labelled), 0, 0, monotonic()
+    with watcher.labelling(len(images) - earlier, earlier):
+        results = engine.map(partial(LabelWorker, detector, settings), shards)
+        for done in results:
+            now, failed = now + 1, failed + (done.error is not None)
+            watcher.labelled(done)
+            # A resumed run must rebuild the same batches, since the arithmetic of an image depends, in its last digits,
+            # on the others in its batch. So only a batch size of 1 can stop in the middle of a shard.
+            if watcher.stop() and (settings.batch == 1 or not done.remaining):
+                results.close()
+    seconds = monotonic() - started
+    if earlier + now < len(images):
+        return LabelSummary(job.out, len(images), now, earlier, failed, {}, (), seconds, interrupted=True)
+    outputs = write_outputs(job.out, images, conf, job.preview, report=job.report)
+    return LabelSummary(
+        *(job.out, len(images), now, earlier, outputs.failed, outputs.boxes, outputs.files, seconds),
+        interrupted=False,
+    )
+
+
+def _absolute_text(source: str) -> str:
+    return shown(source) if is_remote(source) else printable(_absolute(source))
 
 
 def _absolute(source: str) -> Path:
     return Path(source).expanduser().resolve()
 
 
-def _printable(path: Path) -> str:
-    """A path as text; its bytes that are none are spelt out, since JSON takes nothing else."""
+def printable(path: Path) -> str:
+    """Returns a path as text for JSON; undecodable bytes are backslash-escaped."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

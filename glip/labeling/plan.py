@@ -1,39 +1,39 @@
-"""What a job would do, before it does it: images, captions with their tokens, and the time it may take.
+"""The dry run of a job: its images, its prompts with their tokens, and an estimate of the time.
 
-The time comes from labelling a few of the images, whose results are thrown away.
+The estimate comes from labelling a few of the images; their results are discarded.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 import msgspec
 
+from glip.detectors.base import OpenedOnce, OpensDetector
 from glip.errors import GlipError
 from glip.images import ImageFile, read_image
-from glip.labeling.job import LabelJob, list_job_images, load_model, settings_of
+from glip.labeling.job import LabelJob, list_job_images, settings_of
 from glip.labeling.tiling import plan_views
-from glip.labeling.worker import ImageDetector, LabelWorker
+from glip.labeling.worker import LabelWorker
 
 TIMED_IMAGES = 3  # spread over the listing
-LONG_TRIAL = 20.0  # seconds; longer trials end early
-MOST_CAPTIONS = 20
+LONG_TRIAL = 20.0  # seconds after which no further image is timed
+MAX_CAPTIONS = 20  # shown
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PlannedPrompt:
-    """A caption the model will read.
+    """A prompt that the model will read.
 
     Attributes:
-        caption: the text.
-        names: what is looked for in it.
-        tokens: of 256 that the text encoder reads at once.
+        caption: its text.
+        names: the phrases it looks for.
+        tokens: number of tokens.
     """
 
     caption: str
@@ -46,73 +46,77 @@ class LabelPlan:
     """What a job would do.
 
     Attributes:
-        images: that the command is about.
-        names: the classes; () where each image has a caption.
+        images: number of images.
+        names: the classes; () where each image has its own prompts.
         prompts: the chunks of the class list, or the first captions.
-        captions: how many images have a caption of their own; 0 for a class list.
-        unasked: images of which nothing can be asked.
-        views: passes through the backbone for the images that were timed, on average: 1 without tiles.
-        seconds_per_image: on this machine, measured now; None if none of the images timed could be read.
-        seconds: for all images.
+        captions: number of images with prompts of their own; 0 for a class list.
+        skipped: number of images without a prompt.
+        max_tokens: maximum number of tokens of one prompt.
+        views: passes through the backbone per timed image, on average: 1 without tiles.
+        seconds_per_image: measured now, on this machine; None if no timed image could be read.
+        seconds: estimate for all images.
     """
 
     images: int
     names: tuple[str, ...]
     prompts: tuple[PlannedPrompt, ...]
     captions: int
-    unasked: int
+    skipped: int
+    max_tokens: int
     views: float
     seconds_per_image: float | None
     seconds: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain values that JSON can carry."""
+        """Returns the plan as plain values for JSON."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
 
-def plan_label(job: LabelJob, load: Callable[[LabelJob], ImageDetector] | None = None) -> LabelPlan:
-    """Says what `label` would do; writes nothing.
+def plan_label(job: LabelJob, *, detector: OpensDetector | None = None) -> LabelPlan:
+    """Returns what `label` would do; writes nothing.
 
     Args:
-        job: what to do.
-        load: opens the model; without it, `glip.detectors.glip.load_detector`.
+        job: the job.
+        detector: opens the detector; None for `job.detector`.
 
     Raises:
-        InputError: whatever `label` would refuse before its first image.
+        InputError: `label` would refuse the job before its first image.
     """
-    listing = list_job_images(job)[: job.limit]
-    detector = (load or load_model)(job)
-    settings = settings_of(job, detector, listing)
-    prompts = settings.asked.prompts
+    images = list_job_images(job)[: job.limit]
+    opener = OpenedOnce(detector or job.detector)
+    opened = opener.open()
+    settings = settings_of(job, opened, images)
+    prompts = settings.prompts
+    own = [prompt for several in prompts.by_image.values() for prompt in several]
     planned = tuple(
-        PlannedPrompt(prompt.caption, prompt.phrases, tokens)
-        for prompt, tokens in prompts.plan(detector.tokenizer)[: None if prompts.chunks else MOST_CAPTIONS]
+        PlannedPrompt(prompt.caption, prompt.phrases, opened.count_tokens(prompt))
+        for prompt in (prompts.shared or own[:MAX_CAPTIONS])
     )
-    worker = LabelWorker(detector, settings, lambda record: None, lambda: False)
-    seconds, views = _time(worker, listing, job)
+    seconds, views = _time(LabelWorker(opener, settings), images, job)
     return LabelPlan(
-        images=len(listing),
-        names=prompts.names if prompts.chunks else (),
+        images=len(images),
+        names=prompts.names,
         prompts=planned,
-        captions=len(prompts.captions),
-        unasked=len(settings.asked.unasked),
+        captions=len(prompts.by_image),
+        skipped=len(prompts.skipped),
+        max_tokens=opened.max_tokens,
         views=views,
         seconds_per_image=seconds,
-        seconds=None if seconds is None else seconds * len(listing),
+        seconds=None if seconds is None else seconds * len(images),
     )
 
 
-def _time(worker: LabelWorker, listing: list[ImageFile], job: LabelJob) -> tuple[float | None, float]:
-    """Seconds and views of an average image."""
-    step = max(1, len(listing) // TIMED_IMAGES)
-    sample = listing[::step][:TIMED_IMAGES]
-    logger.info("Labelling a few images for trial, to tell the time …")
+def _time(worker: LabelWorker, images: list[ImageFile], job: LabelJob) -> tuple[float | None, float]:
+    """Returns seconds and views of an average image."""
+    step = max(1, len(images) // TIMED_IMAGES)
+    sample = images[::step][:TIMED_IMAGES]
+    logger.info("Labelling a few images to estimate the time …")
     taken: list[float] = []
     views: list[int] = []
-    for number, image in enumerate([sample[0], *sample]):
-        if number == 1 and taken and taken[0] < LONG_TRIAL:
-            # The first was for warming up: memory, caches, the text's features.
+    for index, image in enumerate([sample[0], *sample]):
+        if index == 1 and taken and taken[0] < LONG_TRIAL:
+            # The first image warmed up memory, caches and the text's features; it does not count.
             taken.clear()
             views.clear()
         elif sum(taken) >= LONG_TRIAL:

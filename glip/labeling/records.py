@@ -1,11 +1,10 @@
-"""What a labelling run leaves on disk: one JSON line per image, and the question that was asked.
+"""The files of a labelling run: one JSON line per image, and the configuration of the run.
 
-    DIR/run.json                     RunInfo: the question and where its answers come from
-    DIR/records/listing.txt          the images of the last command, one JSON string a line
-    DIR/records/000001-000000.jsonl  a shard, `Record`s; see `shards.py` for the numbers
+    DIR/run.json                     `RunInfo`
+    DIR/records/listing.txt          the images of the last command, one JSON string per line
+    DIR/records/000001-000000.jsonl  a shard of `Record`s; `shards.py` explains the numbers
 
-Lines are in natural order of the file names (2 before 10). Reads and describes these files. Knows nothing of models,
-thresholds or output formats.
+Lines are in natural order of file names (2 before 10). Knows nothing of models, thresholds or output formats.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,47 +22,55 @@ from numpy.typing import NDArray
 
 from glip.detections import Detections
 from glip.errors import InputError
+from glip.files import read_json
+from glip.run_folder import RUN_FILE
 
-RUN_FILE = "run.json"
 RECORDS_FOLDER = "records"
 LISTING_FILE = "listing.txt"
 RecordKind = Literal["detections", "candidates"]
 Box = tuple[float, float, float, float]
 
-# Whole lines are read about this many bytes at a time, and the file is closed in between: a folder
-# labelled in a thousand sittings is merged from a thousand shards at once without a thousand open files.
+# Bytes of whole lines read at a time; the file is closed in between. A folder labelled in a thousand sittings is merged
+# from a thousand shards at once, without a thousand open files.
 PAGE_BYTES = 1 << 16
 _DIGITS = re.compile(r"(\d+)")
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The part of a `Record` that says which image it answers for; decoding it skips the boxes.
+    """The part of a `Record` that identifies its image; decoding it skips the boxes.
 
     Attributes:
-        file_name: the image's name in every output, '/' between folders.
-        stamp: changes when the image's file changes (size and modification time of a local file). Empty:
-            labelling failed for a reason that may pass, such as memory, and is tried again by the next run.
+        file_name: name of the image in every output, '/' between folders.
+        stamp: changes when the image's file changes (size and modification time of a local file). Empty if labelling
+            failed for a passing reason, such as memory; the next run then tries again.
     """
 
     file_name: str
     stamp: str
 
 
+class _Names(msgspec.Struct, frozen=True):
+    """The phrases of a `Record` with a caption of its own."""
+
+    file_name: str
+    names: tuple[str, ...] | None = None
+
+
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything found in one image above the run's floor, best score first.
+    """The boxes of one image above the floor of the run, best score first.
 
     Attributes:
-        file_name: the image's name in every output, '/' between folders.
+        file_name: name of the image in every output, '/' between folders.
         stamp: see `Head`.
         width: pixels of the original image, after EXIF orientation; 0 if it could not be read.
         height: likewise.
-        boxes: xyxy in pixels of the original image, continuous. Each number is the shortest decimal that
-            gives back the same float32.
-        scores: one a box, in [0, 1].
-        labels: one a box, index into `names`, or where that is None into `RunInfo.names`.
+        boxes: xyxy in pixels of the original image, continuous. Each number is the shortest decimal that gives back the
+            same float32.
+        scores: one per box, in [0, 1].
+        labels: one per box, index into `names`, or into `RunInfo.names` where that is None.
         error: why there are no boxes; None for an image that was labelled.
-        names: what the labels mean in this image; None if the whole run has one class list.
-        caption: what was asked of this image, if it has a caption of its own.
+        names: the phrases of this image; None if the whole run has one class list.
+        caption: the image's own caption; None if it has none.
         spans: for each of `names` its character ranges in the caption.
     """
 
@@ -90,7 +97,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         caption: str | None = None,
         spans: Sequence[Sequence[tuple[int, int]]] = (),
     ) -> Record:
-        """The record of a labelled image; without a caption of its own its labels index the run's names."""
+        """Returns the record of a labelled image. Without a caption of its own, labels index the names of the run."""
         return cls(
             file_name,
             stamp,
@@ -105,7 +112,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
     def detections(self, names: Sequence[str]) -> Detections:
-        """The same boxes as arrays, bit-equal to what the detector gave.
+        """Returns the boxes as arrays, bit-equal to those of the detector.
 
         Args:
             names: `RunInfo.names`; not used where the record has names of its own.
@@ -119,7 +126,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CaptionPlan(msgspec.Struct, frozen=True):
-    """One caption the model read, the phrases it stands for, and the character ranges of each."""
+    """A caption that the model reads, its phrases, and the character ranges of each."""
 
     caption: str
     phrases: tuple[str, ...]
@@ -127,29 +134,29 @@ class CaptionPlan(msgspec.Struct, frozen=True):
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json: the question, and where the answers come from.
+    """Content of run.json: the configuration of the records, and a description of the last command.
 
-    Records answer one question only: `QUESTION` names its fields, and a run that asks something else may
-    not add to them. The other fields describe the last command.
+    `run_config.CONFIGURATION` lists the fields that decide what the records hold.
 
     Attributes:
-        model_sha256: of the checkpoint's tensor file.
+        model_sha256: identifies the weights.
         names: the classes, in the order that labels count; () where each image has a caption.
-        captions: how the names were put to the model, in chunks if they are many.
-        floor: lowest score that was recorded.
-        imgsz: short side in pixels that images were resized to.
-        nms_iou: overlap above which the weaker box of a class was dropped; None if none was.
-        max_detections: most boxes recorded for an image; None if there was no limit.
-        record: `detections` after the published post-processing, or `candidates` before NMS.
+        captions: the prompts of the class list; several if it is long.
+        floor: minimum score of a recorded box.
+        imgsz: size in pixels to which the short side of an image was resized.
+        nms_iou: IoU above which the weaker box of a class was suppressed; None if none was.
+        max_detections: maximum number of boxes recorded per image; None for all.
+        record: `detections`, or `candidates` before suppression.
         precision: number format of the model's arithmetic.
-        by_caption: each image was asked for the phrases of its own caption, which its record holds.
+        by_caption: each image has a caption of its own, in its record.
         tiling: how images were cut into tiles, in words; empty if they were not.
-        fast_decode: JPEG files were decoded no larger than needed.
-        model: what was asked for with --model.
+        fast_decode: JPEG files were decoded at a reduced size.
+        score_rule: how thresholds and suppression apply, in words; empty in files of 0.1.0.
+        model: the model as requested.
         device: where the last command ran.
-        created: ISO 8601, when the first image's labelling began.
+        created: when labelling began, ISO 8601.
         versions: of glip and the libraries that compute.
-        job: the last command's settings, as JSON.
+        job: settings of the last command.
     """
 
     model_sha256: str
@@ -169,71 +176,87 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     by_caption: bool = False
     tiling: str = ""
     fast_decode: bool = False
+    score_rule: str = ""
 
 
-_Line = TypeVar("_Line", Head, Record)
+class _Line(Protocol):
+    @property
+    def file_name(self) -> str: ...
+
+
+_LineType = TypeVar("_LineType", bound=_Line)
 
 
 def encode(record: Record) -> bytes:
-    """The record's line, with its line break."""
+    """Returns the line of a record, with its line break."""
     return msgspec.json.encode(record) + b"\n"
 
 
 def read_run(folder: Path) -> RunInfo:
-    """The question that the records in `folder` answer.
+    """Returns the configuration of the records in `folder`.
 
     Raises:
-        InputError: there is no run in `folder`, or its run.json cannot be understood.
+        InputError: there is no run in `folder`, or its run.json cannot be read.
     """
     path = folder / RUN_FILE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=RunInfo)
-    except FileNotFoundError:
-        raise InputError(
-            f"{folder} holds no labels: there is no {RUN_FILE}. `glip label --out {folder}` makes them."
-        ) from None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}). Label again with --overwrite, or into another folder."
-        ) from error
+    if not path.exists():
+        raise InputError(f"{folder} holds no labels: there is no {RUN_FILE}. `glip label` with this output writes it.")
+    return read_json(
+        path, RunInfo, "the run.json of a labelling run", hint="Label again with overwrite, or into another folder."
+    )
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """The newest record of every listed image, in natural order of file names.
+    """Yields the newest record of every listed image, in natural order of file names.
 
-    Streams: memory does not grow with the number of images. Images of the last command that are not
-    labelled yet are passed over; records of images that it no longer listed are left out.
+    Memory does not grow with the number of images. Images of the last command that are not labelled yet are skipped, as
+    are records of images that it did not list.
 
     Args:
-        folder: the folder given to `glip label --out`.
+        folder: the output folder of `glip label`.
 
     Raises:
         InputError: a shard is damaged; the message names it and says what to do.
     """
+    yield from _listed(folder, Record)
+
+
+def read_names(folder: Path) -> Iterator[tuple[str, ...]]:
+    """Yields the phrases of every listed image with a caption of its own; decoding skips the boxes.
+
+    Raises:
+        InputError: a shard is damaged.
+    """
+    for line in _listed(folder, _Names):
+        if line.names:
+            yield line.names
+
+
+def _listed(folder: Path, kind: type[_LineType]) -> Iterator[_LineType]:
     listing = read_listing(folder)
     listed = next(listing, None)
-    for record in read_all(folder, Record):
-        while listed is not None and listed != record.file_name and _comes_before(listed, record.file_name):
+    for line in read_all(folder, kind):
+        while listed is not None and listed != line.file_name and _comes_before(listed, line.file_name):
             listed = next(listing, None)
         if listed is None:
             return
-        if listed == record.file_name:
-            yield record
+        if listed == line.file_name:
+            yield line
 
 
 def read_listing(folder: Path) -> Iterator[str]:
-    """File names of the last command's images, in natural order; none if there was no command yet."""
+    """Yields the file names of the last command's images, in natural order; none if there was no command yet."""
     path = folder / RECORDS_FOLDER / LISTING_FILE
     if path.exists():
         for line in _lines(path):
             yield msgspec.json.decode(line, type=str)
 
 
-def read_all(folder: Path, kind: type[_Line]) -> Iterator[_Line]:
-    """The newest line of every image ever labelled into `folder`, listed or not, in natural order.
+def read_all(folder: Path, kind: type[_LineType]) -> Iterator[_LineType]:
+    """Yields the newest line of every image ever labelled into `folder`, listed or not, in natural order.
 
-    Shards of one series are sorted and do not overlap, so each series is one sorted stream and only as many
-    pages are in memory as there are series. A later series outranks an earlier one.
+    Shards of one series are sorted and do not overlap, so each series is one sorted stream, and memory holds one page
+    per series. A later series takes precedence over an earlier one.
     """
     series = {number: list(paths) for number, paths in groupby(shard_files(folder), key=series_of)}
     newest_first = [_read_shards(series[number], kind) for number in sorted(series, reverse=True)]
@@ -243,7 +266,7 @@ def read_all(folder: Path, kind: type[_Line]) -> Iterator[_Line]:
 
 
 def natural_order(file_name: str) -> tuple[list[str | int], str]:
-    """Sort key that counts: 2 before 10. The order of `glip.images.list_images`, here without torch."""
+    """Returns a sort key that counts: 2 before 10. Same order as `glip.images.list_images`, here without torch."""
     parts = _DIGITS.split(file_name.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], file_name
 
@@ -253,16 +276,16 @@ def _comes_before(one: str, other: str) -> bool:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The finished shards in `folder`, series by series, each series in order."""
+    """Returns the finished shards in `folder`, series by series, each series in order."""
     return sorted((folder / RECORDS_FOLDER).glob("*.jsonl"))
 
 
 def series_of(shard_file: Path) -> int:
-    """The series that a finished shard belongs to: 3 for 000003-000012.jsonl."""
+    """Returns the series of a finished shard: 3 for 000003-000012.jsonl."""
     return int(shard_file.name.partition("-")[0])
 
 
-def _read_shards(paths: Sequence[Path], kind: type[_Line]) -> Iterator[_Line]:
+def _read_shards(paths: Sequence[Path], kind: type[_LineType]) -> Iterator[_LineType]:
     decoder = msgspec.json.Decoder(kind)
     for path in paths:
         for number, line in enumerate(_lines(path), start=1):
@@ -270,8 +293,8 @@ def _read_shards(paths: Sequence[Path], kind: type[_Line]) -> Iterator[_Line]:
                 decoded = decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise InputError(
-                    f"{path} is damaged in line {number} ({error}). Delete that file and run the same "
-                    f"`glip label` again: only its images are labelled anew."
+                    f"{path} is damaged in line {number} ({error}). Delete that file and run the same `glip label` "
+                    f"again: only its images are labelled anew."
                 ) from error
             yield decoded
 
@@ -289,5 +312,5 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """float64 whose shortest decimal is the shortest that gives back the same float32: 0.1, not 0.10000000149."""
+    """Returns float64 values whose shortest decimal gives back the same float32: 0.1, not 0.10000000149."""
     return values.astype(np.str_).astype(np.float64)

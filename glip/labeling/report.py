@@ -1,81 +1,243 @@
-"""report.html: what was found, at a glance and image by image, in one file that opens from the disk.
+"""report.html: counts, score histograms, and the images most worth checking, in one file that opens from the disk.
 
-The page needs no network: style and script stand in it, thumbnails are embedded, boxes are drawn over them as SVG.
-`report.html` beside this file is its frame; `gallery.py` chooses the images.
+The page needs no network: style and script are in it, thumbnails are embedded, and boxes are drawn over them as SVG.
+`report.html` beside this file is its frame. One pass over the records fills it, in memory that does not grow with them.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import heapq
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from glip.detections import Detections
 from glip.errors import GlipError
 from glip.files import whole_file
-from glip.labeling.export import open_run
 from glip.labeling.filtering import Chooser, ExportSettings
-from glip.labeling.records import RunInfo, read_run
-from glip.labeling.report_gallery import BINS, Gallery, Shown, Tally, look_through, most_uncertain
+from glip.labeling.records import Record, RunInfo
 
 if TYPE_CHECKING:
     from glip.images import RemoteFile
 
 REPORT_FILE = "report.html"
-# Histograms beyond these many classes would make the page longer than anybody reads.
-MOST_HISTOGRAMS = 60
+GALLERY_IMAGES = 200  # images shown
+MAX_THUMBNAIL_BYTES = 12_000_000  # of all thumbnails together; the gallery ends early rather than exceed it
+MAX_HISTOGRAMS = 60  # classes with a histogram
+MAX_BOXES = 100  # drawn over one image
+MAX_ERRORS = 500  # listed
+MAX_UNREACHABLE = 3  # remote images that fail in a row before no more are requested
+BINS = 20  # steps of the score in a histogram
+THUMBNAIL = 480  # pixels of the longer side
 
 logger = logging.getLogger(__name__)
 _MARK = re.compile(r"\{\{(\w+)\}\}")
 
 
-def write_report(
-    folder: Path,
-    images: Mapping[str, Path | RemoteFile],
-    settings: ExportSettings,
-    *,
-    out: Path | None = None,
-    limit: int = 200,
-    most_bytes: int = 12_000_000,
-) -> Path:
-    """Writes the report about a run.
+@dataclass(frozen=True)
+class _Card:
+    """An image of the gallery.
+
+    Attributes:
+        found: its boxes down to the floor of the records, best first.
+        kept: (N,) which of them reach their threshold.
+    """
+
+    file_name: str
+    width: int
+    height: int
+    found: Detections
+    kept: NDArray[np.bool_]
+
+
+class ReportBuilder:
+    """Counts records, keeps the images closest to a decision, and writes the report.
 
     Args:
-        folder: of the run, as given to `glip label --out`.
-        images: where the images are, by the names in the records; what is not found is shown without its image.
-        settings: which boxes count; those below their threshold can be shown, dashed.
-        out: folder of the report; that of the run if None.
-        limit: so many images are shown, those first whose boxes lie nearest to their threshold.
-        most_bytes: of all thumbnails together; the gallery ends earlier where they would need more.
-
-    Raises:
-        InputError: the records do not hold what the settings ask for.
-        JobFailed: the file cannot be written.
+        run: configuration of the records.
+        settings: which boxes count. Weaker ones can be shown, dashed.
+        chooser: the same, opened for this run.
+        limit: maximum number of images shown, those whose boxes lie closest to their threshold first.
+        max_bytes: maximum size of all thumbnails together.
     """
-    run = read_run(folder)
-    chooser = open_run(folder, run, settings)
-    tally, candidates = look_through(folder, run, settings, chooser, limit)
-    gallery = most_uncertain(candidates, images, most_bytes)
-    path = (out or folder) / REPORT_FILE
-    with whole_file(path) as file:
-        file.write(_page(run, settings, chooser, tally, gallery).encode())
-    return path
+
+    def __init__(
+        self,
+        run: RunInfo,
+        settings: ExportSettings,
+        chooser: Chooser,
+        *,
+        limit: int = GALLERY_IMAGES,
+        max_bytes: int = MAX_THUMBNAIL_BYTES,
+    ) -> None:
+        self._run, self._settings, self._chooser = run, settings, chooser
+        self._limit, self._max_bytes = limit, max_bytes
+        lowest = dict.fromkeys(chooser.classes.names, run.floor)
+        self._down_to_floor = Chooser(replace(settings, conf=run.floor, class_conf=lowest), chooser.classes, run)
+        classes = len(chooser.classes.names)
+        self._kept, self._with_class = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
+        self._scores = np.zeros((classes, BINS), np.int64)
+        self._images = self._empty = self._unreadable = 0
+        self._errors: list[tuple[str, str]] = []
+        self._nearest: list[tuple[float, int, Record]] = []
+
+    def add_error(self, record: Record) -> None:
+        """Counts an image that could not be labelled."""
+        self._unreadable += 1
+        if len(self._errors) < MAX_ERRORS:
+            self._errors.append((record.file_name, record.error or ""))
+
+    def add(self, record: Record, kept: Detections) -> None:
+        """Counts a labelled image, and keeps it if its boxes lie close to their threshold.
+
+        Args:
+            record: of the image.
+            kept: its boxes that count.
+        """
+        self._images += 1
+        self._empty += not len(kept)
+        np.add.at(self._kept, kept.labels, 1)
+        self._with_class[np.unique(kept.labels)] += 1
+        found = self._down_to_floor.choose(record)
+        steps = np.minimum((found.scores * BINS).astype(np.int64), BINS - 1)
+        np.add.at(self._scores, (found.labels, steps), 1)
+        # The heap drops its smallest entry first: the least uncertain image, of equal ones the one listed last.
+        entry = (-self._distance(found), -self._images, record)
+        if len(self._nearest) < self._limit:
+            heapq.heappush(self._nearest, entry)
+        elif self._nearest and entry[:2] > self._nearest[0][:2]:
+            heapq.heapreplace(self._nearest, entry)
+
+    def write(self, folder: Path, images: Mapping[str, Path | RemoteFile]) -> Path:
+        """Writes report.html; returns its path.
+
+        Args:
+            folder: for the file.
+            images: where the images are, by name. An image that is missing is shown without its pixels.
+
+        Raises:
+            JobFailed: the file cannot be written.
+        """
+        ordered = sorted(self._nearest, key=lambda entry: entry[:2], reverse=True)
+        cards = [self._card(record) for _, _, record in ordered]
+        thumbnails = _thumbnails([card.file_name for card in cards], images, self._max_bytes)
+        path = folder / REPORT_FILE
+        with whole_file(path) as file:
+            file.write(self._page(cards[: len(thumbnails)], thumbnails, len(thumbnails) < len(cards)).encode())
+        return path
+
+    def _distance(self, found: Detections) -> float:
+        """Returns the distance of the nearest score to its threshold; infinity without boxes."""
+        thresholds = np.array(self._chooser.conf, np.float32)[found.labels]
+        return float(np.abs(found.scores - thresholds).min(initial=np.inf))
+
+    def _card(self, record: Record) -> _Card:
+        found = self._down_to_floor.choose(record)
+        found = found.filter(np.arange(min(len(found), MAX_BOXES)))
+        kept = found.scores >= np.array(self._chooser.conf, np.float32)[found.labels]
+        return _Card(record.file_name, record.width, record.height, found, kept)
+
+    def _page(self, cards: Sequence[_Card], thumbnails: Sequence[bytes | None], cut_short: bool) -> str:
+        frame = files("glip.labeling").joinpath(REPORT_FILE).read_text(encoding="utf-8")
+        script = frame.partition("<script>")[2].partition("</script>")[0]
+        parts = {
+            "policy": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            "tiles": self._tiles(),
+            "facts": self._facts(),
+            "classes": self._classes(),
+            "gallery_says": escape(self._gallery_caption(len(cards), cut_short)),
+            "errors": self._error_table(),
+            "data": self._data(cards, thumbnails),
+        }
+        return _MARK.sub(lambda mark: parts[mark[1]], frame)
+
+    def _tiles(self) -> str:
+        numbers = {
+            "images": self._images,
+            "with boxes": self._images - self._empty,
+            "without boxes": self._empty,
+            "unreadable": self._unreadable,
+            "boxes": int(self._kept.sum()),
+        }
+        return "".join(
+            f'<div class="tile" id="count-{name.replace(" ", "-")}"><b>{number:,}</b><span>{name}</span></div>'
+            for name, number in numbers.items()
+        )
+
+    def _facts(self) -> str:
+        run, settings = self._run, self._settings
+        recorded = "candidates before suppression" if run.record == "candidates" else "detections"
+        rows = {
+            "model": f"{run.model} ({run.model_sha256[:12]})",
+            "labelled": f"{run.created} on {run.device}, {run.precision}, glip {run.versions.get('glip', '?')}",
+            "prompt": " | ".join(plan.caption for plan in run.captions),
+            "recorded": f"{recorded}, score from {run.floor:g}, short side {run.imgsz} px",
+            "shown here": f"score from {settings.conf:g}, suppression {settings.nms} at IoU {settings.iou:g}, "
+            f"up to {settings.max_det} boxes per image",
+        }
+        return "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
+
+    def _classes(self) -> str:
+        order = np.argsort(-self._kept, kind="stable").tolist()
+        return "".join(self._class_row(label, rank < MAX_HISTOGRAMS) for rank, label in enumerate(order))
+
+    def _class_row(self, label: int, with_histogram: bool) -> str:
+        threshold = self._chooser.conf[label]
+        histogram = _histogram(self._scores[label].tolist(), threshold, color(label)) if with_histogram else ""
+        return (
+            f'<tr data-label="{label}"><td><i style="background:{color(label)}"></i>'
+            f'<button type="button">{escape(self._chooser.classes.names[label])}</button></td>'
+            f"<td>{self._kept[label]:,}</td><td>{self._with_class[label]:,}</td><td>{threshold:g}</td>"
+            f"<td>{histogram}</td></tr>"
+        )
+
+    def _gallery_caption(self, shown: int, cut_short: bool) -> str:
+        if shown == self._images:
+            return "All images, those first whose boxes lie closest to their threshold."
+        why = " (more would make this file too large)" if cut_short else ""
+        return f"{shown:,} of {self._images:,} images{why}, those first whose boxes lie closest to their threshold."
+
+    def _error_table(self) -> str:
+        if not self._unreadable:
+            return "<p>None.</p>"
+        rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(why)}</td></tr>" for name, why in self._errors)
+        more = self._unreadable - len(self._errors)
+        rest = f"<p>… and {more:,} more; errors.jsonl holds all of them.</p>" if more else ""
+        return f"<table><thead><tr><th>image</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
+
+    def _data(self, cards: Sequence[_Card], thumbnails: Sequence[bytes | None]) -> str:
+        """Returns the data of the script, as JSON in which no `<` can end its element."""
+        conf = self._chooser.conf
+        content = {
+            "classes": [
+                {"name": name, "colour": color(label), "conf": conf[label]}
+                for label, name in enumerate(self._chooser.classes.names)
+            ],
+            "conf": min(conf, default=self._settings.conf),
+            "floor": self._run.floor,
+            "images": [_card_data(card, jpeg) for card, jpeg in zip(cards, thumbnails, strict=True)],
+        }
+        return msgspec.json.encode(content).decode().replace("<", "\\u003c")
 
 
 def find_images(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path | RemoteFile]:
-    """Where the images of a run are, by name.
+    """Returns where the images of a run are, by name.
 
     Args:
-        run: which sources it was given.
-        sources: these instead, because the images were moved.
+        run: its configuration, with the sources it was given.
+        sources: folders to look in instead, because the images were moved.
 
     Raises:
         GlipError: there are no images in `sources`, or their server does not answer.
@@ -91,132 +253,69 @@ def find_images(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path | R
         return {}
 
 
-def colour(label: int) -> str:
-    """A class's colour: neighbours differ by the golden angle, so that a handful of classes are easy to tell apart."""
+def color(label: int) -> str:
+    """Returns the color of a class. Neighbours differ by the golden angle, so that few classes are easy to tell."""
     return f"hsl({label * 137.508 % 360:.0f} 70% 38%)"
 
 
-def _page(run: RunInfo, settings: ExportSettings, chooser: Chooser, tally: Tally, gallery: Gallery) -> str:
-    frame = files("glip.labeling").joinpath(REPORT_FILE).read_text(encoding="utf-8")
-    script = frame.partition("<script>")[2].partition("</script>")[0]
-    parts = {
-        "policy": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "tiles": _tiles(tally),
-        "facts": _facts(run, settings),
-        "classes": _classes(chooser, tally),
-        "gallery_says": escape(_gallery_says(gallery, tally)),
-        "errors": _errors(tally),
-        "data": _data(settings, run, chooser, gallery),
-    }
-    return _MARK.sub(lambda mark: parts[mark[1]], frame)
-
-
-def _tiles(tally: Tally) -> str:
-    numbers = {
-        "images": tally.images,
-        "with boxes": tally.images - tally.empty,
-        "without boxes": tally.empty,
-        "unreadable": tally.unreadable,
-        "boxes": int(tally.kept.sum()),
-    }
-    return "".join(
-        f'<div class="tile" id="count-{name.replace(" ", "-")}"><b>{number:,}</b><span>{name}</span></div>'
-        for name, number in numbers.items()
-    )
-
-
-def _facts(run: RunInfo, settings: ExportSettings) -> str:
-    recorded = "candidates before suppression" if run.record == "candidates" else "detections"
-    rows = {
-        "model": f"{run.model} ({run.model_sha256[:12]})",
-        "labelled": f"{run.created} on {run.device}, {run.precision}, glip {run.versions.get('glip', '?')}",
-        "prompt": " | ".join(plan.caption for plan in run.captions),
-        "recorded": f"{recorded}, score from {run.floor:g}, short side {run.imgsz} px",
-        "shown here": f"score from {settings.conf:g}, suppression {settings.nms} at IoU {settings.iou:g}, "
-        f"up to {settings.max_det} boxes an image",
-    }
-    return "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
-
-
-def _classes(chooser: Chooser, tally: Tally) -> str:
-    order = np.argsort(-tally.kept, kind="stable").tolist()
-    return "".join(_class_row(label, chooser, tally, place < MOST_HISTOGRAMS) for place, label in enumerate(order))
-
-
-def _class_row(label: int, chooser: Chooser, tally: Tally, with_histogram: bool) -> str:
-    threshold = chooser.conf[label]
-    histogram = _histogram(tally.scores[label].tolist(), threshold, colour(label)) if with_histogram else ""
-    return (
-        f'<tr data-label="{label}"><td><i style="background:{colour(label)}"></i>'
-        f'<button type="button">{escape(chooser.classes.names[label])}</button></td>'
-        f"<td>{tally.kept[label]:,}</td><td>{tally.with_class[label]:,}</td><td>{threshold:g}</td>"
-        f"<td>{histogram}</td></tr>"
-    )
-
-
 def _histogram(counts: Sequence[int], threshold: float, fill: str) -> str:
-    """Bars of equal steps from score 0 to 1, pale below the threshold, and a line at it."""
+    """Returns bars of equal steps from score 0 to 1 as SVG, pale below the threshold, with a line at it."""
     top = max(counts, default=0) or 1
     bars = "".join(
-        f'<rect x="{10 * place + 0.5}" y="{40 - 38 * count / top:.2f}" width="9" height="{38 * count / top:.2f}"'
-        f"{'' if (place + 1) / BINS > threshold else ' opacity=.35'}>"
-        f"<title>{place / BINS:.2f} to {(place + 1) / BINS:.2f}: {count:,}</title></rect>"
-        for place, count in enumerate(counts)
+        f'<rect x="{10 * step + 0.5}" y="{40 - 38 * count / top:.2f}" width="9" height="{38 * count / top:.2f}"'
+        f"{'' if (step + 1) / BINS > threshold else ' opacity=.35'}>"
+        f"<title>{step / BINS:.2f} to {(step + 1) / BINS:.2f}: {count:,}</title></rect>"
+        for step, count in enumerate(counts)
         if count
     )
     line = f'<line x1="{threshold * 200:.1f}" x2="{threshold * 200:.1f}" y1="0" y2="40"/>'
     return f'<svg class="histogram" viewBox="0 0 200 41" fill="{fill}">{bars}{line}</svg>'
 
 
-def _gallery_says(gallery: Gallery, tally: Tally) -> str:
-    if len(gallery.shown) == tally.images:
-        return "All images, those first whose boxes lie nearest to their threshold."
-    why = " (more would make this file too large)" if gallery.cut_short else ""
-    return (
-        f"{len(gallery.shown):,} of {tally.images:,} images{why}, "
-        f"those first whose boxes lie nearest to their threshold."
-    )
-
-
-def _errors(tally: Tally) -> str:
-    if not tally.unreadable:
-        return "<p>None.</p>"
-    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(why)}</td></tr>" for name, why in tally.errors)
-    more = tally.unreadable - len(tally.errors)
-    rest = f"<p>… and {more:,} more; errors.jsonl holds all of them.</p>" if more else ""
-    return f"<table><thead><tr><th>image</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
-
-
-def _data(settings: ExportSettings, run: RunInfo, chooser: Chooser, gallery: Gallery) -> str:
-    """What the script draws from: JSON in which no `<` can end the element that it stands in."""
-    names = chooser.classes.names
-    content = {
-        "classes": [
-            {"name": name, "colour": colour(label), "conf": chooser.conf[label]} for label, name in enumerate(names)
-        ],
-        "conf": min(chooser.conf, default=settings.conf),
-        "floor": run.floor,
-        "images": [_card(shown) for shown in gallery.shown],
-    }
-    return msgspec.json.encode(content).decode().replace("<", "\\u003c")
-
-
-def _card(shown: Shown) -> dict[str, object]:
+def _card_data(card: _Card, jpeg: bytes | None) -> dict[str, object]:
     rows: Iterable[list[object]] = (
         [label, round(score, 3), *(round(edge, 1) for edge in box), kept]
         for label, score, box, kept in zip(
-            shown.found.labels.tolist(),
-            shown.found.scores.tolist(),
-            shown.found.boxes.tolist(),
-            shown.kept.tolist(),
+            card.found.labels.tolist(),
+            card.found.scores.tolist(),
+            card.found.boxes.tolist(),
+            card.kept.tolist(),
             strict=True,
         )
     )
-    image = "" if shown.jpeg is None else "data:image/jpeg;base64," + base64.b64encode(shown.jpeg).decode()
-    return {
-        "name": shown.file_name,
-        "width": shown.width,
-        "height": shown.height,
-        "boxes": list(rows),
-        "image": image,
-    }
+    image = "" if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    return {"name": card.file_name, "width": card.width, "height": card.height, "boxes": list(rows), "image": image}
+
+
+def _thumbnails(names: Sequence[str], images: Mapping[str, Path | RemoteFile], max_bytes: int) -> list[bytes | None]:
+    """Returns a thumbnail for each name, None for an image that cannot be read; ends early when the bytes run out."""
+    from glip.images import RemoteFile
+
+    thumbnails: list[bytes | None] = []
+    room, unreachable = max_bytes, 0
+    for name in names:
+        path = images.get(name)
+        remote = isinstance(path, RemoteFile)
+        # Each remote image that fails may take as long as its server is waited for.
+        jpeg = None if path is None or (remote and unreachable >= MAX_UNREACHABLE) else _thumbnail(path)
+        unreachable = unreachable + (jpeg is None) if remote else unreachable
+        room -= len(jpeg or b"")
+        if room < 0:
+            break
+        thumbnails.append(jpeg)
+    return thumbnails
+
+
+def _thumbnail(path: Path | RemoteFile) -> bytes | None:
+    """Returns a small upright JPEG of an image; None if it cannot be read any more."""
+    from glip.images import UnreadableImage, read_image
+
+    try:
+        image = read_image(path)
+    except UnreadableImage as error:
+        logger.warning("The report shows no pixels of %s: %s.", path, error.reason)
+        return None
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    jpeg = BytesIO()
+    image.save(jpeg, "JPEG", quality=72)
+    return jpeg.getvalue()

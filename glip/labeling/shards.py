@@ -1,9 +1,9 @@
-"""Plans the work as shards, and puts their records on disk.
+"""Divides the work into shards, and writes their records.
 
-A shard is a fixed list of images that becomes one file, `records/SSSSSS-IIIIII.jsonl`: series S, shard I.
-Images are in natural order within a shard, and from shard to shard of a series, so that reading them back is a
-merge of a few sorted streams. A later series outranks an earlier one. Which images are done is read from the records
-themselves: there is no progress file that could disagree with them.
+A shard is a fixed list of images that becomes one file, `records/SSSSSS-IIIIII.jsonl`: series S, shard I. Images are in
+natural order within a shard, and from shard to shard of a series, so that reading them back is a merge of a few sorted
+streams. A later series takes precedence over an earlier one. The records themselves tell which images are done: there
+is no progress file that could disagree with them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from glip.labeling.records import (
     shard_files,
 )
 
-ASKED_AT_ONCE = 16  # remote images, whether they changed
+MAX_REQUESTS = 16  # remote images checked for changes at the same time
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Images that are labelled together and written as one file."""
+    """Images that are written as one file of records."""
 
     series: int
     index: int
@@ -43,12 +43,12 @@ class Shard:
 
     @property
     def file_name(self) -> str:
-        """Name of its file in the records folder."""
+        """Returns the name of its file in the records folder."""
         return f"{self.series:06d}-{self.index:06d}.jsonl"
 
 
 def stamp(path: Path | RemoteFile) -> str:
-    """Size and modification time, or an ETag: what tells that an image's file was changed after it was labelled."""
+    """Returns size and modification time, or an ETag: a text that changes when the image's file changes."""
     if isinstance(path, RemoteFile):
         return path.ask().stamp
     status = path.stat()
@@ -58,19 +58,19 @@ def stamp(path: Path | RemoteFile) -> str:
 def find_labelled(
     folder: Path, listing: Sequence[ImageFile], mark: Callable[[str], str] = lambda name: ""
 ) -> tuple[list[bool], int]:
-    """Looks up which images have a record that still holds.
+    """Finds the images that have a valid record.
 
     Args:
         folder: the output folder.
-        listing: in natural order of names.
-        mark: what follows the stamp of an image's file in its record: see `Asked.mark`.
+        listing: images in natural order of names.
+        mark: returns the text after the file's stamp in the record of an image, see `ImagePrompts.mark`.
 
     Returns:
-        Whether each image is labelled and its file unchanged since; and how many recorded images the
-        listing no longer holds.
+        For each image, whether it is labelled and its file unchanged since; and the number of recorded images that are
+        not in the listing.
     """
     labelled = [False] * len(listing)
-    far: list[tuple[int, Head, RemoteFile]] = []
+    remote: list[tuple[int, Head, RemoteFile]] = []
     position = unlisted = 0
     for head in read_all(folder, Head):
         order = natural_order(head.file_name)
@@ -81,47 +81,49 @@ def find_labelled(
         else:
             path = listing[position].path
             if isinstance(path, RemoteFile):
-                far.append((position, head, path))
+                remote.append((position, head, path))
             else:
-                labelled[position] = _holds(head, path, mark(head.file_name))
-    if far:  # each may cost a question to its server
-        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-            for (position, _, _), holds in zip(
-                far, pool.map(lambda entry: _holds(entry[1], entry[2], mark(entry[1].file_name)), far), strict=True
+                labelled[position] = _is_valid(head, path, mark(head.file_name))
+    if remote:  # each may need a request to its server
+        with ThreadPoolExecutor(MAX_REQUESTS) as pool:
+            for (position, _, _), valid in zip(
+                remote,
+                pool.map(lambda entry: _is_valid(entry[1], entry[2], mark(entry[1].file_name)), remote),
+                strict=True,
             ):
-                labelled[position] = holds
+                labelled[position] = valid
     return labelled, unlisted
 
 
-def _holds(head: Head, path: Path | RemoteFile, mark: str) -> bool:
+def _is_valid(head: Head, path: Path | RemoteFile, mark: str) -> bool:
     if not head.stamp:
         return False
     try:
         return head.stamp == stamp(path) + mark
-    except NotFetched as error:  # a label is kept while its server cannot be asked
+    except NotFetched as error:  # a label stays valid while its server does not answer
         return error.errno != errno.ENOENT and head.stamp.endswith(mark)
-    except OSError:  # gone since it was listed: labelling it again records that
+    except OSError:  # deleted since it was listed; labelling it again records that
         return False
 
 
 def plan_shards(folder: Path, listing: Sequence[ImageFile], labelled: Sequence[bool], shard_size: int) -> list[Shard]:
-    """Divides what is not labelled yet into shards.
+    """Divides the images that are not labelled yet into shards.
 
-    The listing is cut every `shard_size` images, and a piece with nothing done is a shard as it is: after
-    an interruption the same images meet in the same batches, and give the same numbers to the last digit.
-    Single images missing from other pieces (added, changed, failed for want of memory) are gathered
-    into shards of their own, in a second series.
+    The listing is cut every `shard_size` images, and a piece without any labelled image is a shard as it is: after an
+    interruption the same images share the same batches, and give the same numbers to the last digit. Single images
+    missing from other pieces (added, changed, failed for lack of memory) are collected into shards of their own, in a
+    second series.
     """
     whole: list[tuple[ImageFile, ...]] = []
-    gathered: list[ImageFile] = []
+    collected: list[ImageFile] = []
     for start in range(0, len(listing), shard_size):
         piece = listing[start : start + shard_size]
         missing = [image for image, done in zip(piece, labelled[start:], strict=False) if not done]
         if len(missing) == len(piece):
             whole.append(tuple(missing))
         else:
-            gathered += missing
-    single = [tuple(gathered[start : start + shard_size]) for start in range(0, len(gathered), shard_size)]
+            collected += missing
+    single = [tuple(collected[start : start + shard_size]) for start in range(0, len(collected), shard_size)]
     series = max(map(series_of, shard_files(folder)), default=0) + 1
     return [
         Shard(series + later, index, images)
@@ -131,7 +133,7 @@ def plan_shards(folder: Path, listing: Sequence[ImageFile], labelled: Sequence[b
 
 
 def write_shard(folder: Path, shard: Shard, records: Iterable[Record]) -> None:
-    """Writes the records of a shard, or of the part of it that was finished; nothing if there are none."""
+    """Writes the records of a shard, or of its finished part; writes nothing without records."""
     ordered = sorted(records, key=lambda record: natural_order(record.file_name))
     if ordered:
         with whole_file(folder / RECORDS_FOLDER / shard.file_name) as file:
@@ -139,13 +141,13 @@ def write_shard(folder: Path, shard: Shard, records: Iterable[Record]) -> None:
 
 
 def write_listing(folder: Path, listing: Iterable[ImageFile]) -> None:
-    """Notes which images the outputs are about."""
+    """Writes the list of images that the outputs contain."""
     with whole_file(folder / RECORDS_FOLDER / LISTING_FILE) as file:
         file.writelines(msgspec.json.encode(image.name) + b"\n" for image in listing)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed run was writing when it ended."""
-    for place in (folder, folder / RECORDS_FOLDER):
-        for path in place.glob(f"*{PART_SUFFIX}"):
+    """Deletes unfinished files of a run that was killed."""
+    for parent in (folder, folder / RECORDS_FOLDER):
+        for path in parent.glob(f"*{PART_SUFFIX}"):
             path.unlink()

@@ -1,9 +1,9 @@
-"""Small objects: an image as overlapping tiles beside its whole view, and back.
+"""Cuts an image into overlapping tiles, to run beside the whole image and find small objects.
 
-    tile_views → the detector, view by view → seams.merge_views
+    tile_views → the detector, view by view → tile_merging.merge_views
 
-A tile shows its part of the image larger than the whole view does, so that more of what is small is seen. Numbers
-and pixels only. Knows nothing of models, files, prompts or boxes.
+A tile shows its part of the image at a larger scale than the whole image does. Knows pixels; knows nothing of models,
+files, prompts or boxes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ Merge = Literal["nms", "wbf"]
 ViewBox = tuple[int, int, int, int]
 
 MIN_TILE = 64
-MAX_OVERLAP = 0.8  # tiles that overlap by this much are 25 times the work already
+MAX_OVERLAP = 0.8  # makes 25 times as many tiles as no overlap
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut, and its parts are merged.
+    """How an image is cut into tiles, and how their boxes are merged.
 
     Attributes:
         tile: side of a tile in pixels of the image.
-        overlap: of neighbouring tiles, as a part of the side. Objects up to tile * overlap are whole in one of them.
-        merge: `nms` keeps the surest of boxes that mean the same; `wbf`, weighted box fusion, their mean.
+        overlap: of neighbouring tiles, as a fraction of the side. Objects up to tile * overlap are whole in one tile.
+        merge: `nms` keeps the best of the boxes of one object; `wbf`, weighted box fusion, takes their mean.
+
+    Raises:
+        InputError: a value is out of range.
     """
 
     tile: int
@@ -43,23 +46,23 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if self.tile < MIN_TILE:
-            raise InputError(f"--tile is {self.tile}; it must be {MIN_TILE} pixels or more.")
+            raise InputError(f"tile is {self.tile}; it must be {MIN_TILE} pixels or more.")
         if not 0 <= self.overlap <= MAX_OVERLAP:
-            raise InputError(f"--overlap is {self.overlap}; it must lie between 0 and {MAX_OVERLAP}.")
+            raise InputError(f"overlap is {self.overlap}; it must lie between 0 and {MAX_OVERLAP}.")
         if self.merge not in get_args(Merge):
-            raise InputError(f"--tile-merge is {self.merge!r}; accepted are {' and '.join(get_args(Merge))}.")
+            raise InputError(f"tile_merge is {self.merge!r}; accepted are {' and '.join(get_args(Merge))}.")
 
 
 def plan_tiles(size_hw: tuple[int, int], tile: int, overlap: float) -> tuple[ViewBox, ...]:
-    """Tiles that cover an image exactly, row by row.
+    """Returns tiles that cover an image exactly, row by row.
 
-    All are equally large, so that they share batches: the last row and column move inwards instead of being cut. A
+    All have the same size, so that they share batches: the last row and column move inwards instead of being cut. An
     image that is smaller than a tile in both directions is one tile.
 
     Args:
         size_hw: of the image.
         tile: side of a tile in pixels.
-        overlap: least overlap of neighbours, as a part of the side.
+        overlap: minimum overlap of neighbours, as a fraction of the side.
 
     Returns:
         xyxy in pixels of the image, whole numbers.
@@ -70,7 +73,7 @@ def plan_tiles(size_hw: tuple[int, int], tile: int, overlap: float) -> tuple[Vie
 
 
 def plan_views(size_hw: tuple[int, int], tiling: Tiling) -> tuple[ViewBox, ...]:
-    """The whole image, then its tiles; only the whole where one tile would be all of it.
+    """Returns the whole image, then its tiles; only the whole image where a single tile would cover it.
 
     Returns:
         xyxy in pixels of the image.
@@ -95,14 +98,14 @@ class View:
 
 
 def tile_views(image: Image.Image, tiling: Tiling) -> Iterator[View]:
-    """The views of `plan_views`, cut one by one: a large image in tiles takes several times its memory."""
+    """Yields the views of `plan_views`, cut one by one: all tiles together take several times the image's memory."""
     for box in plan_views((image.height, image.width), tiling):
         yield View(box, image if box == (0, 0, image.width, image.height) else image.crop(box))
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin along one side."""
-    # Rounded in favour of the overlap, but not by a last binary digit of it.
+    """Returns where tiles begin along one side."""
+    # Rounded in favour of the overlap; 1e-9 keeps the last binary digit of `overlap` from adding a pixel.
     step = tile - ceil(tile * overlap - 1e-9)
     count = max(0, ceil((length - tile) / step)) + 1
     return [max(0, min(index * step, length - tile)) for index in range(count)]

@@ -15,11 +15,12 @@ import numpy as np
 from glip.boxes import xywh_to_xyxy, xyxy_to_xywh
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, load_coco
 from glip.errors import InputError
-from glip.labeling.export import open_run, provenance
-from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings
-from glip.labeling.records import RUN_FILE, Record, RunInfo, read_listing, read_records, read_run
+from glip.labeling.export import provenance
+from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings, open_run
+from glip.labeling.records import Record, RunInfo, read_listing, read_records, read_run
 from glip.review.annotations import Proposal, ProposedImage
 from glip.review.priorities import entropy, hints
+from glip.run_folder import RUN_FILE
 
 # Two runs may share a dataset if these fields of their run.json are equal.
 IDENTITY_FIELDS = (
@@ -154,8 +155,8 @@ class _Proposer:
 
     def propose(self, record: Record) -> tuple[Proposal, ...]:
         """Returns the boxes of a record as proposals, best score first."""
-        kept, kept_classes = self._labels.places(record)
-        indices, classes = self._all_boxes.places(record)
+        kept, kept_classes = self._labels.indices(record)
+        indices, classes = self._all_boxes.indices(record)
         # The limit of boxes per image may remove a label when more boxes compete.
         more = ~np.isin(kept, indices)
         indices, classes = np.append(indices, kept[more]), np.append(classes, kept_classes[more])

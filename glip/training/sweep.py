@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import gethostname
@@ -25,7 +25,8 @@ from glip.data.fewshot import SEEDS
 from glip.data.lookup import TrainingSplits
 from glip.data.training_splits import OpenTrainingSplits
 from glip.detectors.spec import DetectorSpec, InferenceOptions
-from glip.engine.local import Engine, LocalEngine
+from glip.engine import Engine
+from glip.engine.local import LocalEngine
 from glip.errors import InputError
 from glip.files import whole_file
 from glip.training.distributed import Processes
@@ -283,10 +284,8 @@ class _Worker:
     base_cache: BaseCache
     advance: Advance
 
-    def __call__(self, job: FinetuneJob) -> tuple[FinetuneJob, FinetuneResult]:
-        return job, finetune(
-            job, base_cache=self.base_cache, advance=lambda done, steps: self.advance(job, done, steps)
-        )
+    def __call__(self, job: FinetuneJob) -> Iterator[tuple[FinetuneJob, FinetuneResult]]:
+        yield job, finetune(job, base_cache=self.base_cache, advance=lambda done, steps: self.advance(job, done, steps))
 
 
 def _no_progress(job: FinetuneJob, done: int, steps: int) -> None:

@@ -97,12 +97,12 @@ class Scorer:
         maps = None if self._store is None or batch is None else self._store.get(key, detector.device)
         if maps is None or batch is None:
             batch = collate([prepare(read_image(path), self._imgsz)])
-            maps = detector.look(batch)
+            maps = detector.encode_images(batch)
             if self._store is not None:
                 self._store.put(key, maps)
                 batch = replace(batch, rgb=torch.empty(0))  # only the sizes are needed from here on
                 self._prepared[path] = batch
-        return detector.detect_in(maps, batch, self.prompts)[0]
+        return detector.detect_encoded(maps, batch, self.prompts)[0]
 
     def _key(self, path: Path) -> str:
         text = f"{path}|{self._imgsz}|{self._precision}"
@@ -148,7 +148,7 @@ def scene_score(model: GLIP, tokenizer: Tokenizer, imgsz: int, scenes: int = 100
                 tokenize(prompt, tokenizer)
             except InputError:  # a vocabulary of other words, or of fewer tokens than the list needs
                 continue
-            found = detector.detect(collate([prepare(scene.image, imgsz)]), [prompt])[0]
+            found = detector.detect_batch(collate([prepare(scene.image, imgsz)]), [prompt])[0]
             for label, name in enumerate(names):
                 boxes = [scene.objects[thing].box_xywh for thing in name.objects]
                 pairs.add(scene.image.size, boxes, found.filter(found.labels == label))

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
-from glip.detectors.glip import Detector, choose_device, load_detector
+from glip.detectors.glip import Detector, choose_device
+from glip.detectors.spec import load_detector
 from glip.errors import GlipError, InputError
 from glip.images import ImageBatch, ImageInput, collate, prepare
 from glip.model.glip import RawOutputs
@@ -126,8 +127,8 @@ def test_a_long_list_runs_in_chunks_that_are_merged_before_the_limit(detector: D
     prompts = PromptSet.from_names(names, detector.tokenizer).for_image("")
     assert len(prompts) > 1
     batch = collate([prepare(image(), 64)])
-    unlimited = [detector.detect(batch, [prompt], Selection(max_detections=None))[0] for prompt in prompts]
-    merged = detector.detect(batch, prompts, PUBLISHED)[0]
+    unlimited = [detector.detect_batch(batch, [prompt], Selection(max_detections=None))[0] for prompt in prompts]
+    merged = detector.detect_batch(batch, prompts, PUBLISHED)[0]
     assert merged.names == tuple(names)
     scores = np.sort(np.concatenate([part.scores for part in unlimited]))[::-1]
     assert len(merged) == PUBLISHED.max_detections
@@ -151,9 +152,9 @@ def test_chunks_that_run_together_find_what_each_finds_alone(
     detector: Detector, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     prompts, batch = chunks_and_images()
-    monkeypatch.setattr(detector, "most_places", 0)
-    alone = detector.detect(batch, prompts, Selection(max_detections=None))
-    detector.most_places = together * sum(x.shape[0] * x.shape[2] * x.shape[3] for x in detector.look(batch))
+    monkeypatch.setattr(detector, "max_cells", 0)
+    alone = detector.detect_batch(batch, prompts, Selection(max_detections=None))
+    detector.max_cells = together * sum(x.shape[0] * x.shape[2] * x.shape[3] for x in detector.encode_images(batch))
     ground = detector._model.ground
     rows: list[int] = []
 
@@ -162,7 +163,7 @@ def test_chunks_that_run_together_find_what_each_finds_alone(
         return ground(maps, text)
 
     monkeypatch.setattr(detector._model, "ground", counted)
-    joined = detector.detect(batch, prompts, Selection(max_detections=None))
+    joined = detector.detect_batch(batch, prompts, Selection(max_detections=None))
     assert rows == [2 * together] * (5 // together) + [2 * (5 % together)] * (5 % together > 0)
     for one, other in zip(alone, joined, strict=True):
         assert len(one) == len(other) > 50
@@ -174,8 +175,8 @@ def test_chunks_that_run_together_find_what_each_finds_alone(
 
 def test_chunks_that_do_not_fit_together_run_alone(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts, batch = chunks_and_images()
-    monkeypatch.setattr(detector, "most_places", 100_000)
-    expected = detector.detect(batch, prompts)
+    monkeypatch.setattr(detector, "max_cells", 100_000)
+    expected = detector.detect_batch(batch, prompts)
     ground = detector._model.ground
     tried: list[int] = []
 
@@ -186,7 +187,7 @@ def test_chunks_that_do_not_fit_together_run_alone(detector: Detector, monkeypat
         return ground(maps, text)
 
     monkeypatch.setattr(detector._model, "ground", small)
-    found = [detector.detect(batch, prompts) for _ in range(2)]
+    found = [detector.detect_batch(batch, prompts) for _ in range(2)]
     assert tried == [10] + [2] * 10
     assert all(np.allclose(one.scores, other.scores, atol=1e-5) for one, other in zip(found[1], expected, strict=True))
 
@@ -194,7 +195,7 @@ def test_chunks_that_do_not_fit_together_run_alone(detector: Detector, monkeypat
 def test_the_published_limit_per_chunk_is_an_option(detector: Detector) -> None:
     prompts = [Prompt.from_names(["cat"]), Prompt.from_names(["dog"])]
     batch = collate([prepare(image(), 64)])
-    found = detector.detect(batch, prompts, Selection(max_detections=5, limit_per_chunk=True))[0]
+    found = detector.detect_batch(batch, prompts, Selection(max_detections=5, limit_per_chunk=True))[0]
     assert np.bincount(found.labels).tolist() == [5, 5]
     assert (np.diff(found.scores) <= 0).all()
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from glip.detections import Detections
 from glip.images import ImageBatch
-from glip.model.postprocess import Selection
 from glip.prompts import Prompt
 from tests.labeling.fake import FakeDetector
 
@@ -27,17 +26,14 @@ class PerfectDetector(FakeDetector):
     Attributes:
         truth: by (height, width): phrase and box, xyxy.
         asked: the captions of each batch.
-        selections: of each batch.
     """
 
     truth: Mapping[tuple[int, int], Boxes] = field(default_factory=dict)
     asked: list[tuple[str, ...]] = field(default_factory=list)
-    selections: list[Selection] = field(default_factory=list)
 
-    def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:
+    def detect_batch(self, batch: ImageBatch, prompts: Sequence[Prompt]) -> list[Detections]:
         self.batches.append(len(batch.sizes_hw))
         self.asked.append(tuple(prompt.caption for prompt in prompts))
-        self.selections.append(selection)
         names = tuple(phrase for prompt in prompts for phrase in prompt.phrases)
         return [self._find(size_hw, names) for size_hw in batch.original_sizes_hw]
 

@@ -18,14 +18,14 @@ from glip.errors import InputError
 from glip.evaluation.inference import Looking
 from glip.evaluation.results import EvaluationResult
 from glip.evaluation.run import EvalRequest, evaluate
-from glip.labeling.records import Record
+from glip.labeling.worker import ImageDone
 from tests.evaluation.perfect import SCENES, PerfectDetector, detector, write_coco, write_set
 
 SMALL = 64  # pixels; nothing of an image but its size is looked at
 
 
 def run(root: Path, dataset: str, perfect: PerfectDetector | None = None, **options: Any) -> EvaluationResult:
-    look = Looking("glip-t", imgsz=SMALL, load=lambda job: perfect or detector())
+    look = Looking("glip-t", imgsz=SMALL, detector=perfect or detector())
     return evaluate(EvalRequest(dataset, root / "out", root, look, **options))
 
 
@@ -94,7 +94,7 @@ class StopAfter:
     def labelling(self, todo: int, earlier: int) -> nullcontext[None]:
         return nullcontext()
 
-    def labelled(self, record: Record) -> None:
+    def labelled(self, image: ImageDone) -> None:
         self.left -= 1
 
     def stop(self) -> bool:
@@ -104,7 +104,7 @@ class StopAfter:
 def test_a_stopped_run_goes_on_where_it_ended(tmp_path: Path) -> None:
     write_coco(tmp_path)
     perfect = detector()
-    look = Looking("glip-t", imgsz=SMALL, load=lambda job: perfect, watcher=StopAfter(1))
+    look = Looking("glip-t", imgsz=SMALL, detector=perfect, watcher=StopAfter(1))
     stopped = evaluate(EvalRequest("coco", tmp_path / "out", tmp_path, look))
     assert stopped.interrupted and not stopped.rows and not (tmp_path / "out/metrics.json").exists()
     assert number(run(tmp_path, "coco", perfect), "AP") == pytest.approx(100)
@@ -128,9 +128,7 @@ def test_lvis_is_asked_in_chunks_of_forty_and_keeps_300_boxes_of_each(tmp_path: 
     assert number(result, "AP") == number(result, "APr") == number(result, "standard AP") == pytest.approx(100)
     captions = perfect.asked[0]
     assert [caption.count(". ") + 1 for caption in captions] == [40, 40, 5]
-    assert {(one.max_detections, one.limit_per_chunk, one.candidate_threshold) for one in perfect.selections} == {
-        (300, True, 0.05)
-    }
+    assert {(one.max_detections, one.limit_per_prompt, one.floor) for one in perfect.limits} == {(300, True, 0.05)}
     assert "10 000 boxes a class" in result.protocol["limits"]
 
 
@@ -141,7 +139,7 @@ def test_lvis_finds_images_that_its_file_names_without_their_folder(tmp_path: Pa
 
 def test_odinw_has_a_line_a_set_their_average_and_median_and_a_submission(tmp_path: Path) -> None:
     names = write_odinw(tmp_path)
-    look = Looking("glip-t-a", imgsz=SMALL, load=lambda job: Everything())
+    look = Looking("glip-t-a", imgsz=SMALL, detector=Everything())
     result = evaluate(EvalRequest("odinw13", tmp_path / "out", tmp_path, look, gallery=0))
     assert [row.set for row in result.rows] == [*names, "", ""]
     measured = [row.measured for row in result.rows[:-2]]
@@ -262,7 +260,7 @@ def test_flickr_asks_all_sentences_of_an_image_at_once_and_scores_their_phrases(
     perfect = detector()
     result = run(tmp_path, "flickr30k", perfect, split="test")
     assert sorted(perfect.asked) == [("a person and a dog", "the dog"), ("one dog",), ("some person",)]
-    assert {(one.max_detections, one.limit_per_chunk) for one in perfect.selections} == {(100, True)}
+    assert {(one.max_detections, one.limit_per_prompt) for one in perfect.limits} == {(100, True)}
     assert number(result, "any-box R@1") == number(result, "any-box R@10") == pytest.approx(100)
     # Two people in the third image: the box around both is found by nobody.
     assert number(result, "merged-box R@10") == pytest.approx(80)

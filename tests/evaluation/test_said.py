@@ -18,7 +18,7 @@ from tests.evaluation.test_run import SMALL, number, run
 def test_the_batch_size_is_the_one_that_ran(tmp_path: Path) -> None:
     write_coco(tmp_path)
     assert run(tmp_path, "coco").protocol["batch size"].startswith("1;")
-    look = Looking("glip-t", batch=2, imgsz=SMALL, load=lambda job: detector())
+    look = Looking("glip-t", batch=2, imgsz=SMALL, detector=detector())
     assert evaluate(EvalRequest("coco", tmp_path / "two", tmp_path, look)).protocol["batch size"].startswith("2;")
 
 

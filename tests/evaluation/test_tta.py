@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from glip.detections import Detections
+from glip.detectors.base import DetectionLimits
 from glip.errors import InputError
 from glip.evaluation import tta as augmented
 from glip.evaluation.inference import Looking
 from glip.evaluation.run import EvalRequest, evaluate
 from glip.evaluation.tta import VIEWS, Mirrored, View, merge_views
-from glip.images import ImageBatch, collate
+from glip.images import ImageBatch
 from glip.images.batch import PreparedImage
 from glip.labeling.records import Record
-from glip.model.postprocess import PUBLISHED, Selection
 from glip.prompts import Prompt
 from tests.evaluation.perfect import detector, write_coco
 from tests.labeling.fake import FakeDetector
@@ -33,7 +33,7 @@ class BrightColumns(FakeDetector):
 
     seen: list[tuple[int, int]] = field(default_factory=list)
 
-    def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:
+    def detect_batch(self, batch: ImageBatch, prompts: Sequence[Prompt]) -> list[Detections]:
         found = []
         for pixels, (height, width), scale in zip(batch.pixels, batch.sizes_hw, batch.scales, strict=True):
             columns = (pixels[0, :height, :width].amax(0) > 0).nonzero()[:, 0]
@@ -53,10 +53,9 @@ def test_boxes_of_a_mirrored_image_come_back_to_where_they_are(scale: float) -> 
         rgb = torch.zeros(30, width, 3, dtype=torch.uint8)
         rgb[5:20, first : last + 1] = 255
         images.append(PreparedImage(rgb, (round(30 * scale), round(width * scale))))
-    batch = collate(images)
     plain, mirrored = BrightColumns(), BrightColumns()
-    expected = plain.detect(batch, [PROMPT], PUBLISHED)
-    found = Mirrored(mirrored).detect(batch, [PROMPT], PUBLISHED)
+    expected = plain.detect(images, [PROMPT], DetectionLimits())
+    found = Mirrored(mirrored).detect(images, [PROMPT], DetectionLimits())
     assert mirrored.seen == [(30, 36), (0, 25)]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-4)
@@ -110,7 +109,7 @@ def test_an_augmented_run_scores_the_views_together(tmp_path: Path, monkeypatch:
     views = (View(64, 0, 10_000, False), View(96, 0, 10_000, False))
     monkeypatch.setattr(augmented.label_in_views, "__defaults__", (views,))
     perfect = detector()
-    look = Looking("glip-t", load=lambda job: perfect)
+    look = Looking("glip-t", detector=perfect)
     write_coco(tmp_path)
     request = EvalRequest("coco", tmp_path / "out", tmp_path, look, tta=True, gallery=0)
     result = evaluate(request)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import typer
 
+from glip.detectors.spec import DetectorSpec
 from glip.errors import GlipError, InputError
 from glip.evaluation.results import EvaluationResult
 from glip.evaluation.run import EvalRequest
-from glip.labeling import job as job_module
 from glip_cli.evaluate import evaluate
 from tests.evaluation.perfect import detector, write_coco, write_set
 
@@ -34,7 +34,7 @@ def glip_eval(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, 
 
 @pytest.fixture
 def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(job_module, "load_model", lambda job, on_download=None: detector())
+    monkeypatch.setattr(DetectorSpec, "open", lambda spec, on_download=None: detector())
     return write_coco(tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_every_option_reaches_the_request(monkeypatch: pytest.MonkeyPatch, capsy
     (request,) = taken
     look = request.look
     assert (look.model, look.device, look.precision, look.batch, look.imgsz) == ("glip-l", "cpu", "bf16", 3, 640)
-    assert look.overwrite and look.offline and look.load is not None and look.watcher is not None
+    assert look.overwrite and look.offline and look.detector is not None and look.watcher is not None
     assert (request.dataset, request.data_root, request.out, request.images) == (
         *("odinw13", Path("D"), Path("O")),
         Path("I"),

@@ -8,16 +8,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glip.detectors.spec import DetectorSpec, InferenceOptions
 from glip.errors import InputError
 from glip.labeling import job as job_module
-from glip.labeling.asking import CaptionSource
-from glip.labeling.job import LabelJob
+from glip.labeling.image_prompts import CaptionSource
+from glip.labeling.job import CANDIDATES, LabelJob
 from glip.labeling.records import read_run
 from glip.labeling.tiling import Tiling
 from glip_cli import label as label_module
@@ -30,7 +31,7 @@ Command = Callable[..., CommandResult]
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of ten images; models are not loaded."""
-    monkeypatch.setattr(job_module, "load_model", lambda job, on_download: FakeDetector())
+    monkeypatch.setattr(DetectorSpec, "open", lambda spec, on_download=None: FakeDetector())
     monkeypatch.chdir(tmp_path)
     make_images(tmp_path / "in", 10)
     return tmp_path / "in"
@@ -122,7 +123,7 @@ def test_another_configuration_is_refused_unless_overwrite_is_given(images: Path
     other = ("label", images, "-p", "cat", "-o", "out", "--imgsz", 32)
     done = glip(*other)
     assert done.code == 2
-    assert "out" in done.stderr and "['dog']" in done.stderr and "['cat']" in done.stderr
+    assert "out" in done.stderr and '["dog"]' in done.stderr and '["cat"]' in done.stderr
     assert glip(*other, "--overwrite").code == 0
     assert read_run(Path("out")).names == ("cat",)
 
@@ -130,46 +131,40 @@ def test_another_configuration_is_refused_unless_overwrite_is_given(images: Path
 def test_every_option_reaches_the_job(images: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[LabelJob] = []
 
-    def load(job: LabelJob, on_download: object) -> FakeDetector:
+    def stop(job: LabelJob, **rest: object) -> None:
         asked.append(job)
         raise InputError("that is all")
 
-    monkeypatch.setattr(job_module, "load_model", load)
+    monkeypatch.setattr(job_module, "label", stop)
     options = "--model m --floor 0.1 --conf 0.4 --device cuda:1 --precision bf16 --batch 3 --imgsz 64 --limit 5"
     more = "--record candidates --overwrite --preview 2 --shard-size 9 --offline --no-report"
-    done = glip("label", images, "other.txt", "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
-    assert "'other.txt'" in done.stderr
     glip("label", images, "-p", "a, b, a", "-o", "x/y", *options.split(), *more.split())
     assert asked == [
         LabelJob(
             sources=(str(images),),
-            names=("a", "b"),
-            model="m",
+            prompts=("a", "b"),
             out=Path("x/y"),
-            floor=0.1,
+            detector=DetectorSpec("m", device="cuda:1", precision="bf16", offline=True),
+            limits=replace(CANDIDATES, floor=0.1),
+            options=InferenceOptions(64, 3),
             conf=0.4,
-            device="cuda:1",
-            precision="bf16",
-            batch=3,
-            imgsz=64,
             limit=5,
-            record="candidates",
             overwrite=True,
             preview=2,
             shard_size=9,
-            offline=True,
             report=False,
         )
     ]
 
 
 # What the command takes in words, and hands to the job as something else.
-RESHAPED = ("sources", "names", "classes", "caption", "spans", "captions", "tiling")
+RESHAPED = ("sources", "prompts", "detector", "limits", "options", "classes", "tiling")
 
 
 def test_the_command_and_the_job_have_the_same_defaults() -> None:
     of_command = {name: p.default for name, p in inspect.signature(label_module.label).parameters.items()}
-    of_job = {field.name: field.default for field in fields(LabelJob) if field.name not in RESHAPED}
+    parts = (LabelJob, DetectorSpec, InferenceOptions)
+    of_job = {field.name: field.default for part in parts for field in fields(part) if field.name not in RESHAPED}
     assert {name: of_command[name] for name in of_job} == of_job
 
 
@@ -210,7 +205,7 @@ def test_interrupts_are_taken_over_while_labelling_only_and_not_if_they_are_igno
 ) -> None:
     during = []
     detector = FakeDetector(fail=lambda batch: during.append(signal.getsignal(signal.SIGINT)))
-    monkeypatch.setattr(job_module, "load_model", lambda job, on_download: detector)
+    monkeypatch.setattr(DetectorSpec, "open", lambda spec, on_download=None: detector)
     usual = signal.signal(signal.SIGINT, before)
     try:
         assert glip("label", images, "-p", "dog", "--imgsz", 32).code == 0
@@ -224,12 +219,12 @@ def test_interrupts_are_taken_over_while_labelling_only_and_not_if_they_are_igno
 def test_a_model_that_has_to_be_fetched_shows_its_progress(
     images: Path, glip: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(job: LabelJob, on_download: Callable[[str, int, int | None], None]) -> FakeDetector:
+    def load(spec: DetectorSpec, on_download: Callable[[str, int, int | None], None]) -> FakeDetector:
         for done in range(0, 101, 50):
             on_download("http://somewhere/weights.pth", done * 10**6, None)
         return FakeDetector()
 
-    monkeypatch.setattr(job_module, "load_model", load)
+    monkeypatch.setattr(DetectorSpec, "open", load)
     done = glip("label", images, "-p", "dog", "-o", "out", "--imgsz", 32)
     assert done.code == 0
     assert "weights.pth" in done.stderr
@@ -268,15 +263,15 @@ def test_phrases_of_a_caption_are_looked_for_where_their_characters_stand(images
 def test_tiles_and_captions_reach_the_job(images: Path, glip: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[LabelJob] = []
 
-    def load(job: LabelJob, on_download: object) -> FakeDetector:
+    def stop(job: LabelJob, **rest: object) -> None:
         asked.append(job)
         raise InputError("that is all")
 
-    monkeypatch.setattr(job_module, "load_model", load)
+    monkeypatch.setattr(job_module, "label", stop)
     glip("label", images, "-p", "dog", "--tile", 640, "--overlap", 0.3, "--tile-merge", "wbf")
     glip("label", images, "--captions", "c.csv", "--phrase", "a dog", "--phrase", "a car", "--chunker", "textblob")
     assert asked[0].tiling == Tiling(640, 0.3, "wbf")
-    assert asked[1].captions == CaptionSource("c.csv", "textblob", ("a dog", "a car"))
+    assert asked[1].prompts == CaptionSource("c.csv", "textblob", ("a dog", "a car"))
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(images: Path, glip: Command) -> None:

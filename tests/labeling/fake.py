@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -21,11 +21,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from glip.detections import Detections
-from glip.images import ImageBatch
-from glip.labeling import job as job_module
-from glip.labeling.job import LabelJob
-from glip.model.postprocess import Selection
-from glip.prompts import Prompt
+from glip.detectors.base import DetectionLimits, ObjectDetector
+from glip.detectors.spec import DetectorSpec
+from glip.images import ImageBatch, PreparedImage, collate, padded_hw, prepare, resized_hw
+from glip.prompts import Prompt, PromptSet, Wording, tokenize
 
 NAMES = ("person", "dog", "car")
 
@@ -38,7 +37,7 @@ def word_tokenizer() -> Tokenizer:
 
 
 @dataclass
-class FakeDetector:
+class FakeDetector(ObjectDetector):
     """Invents boxes from the pixels of an image.
 
     Attributes:
@@ -46,6 +45,7 @@ class FakeDetector:
         fits: images that its memory holds at once.
         crowd_matters: the last digits of a score depend on the company in the batch, as on a GPU.
         fail: called before each batch.
+        limits: of each successful batch.
         batches: how many images each successful batch had.
         journal: a file that gets a line for each batch.
     """
@@ -62,9 +62,41 @@ class FakeDetector:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tokenizer: Tokenizer = field(default_factory=word_tokenizer)
     batches: list[int] = field(default_factory=list)
+    limits: list[DetectionLimits] = field(default_factory=list)
     journal: Path | None = None
+    nms_iou: float | None = 0.6
+    max_tokens: int = 256
+    score_rule: str = "invented"
 
-    def detect(self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection) -> list[Detections]:
+    def open(self, on_download: object = None) -> FakeDetector:
+        """Gives itself, so that it can stand for a spec."""
+        return self
+
+    def prompts_for(
+        self, names: Sequence[str], *, wordings: Sequence[Wording] | None = None, names_per_prompt: int | None = None
+    ) -> tuple[Prompt, ...]:
+        return PromptSet.from_names(names, self.tokenizer, names_per_prompt, wordings).chunks
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(tokenize(prompt, self.tokenizer).input_ids)
+
+    def resized_hw(self, size_hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
+        return resized_hw(size_hw, imgsz)
+
+    def prepare(self, image: Image.Image, imgsz: int, size_hw: tuple[int, int] | None = None) -> PreparedImage:
+        return prepare(image, imgsz, size_hw)
+
+    def batch_key(self, image: PreparedImage) -> Hashable:
+        return padded_hw(image.resized_hw)
+
+    def detect(
+        self, images: Sequence[PreparedImage], prompts: Sequence[Prompt], limits: DetectionLimits
+    ) -> list[Detections]:
+        found = self.detect_batch(collate(images), prompts)
+        self.limits.append(limits)
+        return found
+
+    def detect_batch(self, batch: ImageBatch, prompts: Sequence[Prompt]) -> list[Detections]:
         self.fail(batch)
         if self.journal:
             with self.journal.open("a") as journal:
@@ -134,10 +166,7 @@ def _run(words: list[str], log: Path, fake: dict[str, Any]) -> None:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
-    def load(job: LabelJob, on_download: object = None) -> FakeDetector:
-        return FakeDetector(**fake)
-
-    job_module.load_model = load
+    DetectorSpec.open = lambda spec, on_download=None: FakeDetector(**fake)  # type: ignore[method-assign,assignment]
     # Whoever runs the tests in the background hands on that interrupts are ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run(words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,22 @@ import msgspec
 import numpy as np
 
 from glip.detections import Detections
+from glip.images import RemoteFile
 from glip.labeling.export import export
-from glip.labeling.filtering import ExportSettings
-from glip.labeling.records import RECORDS_FOLDER, RUN_FILE, CaptionPlan, Record, RunInfo, encode, natural_order
+from glip.labeling.filtering import ExportSettings, open_run
+from glip.labeling.records import (
+    RECORDS_FOLDER,
+    CaptionPlan,
+    Record,
+    RunInfo,
+    encode,
+    natural_order,
+    read_records,
+    read_run,
+)
+from glip.labeling.report import ReportBuilder
 from glip.labeling.writers import FORMATS
+from glip.run_folder import RUN_FILE
 
 NAMES = ("person", "dog", "traffic light")
 
@@ -99,3 +111,18 @@ def write(run: Path, *formats: str, settings: ExportSettings = LOW) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_report(
+    run: Path, images: Mapping[str, Path | RemoteFile], settings: ExportSettings, out: Path | None = None, **limits: int
+) -> Path:
+    """Writes the report about a run; returns its path. `limits` are those of `ReportBuilder`."""
+    info = read_run(run)
+    chooser = open_run(run, info, settings)
+    builder = ReportBuilder(info, settings, chooser, **limits)
+    for record in read_records(run):
+        if record.error is None:
+            builder.add(record, chooser.choose(record))
+        else:
+            builder.add_error(record)
+    return builder.write(out or run, images)

@@ -10,10 +10,10 @@ import pytest
 
 from glip.errors import InputError
 from glip.images import ImageFile
-from glip.labeling.captions import Captions, ask, parse_spans, read_captions
+from glip.labeling.captions import Captions, parse_spans, read_captions
+from glip.labeling.image_prompts import caption_prompts
 from glip.labeling.noun_phrases import phrase_finder
-from glip.prompts import tokenize
-from tests.labeling.fake import word_tokenizer
+from tests.labeling.fake import FakeDetector
 
 NAMES = ("a.jpg", "b/c.jpg", "b/d.png")
 known = phrase_finder(phrases=["dog", "red car", "person"])
@@ -80,30 +80,29 @@ def test_phrases_and_ranges_of_a_csv_are_taken(tmp_path: Path) -> None:
     assert captions.of["a.jpg"].spans == (((9, 16),), ((2, 5),))
     assert captions.of["a.jpg"].phrases == ("red car", "DOG")
     assert captions.of["b/c.jpg"].spans == (((0, 5),), ((10, 15), (2, 5)))
-    prompts = ask(captions, word_tokenizer(), known).prompts
-    assert prompts["a.jpg"].phrases == ("red car", "DOG")
-    assert prompts["b/c.jpg"].phrases == ("a dog", "a dog / dog")
-    assert prompts["b/d.png"].phrases == ("thing",)
+    prompts = caption_prompts(captions, FakeDetector(), known).by_image
+    phrases = {name: own.phrases for name, (own,) in prompts.items()}
+    assert phrases == {"a.jpg": ("red car", "DOG"), "b/c.jpg": ("a dog", "a dog / dog"), "b/d.png": ("thing",)}
 
 
 @pytest.mark.parametrize(
     ("content", "line", "message"),
     [
-        ("file_name,text\na.jpg,a dog\n", 1, r"needs one column 'caption'; it has file_name, text\. Accepted are"),
-        ("file_name,caption,caption\n", 1, "needs one column 'caption'"),
-        ("a.jpg,a dog\n", 1, "needs one column 'file_name'"),
-        ("file_name,caption\na.jpg,a dog, a cat\n", 2, "3 fields, but 2 columns"),
-        ('file_name,caption\na.jpg,"a\ndog"\nb/c.jpg\n', 4, "1 fields, but 2 columns"),
-        ('file_name,caption\na.jpg,a dog\n"b/c.jpg,a dog\n', 3, "this is no CSV: .* Is a quotation mark left open"),
-        ('file_name,caption\na.jpg,"a" dog\n', 2, "this is no CSV"),
-        ("file_name,caption\n,a dog\n", 2, "there is no file name"),
-        ("file_name,caption,phrases\na.jpg,a cart,car\n", 2, "'car' does not stand in the caption 'a cart'"),
-        ('file_name,caption,spans\na.jpg,a dog,"[[0,5]]"\n', 2, "are no character ranges"),
-        ('file_name,caption,spans\na.jpg,a dog,"[[[2,9]]]"\n', 2, r"The span \(2, 9\) of"),
-        ('file_name,caption,phrases,spans\na.jpg,a dog,dog;car,"[[[2,5]]]"\n', 2, "2 phrases, but spans of 1"),
-        ("file_name,caption\na.jpg,a dog\nb/c.jpg,x\na.jpg,a car\n", 4, r"another caption already, in .*csv, line 2"),
-        (b"file_name,caption\na.jpg,a dog\nb/c.jpg,caf\xe9\n", 3, "no UTF-8 text"),
-        ("file_name,caption\n".encode("utf-16"), 1, "no UTF-8 text"),
+        ("file_name,text\na.jpg,a dog\n", 1, "'caption'.*file_name, text"),
+        ("file_name,caption,caption\n", 1, "'caption'"),
+        ("a.jpg,a dog\n", 1, "'file_name'"),
+        ("file_name,caption\na.jpg,a dog, a cat\n", 2, "3 .*2 "),
+        ('file_name,caption\na.jpg,"a\ndog"\nb/c.jpg\n', 4, "1 .*2 "),
+        ('file_name,caption\na.jpg,a dog\n"b/c.jpg,a dog\n', 3, "CSV"),
+        ('file_name,caption\na.jpg,"a" dog\n', 2, "CSV"),
+        ("file_name,caption\n,a dog\n", 2, "file name"),
+        ("file_name,caption,phrases\na.jpg,a cart,car\n", 2, "('car'.*'a cart'|'a cart'.*'car')"),
+        ('file_name,caption,spans\na.jpg,a dog,"[[0,5]]"\n', 2, r"\[\[0,5\]\]"),
+        ('file_name,caption,spans\na.jpg,a dog,"[[[2,9]]]"\n', 2, r"\(2, 9\)"),
+        ('file_name,caption,phrases,spans\na.jpg,a dog,dog;car,"[[[2,5]]]"\n', 2, "2 .*1"),
+        ("file_name,caption\na.jpg,a dog\nb/c.jpg,x\na.jpg,a car\n", 4, r"'a\.jpg'.*csv, line 2"),
+        (b"file_name,caption\na.jpg,a dog\nb/c.jpg,caf\xe9\n", 3, "UTF-8"),
+        ("file_name,caption\n".encode("utf-16"), 1, "UTF-8"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_refused_with_its_line(
@@ -136,12 +135,12 @@ def test_a_jsonl_gives_captions_with_phrases_or_ranges(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ("{", "A line is "),
-        ('{"file_name": "b/c.jpg"}', "missing required field `caption`"),
-        ('{"file_name": "b/c.jpg", "caption": 3}', r"Expected `str`, got `int` - at `\$\.caption`"),
-        ('{"file_name": "b/c.jpg", "caption": "a dog", "spans": [[0, 5]]}', "Expected `array`, got `int`"),
-        ('{"file_name": "b/c.jpg", "caption": "a dog", "spans": [[]]}', "has no span"),
-        ('{"file_name": "b/c.jpg", "caption": "a cart", "phrases": ["car"]}', "'car' does not stand in"),
+        ("{", ""),
+        ('{"file_name": "b/c.jpg"}', "`caption`"),
+        ('{"file_name": "b/c.jpg", "caption": 3}', r"\$\.caption"),
+        ('{"file_name": "b/c.jpg", "caption": "a dog", "spans": [[0, 5]]}', "spans"),
+        ('{"file_name": "b/c.jpg", "caption": "a dog", "spans": [[]]}', "span"),
+        ('{"file_name": "b/c.jpg", "caption": "a cart", "phrases": ["car"]}', "'car'"),
     ],
 )
 def test_a_jsonl_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, second: str, message: str) -> None:
@@ -159,13 +158,13 @@ def test_a_text_file_beside_an_image_is_its_caption(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING):
         captions = read_captions("sidecar", images(tmp_path))
     assert text(captions) == {"a.jpg": "a dog\nand a car"}
-    assert "no UTF-8 text" in captions.missing["b/c.jpg"]
-    assert captions.missing["b/d.png"] == "there is no d.txt with its caption beside it"
-    assert "2 images have no caption" in caplog.text
+    assert "UTF-8" in captions.missing["b/c.jpg"]
+    assert "d.txt" in captions.missing["b/d.png"]
+    assert [record.args for record in caplog.records] == [(2, "b/c.jpg")]
 
 
 def test_no_sidecar_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"No image has a caption beside it\. .*a\.txt is looked for"):
+    with pytest.raises(InputError, match=r"a\.txt"):
         read_captions("sidecar", images(tmp_path))
 
 
@@ -190,9 +189,9 @@ def test_rows_without_an_image_and_images_without_a_row_are_counted(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("file_name,caption\nphotos/a.jpg,a dog\n", r"names 'photos/a\.jpg', the images are called 'a\.jpg'"),
-        ("file_name,caption\n", "There is no caption in"),
-        ("", "There is no caption in"),
+        ("file_name,caption\nphotos/a.jpg,a dog\n", r"'photos/a\.jpg'.*'a\.jpg'"),
+        ("file_name,caption\n", r"captions\.csv"),
+        ("", r"captions\.csv"),
     ],
 )
 def test_a_file_without_a_caption_for_any_image_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -201,11 +200,9 @@ def test_a_file_without_a_caption_for_any_image_is_refused(tmp_path: Path, conte
 
 
 def test_other_sources_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"'captions\.json' is neither a \.csv file, nor a \.jsonl file, nor 'sidecar'"
-    ):
+    with pytest.raises(InputError, match=r"'captions\.json'.*\.csv.*\.jsonl.*'sidecar'"):
         read_captions("captions.json", images(tmp_path))
-    with pytest.raises(InputError, match=r"Cannot read .*none\.csv: No such file"):
+    with pytest.raises(InputError, match=r"none\.csv"):
         read_captions(tmp_path / "none.csv", images(tmp_path))
 
 
@@ -213,41 +210,42 @@ def test_other_sources_are_refused(tmp_path: Path) -> None:
 
 
 def test_phrases_are_the_very_characters_of_the_caption(tmp_path: Path) -> None:
-    asked = ask(read(tmp_path, "file_name,caption\na.jpg,A  Red car. A Dog; a dog\n"), word_tokenizer(), known)
-    prompt = asked.prompts["a.jpg"]
+    captions = read(tmp_path, "file_name,caption\na.jpg,A  Red car. A Dog; a dog\n")
+    (prompt,) = caption_prompts(captions, FakeDetector(), known).by_image["a.jpg"]
     assert prompt.caption == "A  Red car. A Dog; a dog"
     assert prompt.phrases == ("Red car", "Dog", "dog")
     assert prompt.spans == (((3, 10),), ((14, 17),), ((21, 24),))
-    assert tokenize(prompt, word_tokenizer()).positive_map.shape[0] == 3
 
 
-def test_images_of_which_nothing_can_be_asked_are_noted_with_the_reason(tmp_path: Path) -> None:
+def test_images_without_a_prompt_are_skipped_with_the_reason(tmp_path: Path) -> None:
     long = "dog " * 257
-    asked = ask(read(tmp_path, f"file_name,caption\na.jpg,nothing here\nb/c.jpg,{long}\n"), word_tokenizer(), known)
-    assert asked.prompts == {}
-    assert asked.unasked["a.jpg"] == "no phrase to look for was found in its caption 'nothing here'"
-    assert "has 257 tokens, but the text encoder reads at most 256" in asked.unasked["b/c.jpg"]
-    assert asked.unasked["b/d.png"].startswith("there is no caption for it")
-    with pytest.raises(InputError, match="Nothing can be asked of any of the 3 images"):
-        asked.prompt_set()
+    content = f"file_name,caption\na.jpg,nothing here\nb/c.jpg,{long}\n"
+    with pytest.raises(InputError, match="3 images"):
+        caption_prompts(read(tmp_path, content), FakeDetector(), known)
+    prompts = caption_prompts(read(tmp_path, content.replace(long, "a dog")), FakeDetector(), known)
+    assert list(prompts.by_image) == ["b/c.jpg"]
+    assert "'nothing here'" in prompts.skipped["a.jpg"]
+    assert "captions.csv" in prompts.skipped["b/d.png"]
+    one_good = content.replace("nothing here", "a dog")
+    assert "257" in caption_prompts(read(tmp_path, one_good), FakeDetector(), known).skipped["b/c.jpg"]
 
 
 def test_a_caption_that_fills_the_text_encoder_is_asked_whole(tmp_path: Path) -> None:
     fits = "dog " * 256
-    asked = ask(read(tmp_path, f"file_name,caption\na.jpg,{fits}\n"), word_tokenizer(), known)
-    assert len(asked.prompts["a.jpg"].phrases) == 256
+    prompts = caption_prompts(read(tmp_path, f"file_name,caption\na.jpg,{fits}\n"), FakeDetector(), known)
+    assert len(prompts.by_image["a.jpg"][0].phrases) == 256
 
 
 def test_an_empty_caption_is_noted_and_the_others_are_asked(tmp_path: Path) -> None:
-    asked = ask(read(tmp_path, "file_name,caption\na.jpg,\nb/c.jpg,a dog\n"), word_tokenizer(), known)
-    assert asked.unasked["a.jpg"].endswith("its caption ''")
-    assert [prompt.phrases for prompt in asked.prompt_set().for_image("b/c.jpg")] == [("dog",)]
+    prompts = caption_prompts(read(tmp_path, "file_name,caption\na.jpg,\nb/c.jpg,a dog\n"), FakeDetector(), known)
+    assert "''" in prompts.skipped["a.jpg"]
+    assert [prompt.phrases for prompt in prompts.by_image["b/c.jpg"]] == [("dog",)]
 
 
 def test_noun_phrases_are_found_in_captions_that_come_without(tmp_path: Path) -> None:
     pytest.importorskip("textblob")
     captions = read(tmp_path, "file_name,caption\na.jpg,A tabby cat and a remote lie on two pink couches.\n")
-    prompt = ask(captions, word_tokenizer(), phrase_finder("textblob")).prompts["a.jpg"]
+    (prompt,) = caption_prompts(captions, FakeDetector(), phrase_finder("textblob")).by_image["a.jpg"]
     assert prompt.phrases == ("A tabby cat", "a remote", "two pink couches")
 
 
@@ -260,5 +258,5 @@ def test_ranges_are_taken_as_they_are_typed_elsewhere() -> None:
 
 @pytest.mark.parametrize("typed", ["", "[[0,7]]", "[[[0,7,8]]]", "[[[0,7.5]]]", '[[["0",7]]]', "-1", "[[[0,7]]"])
 def test_ranges_in_another_form_are_refused(typed: str) -> None:
-    with pytest.raises(InputError, match=r"are no character ranges .* such as \[\[\[0,7\]\]"):
+    with pytest.raises(InputError, match=r"\[\[\[0,7\]\]"):
         parse_spans(typed)

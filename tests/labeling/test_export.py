@@ -69,7 +69,7 @@ def test_a_second_export_replaces_the_first(run: Path) -> None:
 def test_a_folder_of_somebody_else_is_not_replaced(run: Path, kind: str) -> None:
     (run / "out" / kind).mkdir(parents=True)
     (run / "out" / kind / "mine.txt").write_text("weeks of work")
-    with pytest.raises(InputError, match="was not written by `glip export`"):
+    with pytest.raises(InputError, match=kind.partition("/")[0]):
         write(run, kind.partition("/")[0])
     assert (run / "out" / kind / "mine.txt").read_text() == "weeks of work"
 
@@ -149,12 +149,12 @@ def test_images_with_captions_of_their_own_share_one_list_of_classes(tmp_path: P
 
 
 def test_an_unknown_format_is_answered_with_the_nearest_one(run: Path) -> None:
-    with pytest.raises(InputError, match=r"no format 'yol'\. Did you mean 'yolo'"):
+    with pytest.raises(InputError, match=r"'yol'.*'yolo'"):
         write(run, "yol")
 
 
 def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no run.json.*glip label"):
+    with pytest.raises(InputError, match=r"run\.json"):
         write(tmp_path, "coco")
 
 

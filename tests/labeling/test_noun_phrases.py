@@ -97,7 +97,7 @@ def test_a_missing_chunker_is_named_with_its_install_line(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(MissingExtra, match=r"spacy.*pip install"):
         phrase_finder("spacy")
-    with pytest.raises(InputError, match=r"No chunker is called 'nltk'\. Known are auto, spacy, textblob"):
+    with pytest.raises(InputError, match=r"'nltk'.*auto, spacy, textblob"):
         phrase_finder("nltk")  # type: ignore[arg-type]
 
 
@@ -158,7 +158,7 @@ def test_spacy_without_an_english_model_is_passed_over(monkeypatch: pytest.Monke
     loaded = fake_spacy(monkeypatch, ["de_core_news_lg"])
     assert phrase_finder("auto")("a zebra") == [(0, 7)]
     assert loaded == []
-    with pytest.raises(MissingExtra, match=r"no English model.*spacy download en_core_web_sm"):
+    with pytest.raises(MissingExtra, match="en_core_web_sm"):
         phrase_finder("spacy")
 
 
@@ -183,13 +183,13 @@ def test_a_phrase_is_looked_for_behind_the_one_before_it() -> None:
 
 def test_a_phrase_given_twice_stands_twice() -> None:
     assert locate("a dog and a dog", ["a dog", "A DOG"]) == [(0, 5), (10, 15)]
-    with pytest.raises(InputError, match="'a dog' does not stand in the caption 'a dog and a dog' so often"):
+    with pytest.raises(InputError, match=r"'a dog and a dog'.*'a dog'"):
         locate("a dog and a dog", ["a dog"] * 3)
 
 
 @pytest.mark.parametrize("phrase", ["shirt", "man s", "cat", "dog cat"])
 def test_a_phrase_that_does_not_stand_there_is_refused(phrase: str) -> None:
-    with pytest.raises(InputError, match=f"'{phrase}' does not stand in the caption"):
+    with pytest.raises(InputError, match=f"'{phrase}'"):
         locate("The man's t-shirt, dog.", [phrase])
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from glip.detectors.spec import DetectorSpec
 from glip.errors import GlipError, InputError
 from glip.images import remote
-from glip.labeling.asking import CaptionSource
+from glip.labeling.image_prompts import CaptionSource
 from glip.labeling.job import LabelJob, LabelSummary, label
 from glip.labeling.records import Record, read_records, read_run
 from glip.labeling.report import find_images
@@ -40,7 +41,7 @@ def a_list(folder: Path, *lines: str) -> str:
 
 def run(out: Path, *sources: str, **options: Any) -> LabelSummary:
     job = LabelJob(sources, NAMES, out=out, **{"report": False, "shard_size": 2} | options)
-    return label(job, load=lambda job: FakeDetector())
+    return label(job, detector=FakeDetector())
 
 
 def records(out: Path) -> dict[str, Record]:
@@ -184,12 +185,12 @@ def test_images_that_do_not_come_for_the_report_are_not_waited_for_one_by_one(
 def test_what_a_job_cannot_do_from_afar_is_refused_in_a_sentence(web: Web, tmp_path: Path) -> None:
     line = f"{web.url}/a.png"
     for source in (line, a_list(tmp_path, line)):
-        with pytest.raises(InputError, match="--offline forbids the network"):
-            run(tmp_path / "out", source, offline=True)
+        with pytest.raises(InputError, match="offline"):
+            run(tmp_path / "out", source, detector=DetectorSpec(offline=True))
     assert not web.asked
-    job = LabelJob((a_list(tmp_path, line),), captions=CaptionSource("sidecar"), out=tmp_path / "out")
-    with pytest.raises(GlipError, match="--captions sidecar looks for files beside images on this disk"):
-        label(job, load=lambda job: FakeDetector())
+    job = LabelJob((a_list(tmp_path, line),), prompts=CaptionSource("sidecar"), out=tmp_path / "out")
+    with pytest.raises(GlipError, match="sidecar"):
+        label(job, detector=FakeDetector())
 
 
 @pytest.mark.parametrize(("source", "code"), [("memory://x/a.png", 2), ("http://127.0.0.1:1/a.png?k=SECRET", 1)])

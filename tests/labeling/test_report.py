@@ -20,8 +20,8 @@ from PIL import Image
 from glip.errors import InputError
 from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import Record
-from glip.labeling.report import find_images, write_report
-from tests.labeling.runs import a_record, a_run, broken, write_run
+from glip.labeling.report import find_images
+from tests.labeling.runs import a_record, a_run, broken, write_report, write_run
 
 EVIL = "<script>document.title='taken'</script>"
 NAMES = ("person", f"dog {EVIL}", "\"'><img src=x onerror=document.title='taken'>")
@@ -156,7 +156,7 @@ def test_of_equally_uncertain_images_the_first_listed_are_kept(tmp_path: Path) -
 
 
 def test_thumbnails_together_stay_within_their_bytes(run: Path, images: dict[str, Path]) -> None:
-    page = Page(write_report(run, images, ExportSettings(), most_bytes=5000))
+    page = Page(write_report(run, images, ExportSettings(), max_bytes=5000))
     sizes = [len(base64.b64decode(image["image"].partition(",")[2])) for image in page.content["images"]]
     assert 0 < len(sizes) < 5
     assert sum(sizes) <= 5000
@@ -217,7 +217,7 @@ def test_the_report_goes_where_it_is_wanted(run: Path, tmp_path: Path) -> None:
 
 
 def test_what_the_records_do_not_hold_cannot_be_reported(run: Path) -> None:
-    with pytest.raises(InputError, match="--floor"):
+    with pytest.raises(InputError, match=r"0\.01"):
         write_report(run, {}, ExportSettings(conf=0.01))
 
 

@@ -15,10 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from glip.detectors.base import DetectionLimits
+from glip.detectors.spec import DetectorSpec, InferenceOptions
 from glip.errors import GlipError, InputError
 from glip.images import ImageBatch
-from glip.labeling.job import LabelJob, LabelSummary, label
-from glip.labeling.records import Record, read_listing, read_run
+from glip.labeling.job import CANDIDATES, LabelJob, LabelSummary, label
+from glip.labeling.records import read_listing, read_run
+from glip.labeling.worker import ImageDone
 from tests.labeling.fake import NAMES, FakeDetector, final_bytes, make_images
 
 
@@ -35,7 +38,7 @@ class StopAfter:
     def labelling(self, todo: int, earlier: int) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def labelled(self, record: Record) -> None:
+    def labelled(self, image: ImageDone) -> None:
         self.count -= 1
 
     def stop(self) -> bool:
@@ -46,11 +49,11 @@ class StopAfter:
 def job(tmp_path: Path) -> LabelJob:
     make_images(tmp_path / "in", 14)
     (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG")
-    return LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", imgsz=32, shard_size=4)
+    return LabelJob((str(tmp_path / "in"),), NAMES, out=tmp_path / "out", options=InferenceOptions(32), shard_size=4)
 
 
 def run(job: LabelJob, detector: FakeDetector | None = None, **more: Any) -> LabelSummary:
-    return label(job, load=lambda _: detector or FakeDetector(), **more)
+    return label(job, detector=detector or FakeDetector(), **more)
 
 
 def kill_at_batch(number: int) -> Callable[[ImageBatch], None]:
@@ -112,7 +115,7 @@ def test_no_history_of_interruptions_shows_in_the_final_files(
     job: LabelJob, events: list[tuple[str, int]], batch: int
 ) -> None:
     # The scores' last digits depend on the company in a batch: interrupted or not, the same images must meet.
-    job = replace(job, batch=batch, overwrite=True)
+    job = replace(job, options=InferenceOptions(32, batch), overwrite=True)
     crowded = replace(job, out=job.out.with_name("whole"))
     run(crowded, FakeDetector(crowd_matters=True))
     again = replace(job, overwrite=False)
@@ -209,26 +212,28 @@ def test_what_failed_for_want_of_memory_is_tried_again(job: LabelJob) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "detector", "message"),
+    ("change", "detector", "named"),
     [
-        ({"names": ("cat",)}, {}, r"names \(--prompt\) was \['person', 'dog', 'car'\] and is now \['cat'\]"),
-        ({"names": ("dog", "person", "car")}, {}, r"names \(--prompt\)"),
-        ({"floor": 0.1}, {}, r"floor \(--floor\) was 0\.05 and is now 0\.1"),
-        ({"imgsz": 64}, {}, r"imgsz \(--imgsz\) was 32 and is now 64"),
-        ({"fast_decode": True}, {}, r"fast_decode \(--fast-decode\) was False and is now True"),
-        ({"record": "candidates"}, {}, r"record \(--record\) was detections and is now candidates"),
-        ({}, {"sha256": "e" * 64}, r"model_sha256 \(--model\) was ffff.* and is now eeee"),
-        ({}, {"precision": "bf16"}, r"precision \(--precision\) was fp32 and is now bf16"),
+        ({"prompts": ("cat",)}, {}, ("names", '["person","dog","car"]', '["cat"]')),
+        ({"prompts": ("dog", "person", "car")}, {}, ("names", '["dog","person","car"]')),
+        ({"limits": DetectionLimits(0.1)}, {}, ("floor", "0.05", "0.1")),
+        ({"options": InferenceOptions(64)}, {}, ("imgsz", "32", "64")),
+        ({"fast_decode": True}, {}, ("fast_decode", "false", "true")),
+        ({"limits": CANDIDATES}, {}, ("record", "detections", "candidates")),
+        ({}, {"sha256": "e" * 64}, ("model", "ffff", "eeee")),
+        ({}, {"precision": "bf16"}, ("precision", "fp32", "bf16")),
+        # Every field that differs is named.
+        ({"limits": DetectionLimits(0.1), "options": InferenceOptions(64)}, {}, ("floor", "0.1", "imgsz", "64")),
     ],
 )
 def test_another_question_is_refused_with_the_field_and_both_values(
-    job: LabelJob, change: dict[str, Any], detector: dict[str, Any], message: str
+    job: LabelJob, change: dict[str, Any], detector: dict[str, Any], named: tuple[str, ...]
 ) -> None:
     run(job)
     before = {path: path.read_bytes() for path in job.out.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises(InputError) as error:
         run(replace(job, **change), FakeDetector(**detector))
-    assert "--overwrite" in str(error.value)
+    assert all(word in str(error.value) for word in named)
     after = {path: path.read_bytes() for path in job.out.rglob("*") if path.is_file()}
     assert after == before
 
@@ -238,7 +243,9 @@ def test_another_threshold_batch_device_or_preview_is_the_same_question(job: Lab
 
     run(job)
     annotations = final_bytes(job.out)["annotations.coco.json"]
-    summary = run(replace(job, conf=0.9, batch=3, preview=1), FakeDetector(device=torch.device("meta")))
+    summary = run(
+        replace(job, conf=0.9, options=InferenceOptions(32, 3), preview=1), FakeDetector(device=torch.device("meta"))
+    )
     assert summary.labelled == 0
     assert final_bytes(job.out)["annotations.coco.json"] != annotations
     run(job)
@@ -247,7 +254,7 @@ def test_another_threshold_batch_device_or_preview_is_the_same_question(job: Lab
 
 def test_overwrite_asks_anew(job: LabelJob) -> None:
     run(job)
-    other = replace(job, names=("dog",), overwrite=True)
+    other = replace(job, prompts=("dog",), overwrite=True)
     detector = FakeDetector()
     summary = run(other, detector)
     assert (summary.labelled, summary.earlier) == (15, 0)
@@ -259,13 +266,10 @@ def test_overwrite_keeps_everything_until_the_new_run_can_start(job: LabelJob) -
     run(job)
     before = final_bytes(job.out)
 
-    def no_model(job: LabelJob) -> FakeDetector:
-        raise InputError("there is no such checkpoint")
-
-    with pytest.raises(InputError, match="no such checkpoint"):
-        label(replace(job, overwrite=True), load=no_model)
+    with pytest.raises(InputError, match="no-such-model"):
+        label(replace(job, detector=DetectorSpec("no-such-model", offline=True), overwrite=True))
     with pytest.raises(GlipError, match=r"\[UNK\]|name|word"):
-        run(replace(job, names=("(nothing)",), overwrite=True))
+        run(replace(job, prompts=("(nothing)",), overwrite=True))
     assert final_bytes(job.out) == before
     assert run(job).labelled == 0
 
@@ -292,7 +296,7 @@ def test_a_death_while_overwriting_leaves_a_folder_that_either_question_can_use(
             raise Killed
         really_unlink(path, missing_ok=missing_ok)
 
-    other = replace(job, names=("dog",), overwrite=True)
+    other = replace(job, prompts=("dog",), overwrite=True)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", unlink)
         with pytest.raises(Killed):
@@ -307,7 +311,7 @@ def test_a_death_while_overwriting_leaves_a_folder_that_either_question_can_use(
 def test_records_without_a_question_are_refused(job: LabelJob) -> None:
     run(job)
     (job.out / "run.json").unlink()
-    with pytest.raises(InputError, match=r"holds 000001-000000\.jsonl, but no run\.json.*--overwrite"):
+    with pytest.raises(InputError, match=r"000001-000000\.jsonl.*run\.json"):
         run(job)
     assert run(replace(job, overwrite=True)).labelled == 15
 
@@ -316,7 +320,7 @@ def test_records_without_a_question_are_refused(job: LabelJob) -> None:
 def test_files_of_somebody_else_are_not_written_over(job: LabelJob, name: str) -> None:
     job.out.mkdir()
     (job.out / name).write_text("made by hand")
-    with pytest.raises(InputError, match=rf"holds {name}, but no run\.json.*--overwrite"):
+    with pytest.raises(InputError, match=rf"{name}.*run\.json"):
         run(job)
     assert (job.out / name).read_text() == "made by hand"
     assert run(replace(job, overwrite=True)).labelled == 15

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -221,7 +222,7 @@ def test_the_label_path_follows_the_rule_of_ultralytics(name: str, label: str) -
 @pytest.mark.parametrize("kind", ["yolo", "voc"])
 def test_two_images_that_differ_in_their_suffix_only_are_refused(tmp_path: Path, kind: str) -> None:
     run = write_run(tmp_path, [a_record("sub/a.jpg"), a_record("sub/a.png"), a_record("a.jpg")])
-    with pytest.raises(InputError, match=r"labelled in 'sub/a\.\w+', one of them 'sub/a\.png'"):
+    with pytest.raises(InputError, match=r"'sub/a\.\w+'.*'sub/a\.png'"):
         write(run, kind)
     assert contents(run / "out") == {}
     write(run, *(set(BOX_FORMATS) - {"yolo", "voc"}))
@@ -231,7 +232,7 @@ def test_two_images_that_differ_in_their_suffix_only_are_refused(tmp_path: Path,
 @pytest.mark.parametrize("name", ["../a.jpg", "/tmp/a.jpg"])
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, kind: str, name: str) -> None:
     run = write_run(tmp_path / "x" / "y", [a_record(name)])
-    with pytest.raises(InputError, match="leads out of its folder"):
+    with pytest.raises(InputError, match=re.escape(repr(name))):
         write(run, kind)
     assert contents(run / "out") == {}
 
@@ -431,7 +432,7 @@ print(json.dumps({
 @pytest.mark.parametrize("kind", ["voc", "cvat"])
 def test_what_xml_cannot_carry_is_refused(tmp_path: Path, kind: str) -> None:
     run = write_run(tmp_path, [a_record("bell\a.jpg")])
-    with pytest.raises(InputError, match=r"'bell\\x07.jpg' holds a control character"):
+    with pytest.raises(InputError, match=r"'bell\\x07.jpg'"):
         write(run, kind)
     assert contents(run / "out") == {}
 

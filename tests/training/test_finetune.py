@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from glip.data.lookup import find_training_splits
-from glip.detectors.glip import Detector, load_detector
+from glip.detectors.base import ObjectDetector
+from glip.detectors.spec import load_detector
 from glip.errors import InputError
 from glip.evaluation.inference import Looking
 from glip.evaluation.metrics.coco import coco_scores
@@ -91,7 +92,7 @@ def test_the_score_is_that_of_glip_eval_with_the_adapter(folders: Path, tmp_path
     assert with_adapter.read_bytes() != without.read_bytes()
 
 
-def numbers_of(detector: Detector, job: FinetuneJob) -> float:
+def numbers_of(detector: ObjectDetector, job: FinetuneJob) -> float:
     """AP on the test split by the way that `glip label` goes."""
     data = open_examples(job.data, job.shots, job.seed)
     ids: list[int] = []

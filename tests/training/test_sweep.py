@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,11 @@ def _counting(done: list[FinetuneJob]) -> Any:
 class Elsewhere:
     """An engine whose places are reached by pickle."""
 
-    def map(self, make_worker: Any, shards: Any) -> Iterator[Any]:
+    def map(self, make_worker: Any, shards: Any) -> Generator[Any, None, None]:
         worker = pickle.loads(pickle.dumps(make_worker))()
         for shard in shards:
-            yield pickle.loads(pickle.dumps(worker(pickle.loads(pickle.dumps(shard)))))
+            for result in worker(pickle.loads(pickle.dumps(shard))):
+                yield pickle.loads(pickle.dumps(result))
 
 
 def test_runs_can_be_done_elsewhere(folders: Path, tmp_path: Path) -> None:

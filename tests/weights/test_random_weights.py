@@ -26,7 +26,7 @@ def test_a_tensor_depends_on_its_name() -> None:
 
 
 def test_a_bare_machine_gets_a_model_that_finds_something_in_any_prompt(tmp_path: Path) -> None:
-    from glip.detectors.glip import load_detector
+    from glip.detectors.spec import load_detector
 
     detector = load_detector(random_model(tmp_path / "m", "tiny").path, device="cpu")
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)

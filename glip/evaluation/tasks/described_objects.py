@@ -11,7 +11,6 @@ from glip.data.annotations import Truth
 from glip.data.d3 import PARTS, read_parts, read_scenarios
 from glip.data.splits import OpenSplit, Split, open_split
 from glip.errors import InputError
-from glip.evaluation.asking import ask_lists
 from glip.evaluation.inference import Looking, from_records, label_split
 from glip.evaluation.metrics.described import described_scores, inside_scenarios
 from glip.evaluation.predictions import Predictions, read_predictions
@@ -92,13 +91,15 @@ def _label(
     max_det: int,
 ) -> tuple[Predictions, int] | None:
     """The model's boxes and the number of images that failed; None if the labelling was stopped."""
+    from glip.labeling.image_prompts import ClassList, PromptsByImage
+
     opened = _opened(item, truth)
     name_of = dict(zip(truth.category_ids.tolist(), truth.names, strict=True))
     ids = {
         path: sorted(id for id in scenarios[images[0]] if id in name_of) for path, images in opened.ids_of_image.items()
     }
-    asked = {path: [name_of[id] for id in own] for path, own in ids.items()}
-    labelled = label_split(out, list(asked), truth.names, ask_lists(asked), look)
+    lists = {path: ClassList(tuple(name_of[id] for id in own)) for path, own in ids.items()}
+    labelled = label_split(out, list(lists), PromptsByImage(lists), look)
     if labelled.summary.interrupted:
         return None
     found = from_records(labelled.records(), opened.ids_of_image, ids.__getitem__, max_det)

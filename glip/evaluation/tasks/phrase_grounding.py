@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import numpy as np
 from glip.data.flickr30k import ENTITIES_FOLDER, Sentence, read_flickr30k
 from glip.data.grounding import load_grounding
 from glip.data.splits import Split
-from glip.evaluation.asking import ask_captions
 from glip.evaluation.inference import Labelled, Looking, label_split, within
 from glip.evaluation.metrics.phrase_recall import ALL, PROTOCOLS, TOP_K, PhraseRecall, phrase_boxes, phrase_recall
 from glip.evaluation.results import SetResult
@@ -96,11 +94,12 @@ def _numbers(recall: PhraseRecall) -> dict[str, float | None]:
 
 
 def _label(out: Path, sentences: Mapping[Path, Sequence[Sentence]], look: Looking, limit: int) -> Labelled:
-    from glip.model.postprocess import PUBLISHED
+    from glip.detectors.base import DetectionLimits
+    from glip.labeling.image_prompts import PromptsByImage
 
-    prompts = {path: [_prompt(sentence) for sentence in own] for path, own in sentences.items()}
-    selection = replace(PUBLISHED, max_detections=limit, limit_per_chunk=True)
-    return label_split(out, list(prompts), ("the phrases of each sentence",), ask_captions(prompts), look, selection)
+    prompts = {path: tuple(_prompt(sentence) for sentence in own) for path, own in sentences.items()}
+    limits = DetectionLimits(max_detections=limit, limit_per_prompt=True)
+    return label_split(out, list(prompts), PromptsByImage(prompts), look, limits)
 
 
 def _prompt(sentence: Sentence) -> Prompt:

@@ -1,15 +1,18 @@
-"""The formats: each takes images with their chosen boxes, one by one, and writes its files whole or not at all."""
+"""The output formats. A new one is one file here and one line in `FORMATS`.
+
+Each is a context manager that gets a path and the `ExportInfo`, takes images with their boxes one by one, and writes
+its files whole or not at all.
+"""
 
 from glip.labeling.writers.base import OpenFormat
-from glip.labeling.writers.coco import write_coco, write_results
+from glip.labeling.writers.coco import write_coco, write_grounding, write_results
 from glip.labeling.writers.csv_table import write_csv
 from glip.labeling.writers.cvat import write_cvat
-from glip.labeling.writers.grounding import write_grounding
 from glip.labeling.writers.labelstudio import write_labelstudio
 from glip.labeling.writers.voc import write_voc
 from glip.labeling.writers.yolo import write_yolo
 
-# What each is called in the output folder, a file or a folder of many, and what writes it.
+# The file or folder of each format in the output folder, and the writer.
 FORMATS: dict[str, tuple[str, OpenFormat]] = {
     "coco": ("annotations.coco.json", write_coco),
     "coco-results": ("results.coco.json", write_results),

@@ -1,33 +1,38 @@
-"""What every format is made from: an image with its boxes, and the facts about the whole export."""
+"""What every format uses: an image with its boxes, facts about the whole export, folders of files, and safe XML."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from glip.boxes import clip_boxes
 from glip.data.coco import is_inside
 from glip.detections import Detections
 from glip.errors import InputError
 from glip.files import whole_folder
 
 MARKER = "glip.json"
+# No escape makes these characters legal in XML 1.0.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
-class Grounded:
-    """An image's own caption, with what was found of it.
+class GroundedCaption:
+    """The caption of an image, with the boxes of its phrases.
 
     Attributes:
-        caption: what was asked.
+        caption: the text.
         spans: (P) for each phrase its character ranges.
-        found: the boxes of `Image.found`, with labels that index the phrases.
+        found: the boxes of the image; labels index the phrases.
     """
 
     caption: str
@@ -36,16 +41,16 @@ class Grounded:
 
 
 @dataclass(frozen=True)
-class Image:
-    """An image and the boxes that were chosen for it.
+class LabelledImage:
+    """An image and the boxes selected for it.
 
     Attributes:
         id: counts from 1 in the order of the listing, unreadable images left out.
         file_name: relative, '/' between folders.
         width: pixels after EXIF orientation.
         height: likewise.
-        found: labels index `Facts.names`; boxes may reach beyond the image's edge.
-        grounded: its caption; None where all images were asked for the same classes.
+        found: labels index `ExportInfo.names`; boxes may reach beyond the edge of the image.
+        grounded: its own caption; None where all images have the same classes.
     """
 
     id: int
@@ -53,29 +58,28 @@ class Image:
     width: int
     height: int
     found: Detections
-    grounded: Grounded | None = None
+    grounded: GroundedCaption | None = None
 
     def visible_boxes(self) -> tuple[NDArray[np.float64], list[int]]:
-        """The boxes cut at the image's edge, for formats that allow nothing beyond it.
+        """Returns the boxes clipped to the image, for formats that allow nothing beyond its edge.
 
         Returns:
-            (K, 4) xyxy, and their K places among the boxes: a box with no area inside the image is left out.
+            (K, 4) xyxy, and the index of each among the boxes. Boxes without area inside the image are left out.
         """
-        limit = np.array([self.width, self.height] * 2, np.float64)
-        boxes = np.clip(self.found.boxes.astype(np.float64), 0, limit)
+        boxes = clip_boxes(self.found.boxes.astype(np.float64), np.array([self.width, self.height], np.float64))
         visible = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
         return boxes[visible], visible.tolist()
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is true of all images.
+class ExportInfo:
+    """Facts that hold for all images of an export.
 
     Attributes:
         names: of the classes.
         ids: COCO category ids of the classes.
-        provenance: where the boxes come from and how they were chosen; the same for the same question, whenever asked.
-        image_prefix: put before file names where a format wants an address.
+        provenance: where the boxes come from and how they were selected; equal for equal exports.
+        image_prefix: put before file names where a format needs an address.
     """
 
     names: tuple[str, ...]
@@ -84,37 +88,37 @@ class Facts:
     image_prefix: str = ""
 
 
-AddImage = Callable[[Image], None]
-OpenFormat = Callable[[Path, Facts], AbstractContextManager[AddImage]]
+AddImage = Callable[[LabelledImage], None]
+OpenFormat = Callable[[Path, ExportInfo], AbstractContextManager[AddImage]]
 
 
 @contextmanager
-def own_folder(path: Path, facts: Facts) -> Iterator[Path]:
-    """A folder of a file per image, whole or absent, with a note of where it comes from.
+def own_folder(path: Path, info: ExportInfo) -> Iterator[Path]:
+    """Opens a folder with one file per image; it appears whole or not at all, with a note of its origin.
 
-    Only what such a note lies in is ever replaced; images that were put beside it stay where they are.
+    Only a folder with such a note is ever replaced. Images placed beside it stay where they are.
 
     Raises:
-        InputError: there is such a folder already, and it is not one of ours.
+        InputError: the folder exists, and glip did not write it.
     """
     if path.exists() and not (path / MARKER).is_file():
-        raise InputError(f"{path} exists and was not written by `glip export`. Move it, or choose another --out.")
+        raise InputError(f"{path} exists and was not written by `glip export`. Move it, or choose another folder.")
     with whole_folder(path) as folder:
-        (folder / MARKER).write_bytes(msgspec.json.format(msgspec.json.encode(facts.provenance), indent=2) + b"\n")
+        (folder / MARKER).write_bytes(msgspec.json.format(msgspec.json.encode(info.provenance), indent=2) + b"\n")
         yield folder
 
 
-def write_beside(folder: Path, name: str, text: str, image: Image) -> None:
-    """Writes the file of one image; formats with a file an image find it by the image's name without its suffix.
+def write_beside(folder: Path, name: str, text: str, image: LabelledImage) -> None:
+    """Writes the file of one image. Formats with one file per image find it by the image's name without its suffix.
 
     Args:
-        folder: where the format keeps such files.
-        name: '/'-relative name in it.
-        text: what to write.
-        image: that it belongs to.
+        folder: of such files.
+        name: of the file, '/' between folders.
+        text: its content.
+        image: it belongs to.
 
     Raises:
-        InputError: another image has the same name up to its suffix, or this one's leads out of the folder.
+        InputError: another image has the same name up to its suffix, or the name leads out of the folder.
     """
     if not is_inside(image.file_name):
         raise InputError(f"{image.file_name!r} leads out of its folder; this format needs images below one folder.")
@@ -125,6 +129,32 @@ def write_beside(folder: Path, name: str, text: str, image: Image) -> None:
             file.write(text)
     except FileExistsError:
         raise InputError(
-            f"Two images would both be labelled in {name!r}, one of them {image.file_name!r}: this format goes by "
-            f"names without their suffix. Rename one, or choose another format."
+            f"Two images share the label file {name!r}, one of them {image.file_name!r}: this format identifies images "
+            f"by their name without the suffix. Rename one, or choose another format."
         ) from None
+
+
+def xml_text(value: str) -> str:
+    """Returns `value` escaped for the inside of an XML element, line breaks kept.
+
+    Raises:
+        InputError: it contains a character that XML cannot hold.
+    """
+    return escape(_checked(value), {"\r": "&#13;"})
+
+
+def xml_attribute(value: object) -> str:
+    """Returns `value` as a quoted XML attribute.
+
+    Raises:
+        InputError: it contains a character that XML cannot hold.
+    """
+    return quoteattr(_checked(str(value)))
+
+
+def _checked(value: str) -> str:
+    if _FORBIDDEN.search(value):
+        raise InputError(
+            f"{value!r} contains a control character, which XML cannot hold. Rename it, or choose another format."
+        )
+    return value

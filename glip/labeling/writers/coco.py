@@ -1,4 +1,4 @@
-"""COCO JSON, and COCO's results form: boxes exactly as the detector gave them."""
+"""COCO JSON, COCO results, and grounding JSON (captions with the boxes of their phrases)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glip.boxes import xyxy_to_xywh
 from glip.data.coco import (
     BoxXYWH,
     CocoAnnotation,
@@ -18,46 +19,69 @@ from glip.data.coco import (
     coco_writer,
     results_writer,
 )
+from glip.data.grounding import grounding_writer
+from glip.errors import InputError
 from glip.files import whole_file
-from glip.labeling.writers.base import AddImage, Facts, Image
+from glip.labeling.writers.base import AddImage, ExportInfo, LabelledImage
 
 
 @contextmanager
-def write_coco(path: Path, facts: Facts) -> Iterator[AddImage]:
-    """Every readable image, those without boxes too; each annotation with its score.
+def write_coco(path: Path, info: ExportInfo) -> Iterator[AddImage]:
+    """Writes COCO JSON: every readable image, those without boxes included; each annotation with its score.
 
-    Numbers are the detector's own float32 in full, so that left + width gives back the right edge exactly.
+    Numbers are the detector's float32 in full, so that left + width gives back the right edge exactly.
     """
-    categories = [CocoCategory(id, name) for id, name in zip(facts.ids, facts.names, strict=True)]
-    info = {"description": "Labels made by glip", "glip": facts.provenance}
-    with whole_file(path) as file, coco_writer(file, categories, info) as writer:
+    categories = [CocoCategory(id, name) for id, name in zip(info.ids, info.names, strict=True)]
+    header = {"description": "Labels made by glip", "glip": info.provenance}
+    with whole_file(path) as file, coco_writer(file, categories, header) as writer:
         numbers = count(1)
 
-        def add(image: Image) -> None:
+        def add(image: LabelledImage) -> None:
             writer.add_image(CocoImage(image.id, image.file_name, image.width, image.height))
             for label, bbox, score in _rows(image):
                 area = bbox[2] * bbox[3]
                 writer.add_annotation(
-                    CocoAnnotation(next(numbers), image.id, facts.ids[label], bbox, area=area, score=score)
+                    CocoAnnotation(next(numbers), image.id, info.ids[label], bbox, area=area, score=score)
                 )
 
         yield add
 
 
 @contextmanager
-def write_results(path: Path, facts: Facts) -> Iterator[AddImage]:
-    """The list that COCO's evaluation takes; image ids are those of the COCO file."""
+def write_results(path: Path, info: ExportInfo) -> Iterator[AddImage]:
+    """Writes the list that COCO's evaluation reads; image ids are those of the COCO file."""
     with whole_file(path) as file, results_writer(file) as add_result:
 
-        def add(image: Image) -> None:
+        def add(image: LabelledImage) -> None:
             for label, bbox, score in _rows(image):
-                add_result(CocoResult(image.id, facts.ids[label], bbox, score))
+                add_result(CocoResult(image.id, info.ids[label], bbox, score))
 
         yield add
 
 
-def _rows(image: Image) -> Iterator[tuple[int, BoxXYWH, float]]:
-    """Label, [left, top, width, height] and score of each box."""
-    boxes = image.found.boxes.astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
+@contextmanager
+def write_grounding(path: Path, info: ExportInfo) -> Iterator[AddImage]:
+    """Writes what grounded pre-training reads: captions, their phrases, and the boxes of each with their scores.
+
+    Raises:
+        InputError: the images were labelled with a class list.
+    """
+    header = {"description": "Labels made by glip", "glip": info.provenance}
+    with whole_file(path) as file, grounding_writer(file, header) as writer:
+
+        def add(image: LabelledImage) -> None:
+            if image.grounded is None:
+                raise InputError(
+                    "These images were labelled with a class list, so there are no captions to ground. "
+                    "Label with captions, or choose another format."
+                )
+            size_hw, grounded = (image.height, image.width), image.grounded
+            writer.add(image.file_name, size_hw, grounded.caption, grounded.spans, grounded.found)
+
+        yield add
+
+
+def _rows(image: LabelledImage) -> Iterator[tuple[int, BoxXYWH, float]]:
+    """Returns label, [left, top, width, height] and score of each box."""
+    boxes = xyxy_to_xywh(image.found.boxes.astype(np.float64))
     return zip(image.found.labels.tolist(), map(tuple, boxes.tolist()), image.found.scores.tolist(), strict=True)

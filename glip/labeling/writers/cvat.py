@@ -7,22 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glip.files import whole_file
-from glip.labeling.writers.base import AddImage, Facts, Image
-from glip.labeling.writers.xml import attribute, text
+from glip.labeling.writers.base import AddImage, ExportInfo, LabelledImage, xml_attribute, xml_text
 
 
 @contextmanager
-def write_cvat(path: Path, facts: Facts) -> Iterator[AddImage]:
-    """Boxes in pixels, cut at the image's edge, with `score` as a text attribute.
+def write_cvat(path: Path, info: ExportInfo) -> Iterator[AddImage]:
+    """Writes boxes in pixels, clipped to the image, with `score` as a text attribute.
 
-    CVAT finds an image by its name, which must be the same in the task, sub-folders included. A label of the task
-    without an attribute called `score` drops that one and keeps the box.
+    CVAT finds an image by its name, which must be the same in the task, sub-folders included. If a label of the task
+    has no attribute called `score`, CVAT drops the score and keeps the box.
     """
     with whole_file(path) as file:
-        file.write(_head(facts.names).encode())
+        file.write(_head(info.names).encode())
 
-        def add(image: Image) -> None:
-            file.write("".join(_image(image, facts.names)).encode())
+        def add(image: LabelledImage) -> None:
+            file.write("".join(_image(image, info.names)).encode())
 
         yield add
         file.write(b"</annotations>\n")
@@ -30,7 +29,7 @@ def write_cvat(path: Path, facts: Facts) -> Iterator[AddImage]:
 
 def _head(names: tuple[str, ...]) -> str:
     labels = "".join(
-        f"        <label><name>{text(name)}</name><attributes><attribute><name>score</name><mutable>False</mutable>"
+        f"        <label><name>{xml_text(name)}</name><attributes><attribute><name>score</name><mutable>False</mutable>"
         "<input_type>text</input_type><default_value></default_value><values></values></attribute></attributes></label>\n"
         for name in names
     )
@@ -41,17 +40,17 @@ def _head(names: tuple[str, ...]) -> str:
     )
 
 
-def _image(image: Image, names: tuple[str, ...]) -> Iterator[str]:
+def _image(image: LabelledImage, names: tuple[str, ...]) -> Iterator[str]:
     # CVAT counts frames from 0.
     yield (
-        f'  <image id="{image.id - 1}" name={attribute(image.file_name)} '
+        f'  <image id="{image.id - 1}" name={xml_attribute(image.file_name)} '
         f'width="{image.width}" height="{image.height}">\n'
     )
-    boxes, places = image.visible_boxes()
-    for place, (x1, y1, x2, y2) in zip(places, boxes.tolist(), strict=True):
+    boxes, indices = image.visible_boxes()
+    for index, (x1, y1, x2, y2) in zip(indices, boxes.tolist(), strict=True):
         yield (
-            f'    <box label={attribute(names[image.found.labels[place]])} source="auto" occluded="0" '
+            f'    <box label={xml_attribute(names[image.found.labels[index]])} source="auto" occluded="0" '
             f'xtl="{x1:.3f}" ytl="{y1:.3f}" xbr="{x2:.3f}" ybr="{y2:.3f}" z_order="0">'
-            f'<attribute name="score">{image.found.scores[place]!s}</attribute></box>\n'
+            f'<attribute name="score">{image.found.scores[index]!s}</attribute></box>\n'
         )
     yield "  </image>\n"
