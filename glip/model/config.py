@@ -67,7 +67,7 @@ class ConvConfig:
 
     @property
     def out_channels(self) -> tuple[int, int, int]:
-        """Channels of C3, C4, C5: what the neck reads."""
+        """Returns the channels of C3, C4, C5, which the neck reads."""
         stages = CONV_NETWORKS[self.network]
         return (stages[2].channels, stages[4].channels, stages[6].channels)
 
@@ -109,7 +109,7 @@ class GLIPConfig:
 
     @property
     def backbone(self) -> SwinConfig | ConvConfig:
-        """The one that is set."""
+        """Returns the configuration of the backbone."""
         backbone = self.swin or self.conv
         assert backbone is not None
         return backbone

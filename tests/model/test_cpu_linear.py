@@ -106,7 +106,7 @@ def test_training_few_rows_and_other_numbers_stay_where_they_are(served: list[tu
     assert served == []
 
 
-def test_under_autocast_a_product_is_lowered_whoever_multiplies(served: list[tuple[int, ...]]) -> None:
+def test_under_autocast_a_product_is_lowered_by_either_library(served: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(MINIMUM_ROWS, 64), torch.randn(8, 64), torch.randn(8)
     exact = torch.nn.functional.linear(x.bfloat16().float(), weight.bfloat16().float(), bias.bfloat16().float())
