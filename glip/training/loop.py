@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from glip.errors import JobFailed
+from glip.errors import InputError, JobFailed
 from glip.model.glip import GLIP, RawOutputs
 from glip.training.batches import TrainingBatch
 from glip.training.checkpointing import SavedRun, add_metrics, drop_metrics_after, load_newest, save_checkpoint
@@ -139,7 +139,7 @@ def fit(
 
     Raises:
         JobFailed: gradients are not finite many times in a row, or nothing can be written.
-        InputError: the checkpoint to resume from is damaged.
+        InputError: the checkpoint to resume from is damaged, or of another network.
     """
     context = processes or Processes(settings.precision)
     return _Fit(model, settings, out, context, forward, validate, advance).run(batches, stop_at)
@@ -319,6 +319,7 @@ class _Fit:
                 drop_metrics_after(self.out, 0)
             self.processes.wait()
             return 0
+        self._refuse_other_network(saved)
         with torch.no_grad():
             for name, parameter in self.learning.items():
                 parameter.copy_(saved.tensors["learned"][name])
@@ -336,6 +337,17 @@ class _Fit:
             logger.info("Resuming at step %d of %d.", saved.step, self.settings.schedule.steps)
         self.processes.wait()
         return saved.step
+
+    def _refuse_other_network(self, saved: SavedRun) -> None:
+        here = {name: tuple(value.shape) for name, value in self.learning.items()}
+        there = {name: tuple(value.shape) for name, value in saved.tensors["learned"].items()}
+        name = next((name for name in sorted({*here, *there}) if here.get(name) != there.get(name)), None)
+        if name is not None:
+            raise InputError(
+                f"The checkpoint at step {saved.step} in {self.out} is of another network: the shape of {name} is "
+                f"{there.get(name)} there and {here.get(name)} here. Choose another output folder, or resume with the "
+                f"version of glip that started this run."
+            )
 
 
 class _Window:

@@ -175,7 +175,7 @@ def _blend(preset: PretrainPreset, photos: PhotoSettings, data_root: Path, scene
 
 
 def _words(preset: PretrainPreset, data_root: Path | None) -> list[str]:
-    """The words of all captions, which should be one piece each."""
+    """Returns the words of all captions; each should be one word piece."""
     words = scene_words(load_pool()) if preset.scenes else []
     if preset.photos and data_root is not None:
         words += photo_words(_photos(preset, preset.photos, data_root))

@@ -106,6 +106,14 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         run(tmp_path)
 
 
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, stop_at=2)
+    model = tiny_model()
+    model.neck.p6 = torch.nn.Conv2d(model.neck.p6.in_channels, model.neck.p6.out_channels, 1)
+    with pytest.raises(InputError, match=r"neck\.p6\.weight.*3, 3\).*1, 1\)"):
+        fit(model, batches, SETTINGS, tmp_path)
+
+
 def test_dropout_off_makes_the_seed_irrelevant_and_on_makes_it_count(tmp_path: Path) -> None:
     short = replace(SETTINGS, schedule=Schedule(steps=1, warmup=0), save_every=0)
     runs = {
