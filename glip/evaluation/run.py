@@ -140,9 +140,9 @@ def _conclude(
         benchmark, sets=results, model=model, look=words, max_det=request.max_det, limit=request.limit
     )
     if request.tta:
-        from glip.evaluation.tta import MOST
+        from glip.evaluation.tta import MAX_BOXES
 
-        protocol["limits"] = f"100 boxes of each view, {MOST} of an image, {request.max_det} of a class in it"
+        protocol["limits"] = f"100 boxes of each view, {MAX_BOXES} of an image, {request.max_det} of a class in it"
     rows = score_rows(benchmark, compared, results, summary)
     result = EvaluationResult(benchmark.name, model, protocol, rows, tuple(results), summary)
     if benchmark.name in ("odinw13", "odinw35"):

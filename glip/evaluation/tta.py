@@ -1,11 +1,11 @@
-"""Test-time augmentation: each image at twelve scales, as it is and mirrored; boxes of all views are merged.
+"""Test-time augmentation: detects at twelve scales, each also mirrored, and merges the boxes of all views.
 
-Scales, ranges, the merge by class at an overlap of 0.6 and the limit of 1000 boxes are the defaults of the original's
-code (microsoft/GLIP maskrcnn_benchmark/config/defaults.py, TEST; data/datasets/evaluation/box_aug.py). Which of them
-the paper changed for its 60.8 and 61.5 AP on COCO is not published. One thing differs here: the long side of a view is
-at most 1333/800 of its short side, where the original allows 2500 pixels at every scale.
+The scales, the ranges of box sizes, the merge (NMS by class at IoU 0.6) and the maximum of 1000 boxes are the defaults
+of the original code (microsoft/GLIP maskrcnn_benchmark/config/defaults.py, TEST; data/datasets/evaluation/box_aug.py).
+It is not published which of them the paper changed for its 60.8 and 61.5 AP on COCO. One thing differs here: the long
+side of a view is at most 1333/800 of its short side, while the original allows 2500 pixels at every scale.
 
-Every view is a labelling job of its own, which resumes as any does.
+Every view is a labelling job of its own and can be resumed like any other.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from glip.labeling.records import Record
     from glip.prompts import Prompt, Wording
 
-# Short side in pixels, and between which sides, in pixels of that view, a box of it counts: small things are looked
-# for in large views and large things in small ones.
+# Short side of the view, and minimum and maximum size of a box (square root of its area), all in pixels of the view:
+# large views detect small objects, and small views large ones.
 SCALES = (
     (400, 96, 10_000),
     (500, 96, 10_000),
@@ -48,57 +48,58 @@ SCALES = (
     (1800, 0, 96),
 )
 MERGE_IOU = 0.6
-MOST = 1000  # boxes of an image
+MAX_BOXES = 1000  # of an image
 
 
 @dataclass(frozen=True)
-class View:
-    """One way to look at an image.
+class ScaledView:
+    """One scale of the images, mirrored or not.
 
     Attributes:
         imgsz: short side in pixels.
-        least, most: between which roots of its area in the view's pixels a box counts.
-        mirrored: left and right exchanged.
+        min_size: minimum square root of a box's area, in pixels of the view; smaller boxes do not count.
+        max_size: the maximum.
+        mirrored: left and right are exchanged.
     """
 
     imgsz: int
-    least: int
-    most: int
+    min_size: int
+    max_size: int
     mirrored: bool
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Returns the name of its folder."""
         return f"{self.imgsz}-mirrored" if self.mirrored else str(self.imgsz)
 
 
-VIEWS = tuple(View(*scale, mirrored) for scale in SCALES for mirrored in (False, True))
+VIEWS = tuple(ScaledView(*scale, mirrored) for scale in SCALES for mirrored in (False, True))
 
 
 @dataclass(frozen=True)
 class Augmented:
-    """A split that was labelled in several views, as far as it was: a stopped run has fewer.
+    """A split that was labelled in several views; a stopped run has fewer.
 
     Attributes:
-        views: with what was labelled in each.
-        wanted: how many there are to be.
+        views: the views with their records.
+        wanted: number of views of a complete run.
     """
 
-    views: tuple[tuple[View, Labelled], ...]
+    views: tuple[tuple[ScaledView, Labelled], ...]
     wanted: int
 
     @property
     def interrupted(self) -> bool:
-        """Whether the run was stopped."""
+        """Returns whether the run was stopped."""
         return len(self.views) < self.wanted or self.views[-1][1].summary.interrupted
 
     @property
     def failed(self) -> int:
-        """Images that could not be labelled, in the view with the most of them."""
+        """Returns the number of images that could not be labelled, in the view with most of them."""
         return max(labelled.summary.failed for _, labelled in self.views)
 
     def records(self) -> Iterator[tuple[Path, Record]]:
-        """Every image with the merged boxes of its views, best first."""
+        """Yields every image with the merged boxes of its views, best first."""
         streams = [labelled.records() for _, labelled in self.views]
         for entries in zip(*streams, strict=True):
             paths = {path for path, _ in entries}
@@ -112,21 +113,21 @@ def label_in_views(
     images: Sequence[Path],
     prompts: PromptPlan,
     look: Looking,
-    views: Sequence[View] = VIEWS,
+    views: Sequence[ScaledView] = VIEWS,
 ) -> Augmented:
     """Labels images into `out`/tta/VIEW/labels, one view after the other.
 
     Args:
-        out: the folder of the set.
+        out: folder of the split.
         images, prompts, look: see `label_split`; `look.imgsz` is not used.
-        views: which.
+        views: the views, in order.
 
     Raises:
         InputError: see `label_split`.
     """
     spec = look.detector or look.spec
     limits = DetectionLimits(max_detections=100)
-    done: list[tuple[View, Labelled]] = []
+    done: list[tuple[ScaledView, Labelled]] = []
     for view in views:
         own = replace(look, imgsz=view.imgsz, detector=MirroredSpec(spec) if view.mirrored else spec)
         labelled = label_split(out / "tta" / view.name, images, prompts, own, limits)
@@ -136,19 +137,19 @@ def label_in_views(
     return Augmented(tuple(done), len(views))
 
 
-def merge_views(views: Sequence[View], records: Sequence[Record]) -> Record:
-    """The boxes of an image in several views as those of one record.
+def merge_views(views: Sequence[ScaledView], records: Sequence[Record]) -> Record:
+    """Merges the boxes of an image in several views into one record.
 
     Args:
         views: in the order of `records`.
-        records: of one image, in pixels of the original image.
+        records: of one image; boxes in pixels of the original image.
     """
     parts = [_in_range(view, record) for view, record in zip(views, records, strict=True)]
     boxes = np.concatenate([part[0] for part in parts])
     scores = np.concatenate([part[1] for part in parts])
     labels = np.concatenate([part[2] for part in parts])
     order = np.argsort(-scores, kind="stable")
-    order = order[grouped_nms(boxes[order], labels[order], MERGE_IOU)][:MOST]
+    order = order[grouped_nms(boxes[order], labels[order], MERGE_IOU)][:MAX_BOXES]
     read = next((record for record in records if record.error is None), records[0])
     return msgspec.structs.replace(
         read,
@@ -158,8 +159,8 @@ def merge_views(views: Sequence[View], records: Sequence[Record]) -> Record:
     )
 
 
-def _in_range(view: View, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (N, 4), scores (N,) and labels (N,) of those that count in this view."""
+def _in_range(view: ScaledView, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns boxes (N, 4), scores (N,) and labels (N,) of the boxes that count in this view."""
     from glip.images import resized_hw
 
     boxes = np.asarray(record.boxes, np.float32).reshape(-1, 4)
@@ -168,10 +169,10 @@ def _in_range(view: View, record: Record) -> tuple[np.ndarray, np.ndarray, np.nd
         return boxes, scores, labels
     height, width = resized_hw((record.height, record.width), view.imgsz)
     scale = np.array([record.width / width, record.height / height])
-    # In the view's pixels, both ends inside, as the original counts them.
+    # In pixels of the view, both ends inclusive, as the original counts them.
     sides = (boxes[:, 2:] - boxes[:, :2] - 1) / scale + 1
     area = sides[:, 0] * sides[:, 1]
-    keep = (area > view.least**2) & (area < view.most**2)
+    keep = (area > view.min_size**2) & (area < view.max_size**2)
     return boxes[keep], scores[keep], labels[keep]
 
 
@@ -236,9 +237,9 @@ class Mirrored(ObjectDetector):
 
 
 def _mirror(boxes: np.ndarray, width: int, scale: float) -> np.ndarray:
-    """Boxes of a mirrored image in the real one, xyxy in pixels of the original.
+    """Returns the boxes of a mirrored image in the image itself, xyxy in pixels of the original.
 
-    Ends are mirrored as pixels of the view, both inside: x becomes w - 1 - x there, `width` - `scale` - x here.
+    Both ends are inclusive pixels of the view: x becomes w - 1 - x there, and `width` - `scale` - x in the original.
     """
     mirrored = boxes.copy()
     mirrored[:, 0] = width - scale - (boxes[:, 2] - 1)

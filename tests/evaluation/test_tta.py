@@ -1,4 +1,4 @@
-"""Test-time augmentation: mirrored boxes come back, small things count in large views only, and views are merged."""
+"""Test-time augmentation: mirrored boxes come back, boxes count in views of the right size, and views are merged."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from glip.detections import Detections
 from glip.detectors.base import DetectionLimits
 from glip.errors import InputError
-from glip.evaluation import tta as augmented
+from glip.evaluation import tta
 from glip.evaluation.inference import Looking
 from glip.evaluation.run import EvalRequest, evaluate
-from glip.evaluation.tta import VIEWS, Mirrored, View, merge_views
+from glip.evaluation.tta import VIEWS, Mirrored, ScaledView, merge_views
 from glip.images import ImageBatch
 from glip.images.batch import PreparedImage
 from glip.labeling.records import Record
@@ -29,7 +29,7 @@ PROMPT = Prompt.from_names(["dog"])
 
 @dataclass
 class BrightColumns(FakeDetector):
-    """Finds the white part of each image, as the model gives boxes: scaled from the view, then one pixel added."""
+    """Detects the white part of each image as the model does: scaled from the view, then one pixel added."""
 
     seen: list[tuple[int, int]] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ def record(*boxes: tuple[float, float, float, float, float, int], error: str | N
 
 
 def test_views_are_merged_by_class_and_best_first() -> None:
-    anything = View(100, 0, 10_000, False)
+    anything = ScaledView(100, 0, 10_000, False)
     merged = merge_views(
         [anything] * 3,
         [
@@ -92,10 +92,10 @@ def test_views_are_merged_by_class_and_best_first() -> None:
 def test_a_box_counts_only_in_views_that_show_it_in_the_right_size() -> None:
     small, large = (0, 0, 20, 20, 0.5, 0), (0, 0, 80, 80, 0.4, 1)
     # Shown at twice the size: 39 and 159 pixels and one more.
-    both = View(200, 0, 10_000, False)
+    both = ScaledView(200, 0, 10_000, False)
     assert merge_views([both], [record(small, large)]).labels == [0, 1]
-    assert merge_views([View(200, 96, 10_000, False)], [record(small, large)]).labels == [1]
-    assert merge_views([View(200, 0, 96, True)], [record(small, large)]).labels == [0]
+    assert merge_views([ScaledView(200, 96, 10_000, False)], [record(small, large)]).labels == [1]
+    assert merge_views([ScaledView(200, 0, 96, True)], [record(small, large)]).labels == [0]
 
 
 def test_the_views_are_those_of_the_originals_code() -> None:
@@ -106,8 +106,8 @@ def test_the_views_are_those_of_the_originals_code() -> None:
 
 
 def test_an_augmented_run_scores_the_views_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    views = (View(64, 0, 10_000, False), View(96, 0, 10_000, False))
-    monkeypatch.setattr(augmented.label_in_views, "__defaults__", (views,))
+    views = (ScaledView(64, 0, 10_000, False), ScaledView(96, 0, 10_000, False))
+    monkeypatch.setattr(tta.label_in_views, "__defaults__", (views,))
     perfect = detector()
     look = Looking("glip-t", detector=perfect)
     write_coco(tmp_path)
