@@ -124,7 +124,7 @@ def simulated(scenes: Sequence[Scene], imgsz: int) -> Look:
 
 def by_model(detector: Detector, imgsz: int, batch: int) -> Look:
     """A real detector; views of equal padded size share batches."""
-    prompts = PromptSet.from_names(NAMES, detector.tokenizer).for_image("")
+    prompts = PromptSet.from_names(NAMES, detector.tokenizer).chunks
 
     def look(scene: int, views: Sequence[View]) -> list[Detections]:
         prepared = [prepare(view.image, imgsz) for view in views]

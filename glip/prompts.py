@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -325,55 +324,18 @@ def _shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of all images: one class list, or a caption per image. Plain data, as `Prompt` is.
+    """A class list in as many prompts as it needs. Plain data, as `Prompt` is.
 
     Attributes:
-        chunks: the class list, in chunks that fit into the text encoder; () if there are captions. Labels continue from
-            chunk to chunk.
-        captions: pairs of file name and prompt; () if there is a class list.
-
-    Raises:
-        InputError: neither or both are given, or a file name is given twice.
+        chunks: the prompts, each of at most 256 tokens. Labels continue from chunk to chunk.
     """
 
-    chunks: tuple[Prompt, ...] = ()
-    captions: tuple[tuple[str, Prompt], ...] = ()
-
-    def __post_init__(self) -> None:
-        if bool(self.chunks) == bool(self.captions):
-            raise InputError(
-                "A prompt set needs either chunks (a class list) or captions, not both, and not an empty one."
-            )
-        if len(self._of_file) != len(self.captions):
-            raise InputError("The captions name an image twice; give one caption per file name.")
-
-    @cached_property
-    def _of_file(self) -> dict[str, Prompt]:
-        return dict(self.captions)
+    chunks: tuple[Prompt, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Returns the class list as given; with captions all their phrases, each once, in order of first use."""
-        if self.chunks:
-            return tuple(chain.from_iterable(chunk.phrases for chunk in self.chunks))
-        return tuple(dict.fromkeys(chain.from_iterable(prompt.phrases for _, prompt in self.captions)))
-
-    def for_image(self, file_name: str) -> tuple[Prompt, ...]:
-        """Returns the prompts of one image, in order.
-
-        Raises:
-            InputError: there are captions, but none for this image.
-        """
-        if self.chunks:
-            return self.chunks
-        if file_name not in self._of_file:
-            raise InputError(f"There is no caption for the image {file_name!r}.")
-        return (self._of_file[file_name],)
-
-    def plan(self, tokenizer: Tokenizer) -> list[tuple[Prompt, int]]:
-        """Returns every prompt of the set with its number of tokens."""
-        prompts = self.chunks or [prompt for _, prompt in self.captions]
-        return [(prompt, _count_tokens(prompt, tokenizer)) for prompt in prompts]
+        """Returns the class list as given."""
+        return tuple(chain.from_iterable(chunk.phrases for chunk in self.chunks))
 
     @classmethod
     def from_names(
@@ -414,24 +376,6 @@ class PromptSet:
                 MAX_TOKENS,
             )
         return cls(tuple(chunks))
-
-    @classmethod
-    def from_captions(cls, captions: Mapping[str, Prompt]) -> PromptSet:
-        """Makes a prompt set of a caption per image.
-
-        Args:
-            captions: `ImageFile.name` -> prompt.
-        """
-        return cls(captions=tuple(captions.items()))
-
-    @classmethod
-    def parse(cls, text: str, tokenizer: Tokenizer, names_per_chunk: int | None = None) -> PromptSet:
-        """Makes a prompt set of a typed class list, see `split_names`; a name given twice is kept once."""
-        counts = Counter(split_names(text))
-        repeated = [name for name, count in counts.items() if count > 1]
-        if repeated:
-            logger.warning("Names given more than once are used once: %s", ", ".join(repeated))
-        return cls.from_names(list(counts), tokenizer, names_per_chunk)
 
 
 def _count_tokens(prompt: Prompt, tokenizer: Tokenizer) -> int:

@@ -160,7 +160,7 @@ def prompts_of(data: OpenTrainingSplits, tokenizer: Tokenizer, mode: str) -> Seq
     Raises:
         InputError: the model cannot read a class name, or mode prompt would need several captions.
     """
-    prompts = PromptSet.from_names(data.names, tokenizer, None, data.wordings).for_image("")
+    prompts = PromptSet.from_names(data.names, tokenizer, None, data.wordings).chunks
     if mode == "prompt" and len(prompts) > 1:
         raise InputError(
             f"{data.name} has {len(data.names)} classes, which need {len(prompts)} captions; mode prompt tunes one "

@@ -67,7 +67,7 @@ class Scorer:
         self._opened, self._tokenizer, self._imgsz = opened, tokenizer, imgsz
         self._precision, self._store = precision, store
         names = PromptSet.from_names(opened.names, tokenizer, None, opened.wordings)
-        self.prompts: Sequence[Prompt] = names.for_image("")
+        self.prompts: Sequence[Prompt] = names.chunks
         self._prepared: dict[Path, ImageBatch] = {}
 
     def score(self, model: GLIP) -> SetResult:

@@ -124,7 +124,7 @@ def test_no_score_above_the_published_threshold_lies_under_the_wanted_one(detect
 
 def test_a_long_list_runs_in_chunks_that_are_merged_before_the_limit(detector: Detector) -> None:
     names = [f"thing {letter}{other}" for letter in "abcdefghij" for other in "klmno"]
-    prompts = PromptSet.from_names(names, detector.tokenizer).for_image("")
+    prompts = PromptSet.from_names(names, detector.tokenizer).chunks
     assert len(prompts) > 1
     batch = collate([prepare(image(), 64)])
     unlimited = [detector.detect_batch(batch, [prompt], Selection(max_detections=None))[0] for prompt in prompts]
