@@ -1,4 +1,4 @@
-"""`glip bench`: what it measures adds up, compares equals, and says what it cannot do."""
+"""`glip bench`: its measurements add up, its forms are equal, and unusable jobs are refused."""
 
 from __future__ import annotations
 

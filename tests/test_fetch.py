@@ -37,7 +37,7 @@ def left_over(target: Path) -> list[str]:
     return sorted(path.name for path in target.parent.iterdir() if path.suffix != ".lock")
 
 
-def test_a_file_arrives_whole_and_its_hash_is_told(site: Site, target: Path) -> None:
+def test_a_file_arrives_whole_and_its_hash_is_returned(site: Site, target: Path) -> None:
     assert fetch(site.put("/f", BODY), target, published_hash=DIGEST[:8]) == DIGEST
     assert target.read_bytes() == BODY
     assert left_over(target) == ["file.pth"]
@@ -58,13 +58,13 @@ def test_a_damaged_file_that_is_here_is_fetched_anew(site: Site, target: Path) -
     assert target.read_bytes() == BODY
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(site: Site, target: Path) -> None:
+def test_a_broken_transfer_resumes_where_it_stopped(site: Site, target: Path) -> None:
     url = site.put("/f", BODY, breaks=[1000, 2000])
     assert fetch(url, target) == DIGEST
     assert [wanted for _, wanted in site.requests] == [None, "bytes=1000-", "bytes=3000-"]
 
 
-def test_a_later_process_goes_on_where_an_earlier_one_stopped(
+def test_a_later_process_resumes_where_an_earlier_one_stopped(
     site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 1)
@@ -158,7 +158,7 @@ def test_a_size_other_than_the_promised_one_is_refused_at_once(site: Site, targe
     assert left_over(target) == []
 
 
-def test_a_transfer_through_a_redirect_goes_on_where_it_stopped(site: Site, target: Path) -> None:
+def test_a_transfer_through_a_redirect_resumes_where_it_stopped(site: Site, target: Path) -> None:
     url = site.redirect("/f", site.put("/store", BODY, breaks=[1000]))
     assert fetch(url, target) == DIGEST
     assert site.requests[-1] == ("/store", "bytes=1000-")
@@ -189,7 +189,7 @@ def test_only_web_addresses_are_fetched(target: Path) -> None:
         fetch("file:///etc/passwd", target)
 
 
-def test_a_missing_file_is_told_at_once(site: Site, target: Path) -> None:
+def test_a_missing_file_is_reported_at_once(site: Site, target: Path) -> None:
     with pytest.raises(JobFailed, match="404"):
         fetch(site.url + "/nothing", target)
     assert len(site.requests) == 1
@@ -208,7 +208,7 @@ def test_a_server_that_stays_busy_is_given_up(site: Site, target: Path) -> None:
     assert len(site.requests) == module.ATTEMPTS
 
 
-def test_a_closed_port_is_told_at_once(site: Site, target: Path) -> None:
+def test_a_closed_port_is_reported_at_once(site: Site, target: Path) -> None:
     closed = "http://127.0.0.1:1/f"
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
         fetch(closed, target)
@@ -226,7 +226,7 @@ def test_several_at_once_fetch_a_file_once(site: Site, target: Path) -> None:
     assert len(site.requests) == 1
 
 
-def test_a_full_disk_is_told_before_anything_is_written(
+def test_a_full_disk_is_reported_before_anything_is_written(
     site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: module.shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
@@ -235,7 +235,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
     assert left_over(target) == []
 
 
-def test_a_disk_that_fills_up_is_told(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_is_reported(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 

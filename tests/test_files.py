@@ -54,7 +54,7 @@ def test_numbers_written_as_text_are_read_if_wanted() -> None:
         (b'{"z": ' + b"[" * 100_000, "deep"),
     ],
 )
-def test_what_is_no_json_is_told_with_its_place(tmp_path: Path, content: bytes, named: str) -> None:
+def test_text_that_is_not_json_is_reported_with_its_position(tmp_path: Path, content: bytes, named: str) -> None:
     path = tmp_path / "points.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match=re.escape(named)) as caught:
@@ -63,7 +63,7 @@ def test_what_is_no_json_is_told_with_its_place(tmp_path: Path, content: bytes, 
     assert str(path) in str(caught.value)
 
 
-def test_json_of_another_form_is_told_with_the_place_of_the_difference(tmp_path: Path) -> None:
+def test_json_of_another_form_is_reported_with_the_position_of_the_difference(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"x": 1}, {"x": "one"}]')
     with pytest.raises(UnexpectedJson, match=re.escape("$[1].x")) as caught:
         read_json(tmp_path / "a.json", list[Point], "a list of points", hint="Count them.")
@@ -72,7 +72,7 @@ def test_json_of_another_form_is_told_with_the_place_of_the_difference(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["absent.json", "."])
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=re.escape(str(tmp_path / name))):
         read_json(tmp_path / name, Point, "a point")
 
@@ -130,7 +130,7 @@ def test_an_error_leaves_the_earlier_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", [whole_file, whole_folder])
-def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path, whole: Whole) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, whole: Whole) -> None:
     with pytest.raises(JobFailed, match=os.strerror(errno.ENOSPC)), whole(tmp_path / "out"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert names(tmp_path) == []

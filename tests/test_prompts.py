@@ -82,7 +82,7 @@ def texts_under_spans(prompt: Prompt) -> list[list[str]]:
     return [[prompt.caption[start:end] for start, end in spans] for spans in prompt.spans]
 
 
-# --- what a person types
+# --- typed names
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_equal_names_stay_two_classes() -> None:
     assert PromptSet.from_names(["car", "car"], SMALL).names == ("car", "car")
 
 
-# --- what others rely on
+# --- prompts as values
 
 
 def test_prompts_are_values_that_json_can_carry() -> None:

@@ -1,1 +1,1 @@
-"""Golden numbers of the original implementation, and what is needed to compare with them."""
+"""Golden numbers of the original implementation, and helpers to compare with them."""

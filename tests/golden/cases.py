@@ -106,7 +106,7 @@ def run_stages(model: GLIP, case: Case, dtype: torch.dtype = torch.float32) -> S
         stages.found = select(outputs, case.positive_map.to(dtype), list(batch.sizes_hw))
     for handle in handles:
         handle.remove()
-    # With the text trimmed to its tokens, masking the padding is no work: embedded and hidden are one.
+    # With the text trimmed to its tokens there is no padding to mask: embedded and hidden are equal.
     keep["lang_embedded"] = keep["lang_hidden"]
     keep.update(_head(outputs, [keep[f"fpn_{level}"].shape for level in LEVELS]))
     for index, found in enumerate(stages.found):

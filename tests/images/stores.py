@@ -161,7 +161,7 @@ def s3_server() -> Iterator[tuple[str, Any]]:
 
 
 def forget_clients() -> None:
-    """The next request starts with what the environment says then."""
+    """Forgets the clients, so that the next request reads the environment again."""
     import gcsfs
     import s3fs
 

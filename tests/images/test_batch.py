@@ -67,7 +67,7 @@ def test_other_sizes_are_refused(imgsz: Any) -> None:
 
 
 def check_inputs(case: Case) -> None:
-    """The batch equals what the original fed its network."""
+    """Compares a batch with the input of the original network."""
     batch = case.batch()
     info = case.meta["arrays"]["input"]
     assert list(batch.pixels.shape) == info["shape"]

@@ -57,7 +57,7 @@ def test_a_folder_is_searched_with_all_below_in_natural_order(tmp_path: Path) ->
 def test_other_files_and_hidden_ones_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "notes.txt", "a.xml", "jpg", "b.jpg.part", ".hidden.jpg", ".cache/c.jpg", "d/.e/f.jpg")
     assert names_of(tmp_path) == ["a.jpg"]
-    assert names_of(tmp_path / ".cache") == ["c.jpg"]  # asked for by name
+    assert names_of(tmp_path / ".cache") == ["c.jpg"]  # given by name
 
 
 def test_every_suffix_that_is_looked_for_is_read_by_pillow() -> None:
@@ -261,4 +261,4 @@ def test_many_files_are_listed_with_one_call_of_the_system_per_folder(
         f"{folder}/{number}.jpg" for folder in range(10) for number in range(100)
     ]
     assert calls.count("scandir") == 11
-    assert len(calls) < 1000  # no look at single files
+    assert len(calls) < 1000  # no call per file

@@ -1,4 +1,4 @@
-"""Reading ahead: in order, bounded, and past what hangs."""
+"""Reading ahead: in order, bounded, with a time limit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_never_more_items_are_under_way_than_asked_for(ahead: int) -> None:
     assert sorted(begun) == list(range(20))
 
 
-def test_a_call_that_hangs_is_given_up_and_the_others_go_on() -> None:
+def test_a_call_that_hangs_is_given_up_and_the_others_continue() -> None:
     release = threading.Event()
 
     def read(item: int) -> int:

@@ -162,7 +162,7 @@ def test_images_stand_upright(tmp_path: Path, kind: str, orientation: int) -> No
     assert upright.size == ((32, 48) if orientation > 4 else (48, 32))
     read = read_image(path)
     assert_similar(read, upright, 0)
-    assert read.getexif().get(ORIENTATION, 1) == 1  # nobody can turn it again
+    assert read.getexif().get(ORIENTATION, 1) == 1  # no reader turns it again
     assert ImageOps.exif_transpose(read).tobytes() == read.tobytes()
 
 
@@ -185,7 +185,7 @@ def test_an_unknown_orientation_means_none(tmp_path: Path, orientation: int) -> 
     assert_similar(read_image(path), photo(), 0)
 
 
-# --- what is no image
+# --- files that are not images
 
 
 def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_list_holds_addresses_and_paths(web: Web, tmp_path: Path) -> None:
     )
     listing = list_images([a_list(tmp_path, *lines)])
     assert [image.name for image in listing] == ["a b.png", "near.png", "犬.png"]
-    assert not web.asked  # a long list is not asked for before the work
+    assert not web.asked  # the images of a list are not requested before the work
     assert [read_image(image.path).size for image in listing] == [(8, 6)] * 3
 
 

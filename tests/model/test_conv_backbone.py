@@ -1,4 +1,4 @@
-"""The convolutional backbone against timm's, and what freezes, folds and lowers in it."""
+"""The convolutional backbone: equality with timm's, freezing, folding, half precision."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_reassociated_equals_plain(
 def test_tiles_equal_plain(
     attention: ImageTextAttention, monkeypatch: pytest.MonkeyPatch, tokens: int, dtype: torch.dtype, limit: float
 ) -> None:
-    """Prediction walks over the places tile by tile: here three tiles of 256 and a short one, of two images."""
+    """Runs a prediction over several tiles: three of 256 locations and a short one, for two images."""
     monkeypatch.setattr(fused, "VALUES_PER_TILE", 1)
     in_tiles = Mock(wraps=fused.attend_in_tiles)
     monkeypatch.setattr(fusion, "attend_in_tiles", in_tiles)

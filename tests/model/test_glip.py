@@ -42,7 +42,7 @@ def test_padding_of_an_image_takes_part_as_published(tiny_glip: GLIP) -> None:
     padded = torch.nn.functional.pad(pixels, (0, 64))
     with torch.inference_mode():
         small, large = tiny_glip(pixels, IDS), tiny_glip(padded, IDS)
-    # The first place of P3 is the same place in both.
+    # The first location of P3 is the same in both.
     difference = (small.alignment[0, 0] - large.alignment[0, 0]).abs().max()
     assert 1e-6 < difference < 1.0
 

@@ -1,4 +1,4 @@
-"""The neck: five maps, and what training drops from them."""
+"""The neck: five maps, and DropBlock in training."""
 
 from __future__ import annotations
 

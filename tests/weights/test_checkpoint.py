@@ -44,7 +44,7 @@ def vocab_txt(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def original(tmp_path: Path, tiny: Conversion) -> Path:
-    """A file of the original, with what its training leaves beside the weights."""
+    """Returns a file of the original, with the optimizer's state beside the weights."""
     return write(tmp_path / "original.pth", tiny, "microsoft", optimizer={"lr": 0.1}, iteration=7)
 
 
@@ -106,7 +106,7 @@ def test_what_is_in_the_cache_is_used_offline(zoo_row: Checkpoint, monkeypatch: 
 
 
 @pytest.mark.parametrize("way", ["option", "variable"])
-def test_offline_is_told_with_the_ways_out(
+def test_offline_is_reported_with_the_remedies(
     zoo_row: Checkpoint, site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     if way == "variable":
@@ -118,7 +118,7 @@ def test_offline_is_told_with_the_ways_out(
     assert site.requests == []
 
 
-def test_no_network_is_told_with_the_ways_out(zoo_row: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_reported_with_the_remedies(zoo_row: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIP_MIRROR", "http://127.0.0.1:1")
     with pytest.raises(JobFailed, match=r"127\.0\.0\.1.*glip models pull"):
         pull("small")
@@ -160,7 +160,7 @@ def test_damage_in_the_cache_names_the_folder_to_delete(zoo_row: Checkpoint) -> 
         pull("small")
 
 
-def test_a_damaged_record_of_hashes_is_told(zoo_row: Checkpoint, cache: Path) -> None:
+def test_a_damaged_record_of_hashes_is_reported(zoo_row: Checkpoint, cache: Path) -> None:
     cache.mkdir()
     (cache / "hashes.json").write_text("[1")
     with pytest.raises(InputError, match=r"hashes\.json"):

@@ -357,7 +357,7 @@ def test_files_that_are_no_glip_checkpoint_are_told_apart(names: list[str], mess
         detect_layout(names)
 
 
-def test_the_layout_is_told_by_names_never_by_shapes(tiny: Conversion) -> None:
+def test_the_layout_follows_from_names_never_by_shapes(tiny: Conversion) -> None:
     for layout in ("microsoft", "mmdet", "native"):
         assert detect_layout(from_native(tiny, layout)[0]) == layout
 
@@ -384,7 +384,7 @@ def test_another_architecture_is_read_off_the_shapes(tiny: Conversion) -> None:
     assert to_native(tiny.state).config == CONFIG
 
 
-# What stands around the weights
+# Content beside the weights
 
 WEIGHTS = {"rpn.a": torch.zeros(1), "rpn.b": torch.ones(2)}
 

@@ -1,4 +1,4 @@
-"""ImageNet's weights of the convolutional backbone: where they come from, and what is refused."""
+"""ImageNet weights of the convolutional backbone: where they come from, and refused files."""
 
 from __future__ import annotations
 

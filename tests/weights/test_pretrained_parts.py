@@ -27,7 +27,7 @@ _FILE = "resolve/main/model.safetensors"
 
 
 def as_timm(state: State) -> State:
-    """Our backbone in timm's names, with the parts that are left aside."""
+    """Returns our backbone in timm's names, with the parts that are not taken."""
     named = {"norm.weight": torch.ones(3), "head.fc.bias": torch.ones(3)}
     for name, value in state.items():
         if name.startswith(("backbone.stages", "backbone.patch_embed")):

@@ -158,7 +158,7 @@ def test_other_files_are_told_apart(tmp_path: Path, content: bytes, message: str
         read_state_file(tmp_path / "x.pth")
 
 
-def test_an_absent_file_is_told(tmp_path: Path) -> None:
+def test_an_absent_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.pth"):
         read_state_file(tmp_path / "x.pth")
 

@@ -1,4 +1,4 @@
-"""The rows of the zoo against what was published."""
+"""The rows of the zoo against the published names and scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things go, and what can be seen of them."""
+"""Positions of things in an image, and their visible parts."""
 
 from __future__ import annotations
 

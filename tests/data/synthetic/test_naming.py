@@ -1,4 +1,4 @@
-"""Which names fit a thing, and which are asked for."""
+"""Names that fit a thing, and the class list of a scene."""
 
 from __future__ import annotations
 
