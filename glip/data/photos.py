@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glip.boxes import xywh_to_xyxy
 from glip.data.canvas import Boxes, SizeWH, View, coloured, framed, mosaic
 from glip.data.coco import CocoDataset, load_coco
 from glip.data.cutouts import Cutout, posed
@@ -256,8 +257,7 @@ def _boxes_of(dataset: CocoDataset, images: Sequence[int]) -> Iterator[tuple[Box
     for image in images:
         own = [box for box in by_image[image] if not box.iscrowd]
         boxes = np.array([box.bbox for box in own], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        yield boxes, [label_of[box.category_id] for box in own]
+        yield xywh_to_xyxy(boxes), [label_of[box.category_id] for box in own]
 
 
 def repeated_indices(labels: Sequence[Sequence[int]], below: float) -> tuple[int, ...]:
