@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from glip.data.synthetic import SceneJob, load_pool, write_mini_odinw, write_scenes
-from glip.evaluation.inference import Looking
+from glip.detectors.spec import DetectorSpec
 from glip.evaluation.results import EvaluationResult, SetResult
 from glip.evaluation.run import EvalRequest, evaluate
 from glip.files import whole_file
@@ -92,8 +92,12 @@ def counts(sets: Sequence[SetResult]) -> dict[str, int]:
 def measure(item: Wanted, out: Path, model: str, limit: int | None, overwrite: bool) -> dict[str, Any]:
     """Scores one set; returns a line of the table with its protocol."""
     folder = out / "eval" / item.title.replace(", ", "-").replace(" ", "-")
-    look = Looking(model, device="cpu", offline=True, overwrite=overwrite)
-    result = evaluate(EvalRequest(str(item.dataset), folder, look=look, split=item.split, limit=limit, gallery=4))
+    spec = DetectorSpec(model, device="cpu", offline=True)
+    result = evaluate(
+        EvalRequest(
+            str(item.dataset), folder, detector=spec, overwrite=overwrite, split=item.split, limit=limit, gallery=4
+        )
+    )
     notes = [note for one in result.sets for note in one.notes]
     line = {"title": item.title, **counts(result.sets), **numbers(result)}
     return line | {"protocol": dict(result.protocol), "notes": notes, "files": str(folder)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,19 +126,19 @@ def evaluate(
     if dataset is None:
         raise InputError("--dataset is missing; give coco, for example. `glip eval --list` shows all benchmarks.")
 
-    from glip.evaluation.inference import Looking
+    from glip.detectors.spec import DetectorSpec, InferenceOptions
     from glip.evaluation.run import EvalRequest
     from glip.evaluation.run import evaluate as run
 
-    look = Looking(model, device, precision, batch, imgsz, offline, overwrite, adapter, watcher=Terminal())
-    look = replace(look, detector=ShownOpening(look.spec))
+    spec = DetectorSpec(model, adapter, device, precision, offline=offline)
     request = EvalRequest(
         dataset=dataset,
         out=out,
         data_root=data_root,
-        look=look,
+        detector=spec,
+        options=InferenceOptions(imgsz, batch),
         split=split,
-        prompts=prompts,  # type: ignore[arg-type]  # find_benchmark checks it
+        prompts=prompts,  # type: ignore[arg-type]  # find_suite checks it
         predictions=predictions,
         images=images,
         limit=limit,
@@ -147,8 +146,9 @@ def evaluate(
         gallery=gallery,
         coco_ap=coco_ap,
         tta=tta,
+        overwrite=overwrite,
     )
-    _show(run(request), as_json)
+    _show(run(request, detector=ShownOpening(spec), watcher=Terminal()), as_json)
 
 
 def _show(result: EvaluationResult, as_json: bool) -> None:

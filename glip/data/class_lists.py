@@ -75,11 +75,6 @@ def find_in_prompt(prompt: str) -> CategoryList | None:
     return None if Path(name).suffix and name.casefold() not in _class_lists() else find_class_list(text)
 
 
-def known_class_lists() -> tuple[str, ...]:
-    """Returns every name that `find_class_list` accepts."""
-    return tuple(row.name for row in _class_lists().values())
-
-
 class _ListRow(msgspec.Struct, frozen=True):
     """A row of `class_lists.json`. Without ids, they are 1, 2, …"""
 

@@ -19,14 +19,14 @@ from glip.errors import InputError
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(image_list: Path, annotations: Path, names: Sequence[str] | None = None) -> Truth:
+def read_voc(image_list: Path, annotations: Path) -> Truth:
     """Reads a split in VOC's layout. Images get the ids 1, 2, … in the order of the list.
+
+    Classes are VOC's twenty or, if the files have others, theirs in alphabetical order.
 
     Args:
         image_list: file of image names, one per line, such as ImageSets/Main/test.txt; text after the name is ignored.
         annotations: folder of NAME.xml.
-        names: class names of the ids 1, 2, …; None for VOC's twenty or, if the files have others, theirs in
-            alphabetical order.
 
     Raises:
         InputError: a file is missing or has another format.
@@ -36,7 +36,7 @@ def read_voc(image_list: Path, annotations: Path, names: Sequence[str] | None = 
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {image_list}: {error}.") from error
     images = [_read_image(annotations / f"{stem}.xml", stem) for stem in stems]
-    known = _class_names(images, annotations, names)
+    known = _class_names(images)
     count = [len(image.names) for image in images]
     bbox = np.array([box for image in images for box in image.boxes], np.float64).reshape(-1, 4)
     return Truth(
@@ -64,16 +64,10 @@ class _VocImage:
     difficult: tuple[bool, ...]
 
 
-def _class_names(images: Sequence[_VocImage], annotations: Path, names: Sequence[str] | None) -> tuple[str, ...]:
+def _class_names(images: Sequence[_VocImage]) -> tuple[str, ...]:
     used = {name for image in images for name in image.names}
-    known = tuple(names) if names is not None else find_class_list("voc").names
-    if used <= set(known):
-        return known
-    if names is not None:
-        raise InputError(
-            f"{annotations} has the class {min(used - set(known))!r}, which is not one of the names given."
-        )
-    return tuple(sorted(used))
+    known = find_class_list("voc").names
+    return known if used <= set(known) else tuple(sorted(used))
 
 
 def _read_image(path: Path, stem: str) -> _VocImage:

@@ -17,14 +17,13 @@ import numpy as np
 from glip.boxes import xyxy_to_xywh
 from glip.data.annotations import Floats
 from glip.data.flickr30k import Sentence, words_of
-from glip.data.splits import OpenSplit
 from glip.evaluation.error_analysis import FOUND_IOU, Confusion, Mistake, confusion_matrix, find_mistakes, worst
 from glip.evaluation.metrics.coco import RECALLS, CocoScores, threshold_index
 from glip.evaluation.metrics.curves import best_f1_thresholds
 from glip.evaluation.metrics.lvis import surely_checked
 from glip.evaluation.metrics.phrase_recall import PROTOCOLS, TOP_K, PhraseBoxes, phrase_indices, rank_of_first_right
 from glip.evaluation.plots import curves_figure, matrix_figure, photo_figure, write_figure
-from glip.evaluation.tasks.detection import Scored
+from glip.evaluation.tasks.detection import DetectionScore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,13 +37,12 @@ MAX_CLASSES = 40  # of a matrix that can still be read
 logger = logging.getLogger(__name__)
 
 
-def draw_set(out: Path, opened: OpenSplit, scored: Scored, count: int) -> list[Path]:
+def draw_set(out: Path, scored: DetectionScore, count: int) -> list[Path]:
     """Draws the scores and errors of a class list. Boxes count from the threshold of each class's highest F1.
 
     Args:
         out: folder of the set.
-        opened: the set.
-        scored: its boxes and scores.
+        scored: boxes and scores of the set.
         count: maximum number of photographs with errors; 0 for none.
 
     Returns:
@@ -65,7 +63,7 @@ def draw_set(out: Path, opened: OpenSplit, scored: Scored, count: int) -> list[P
     write_figure(out / MATRIX_FILE, confusion_figure(name, confusion, list(thresholds.values())))
     written = [out / CURVES_FILE, out / MATRIX_FILE]
     if count:
-        path_of = dict(zip(scored.truth.image_ids.tolist(), opened.images, strict=True))
+        path_of = dict(zip(scored.truth.image_ids.tolist(), scored.opened.images, strict=True))
         mistakes = worst(find_mistakes(scored.truth, checked, thresholds), count)
         images = [_gallery_image(mistake, path_of[mistake.image_id], scored) for mistake in mistakes]
         if draw_gallery(out / GALLERY_FOLDER, images, name):
@@ -168,7 +166,7 @@ def draw_gallery(folder: Path, images: Iterable[GalleryImage], set_name: str) ->
     return drawn
 
 
-def _gallery_image(mistake: Mistake, path: Path, scored: Scored) -> GalleryImage:
+def _gallery_image(mistake: Mistake, path: Path, scored: DetectionScore) -> GalleryImage:
     name = _name(scored, mistake.category_id)
     return GalleryImage(
         path,
@@ -180,7 +178,7 @@ def _gallery_image(mistake: Mistake, path: Path, scored: Scored) -> GalleryImage
     )
 
 
-def _details(mistake: Mistake, name: str, scored: Scored) -> str:
+def _details(mistake: Mistake, name: str, scored: DetectionScore) -> str:
     """Returns both boxes of an error in words: 'predicted dog 0.90; annotated: cat'."""
     if mistake.score is not None:
         row = mistake.annotation
@@ -197,7 +195,7 @@ def _row(boxes: Floats, row: int | None) -> Floats:
     return np.zeros((0, 4)) if row is None else boxes[[row]]
 
 
-def _name(scored: Scored, category_id: int) -> str:
+def _name(scored: DetectionScore, category_id: int) -> str:
     return scored.truth.names[scored.truth.label_of_category[category_id]]
 
 

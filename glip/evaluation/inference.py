@@ -1,7 +1,7 @@
-"""A split is labelled as any folder is, by `glip.labeling`: resumable, batched, sharded; scored is what it recorded.
+"""Labels a split as any folder is labelled, by `glip.labeling`; scores are computed from its records.
 
 A benchmark differs from other jobs only in its prompts (chunks of 40 names, worded classes, several captions per image)
-and its limits; both are fields of the job.
+and its limits; both are fields of the job. So labelling a benchmark resumes, batches and shards like any other job.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from glip.boxes import xyxy_to_xywh
 from glip.data.annotations import Integers
 from glip.errors import InputError
 from glip.evaluation.predictions import Predictions
@@ -21,66 +22,63 @@ from glip.files import whole_file
 
 if TYPE_CHECKING:
     from glip.detectors.base import DetectionLimits, OpensDetector
-    from glip.detectors.spec import DetectorSpec
+    from glip.detectors.spec import DetectorSpec, InferenceOptions
     from glip.engine import Engine
     from glip.labeling.image_prompts import PromptPlan
     from glip.labeling.job import LabelSummary, Watcher
     from glip.labeling.records import Record
 
-FLOOR = 0.05  # the published threshold: the detector applies it before centerness is multiplied in
 IMAGES_FILE = "images.txt"
 LABELS_FOLDER = "labels"
 
 
 @dataclass(frozen=True)
-class Looking:
-    """How images are looked at; the same for all sets of an evaluation.
+class SplitLabelling:
+    """How the splits of an evaluation are labelled.
 
     Attributes:
-        model: name of a checkpoint, a model folder or a file.
-        device, precision, batch, imgsz, offline, overwrite: as of `LabelJob`.
-        adapter: what `glip finetune` has learned beside it; None: nothing.
-        detector: opens the detector; None for the one that these fields describe.
-        engine: where to work; None: here.
+        spec: which detector, and how it runs.
+        options: how images run through it.
+        overwrite: delete the records of an earlier run first.
+        detector: opens the detector; None for `spec`.
+        engine: where the workers run; None for this process.
         watcher: follows the jobs.
     """
 
-    model: str
-    device: str = "auto"
-    precision: str = "fp32"
-    batch: int | None = None
-    imgsz: int | None = None
-    offline: bool = False
+    spec: DetectorSpec
+    options: InferenceOptions
     overwrite: bool = False
-    adapter: Path | None = None
     detector: OpensDetector | None = None
     engine: Engine | None = None
     watcher: Watcher | None = None
 
-    @property
-    def spec(self) -> DetectorSpec:
-        """Returns which detector to open, and how."""
-        from glip.detectors.spec import DetectorSpec
-
-        return DetectorSpec(self.model, self.adapter, self.device, self.precision, offline=self.offline)
-
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledSplit:
     """A split that was labelled.
 
     Attributes:
-        folder: the records.
+        folder: of the records.
         paths: of the images, by their names in the records.
-        summary: what the run did.
+        summary: of the run.
     """
 
     folder: Path
     paths: Mapping[str, Path]
     summary: LabelSummary
 
+    @property
+    def interrupted(self) -> bool:
+        """Returns whether the run was stopped."""
+        return self.summary.interrupted
+
+    @property
+    def failed(self) -> int:
+        """Returns the number of images that could not be labelled."""
+        return self.summary.failed
+
     def records(self) -> Iterator[tuple[Path, Record]]:
-        """Every image with its record, in natural order of names."""
+        """Yields every image with its record, in natural order of names."""
         from glip.labeling.records import read_records
 
         for record in read_records(self.folder):
@@ -91,23 +89,21 @@ def label_split(
     out: Path,
     images: Sequence[Path],
     prompts: PromptPlan,
-    look: Looking,
-    limits: DetectionLimits | None = None,
-) -> Labelled:
-    """Labels images into `out`/labels, or resumes what an earlier run left there.
+    labelling: SplitLabelling,
+    limits: DetectionLimits,
+) -> LabelledSplit:
+    """Labels images into `out`/labels, or resumes an earlier run there.
 
     Args:
-        out: the folder of the set.
+        out: folder of the split.
         images: absolute paths.
         prompts: what to look for.
-        look: how.
-        limits: which boxes are recorded; None for the published ones, with more boxes than are scored.
+        labelling: which detector, and how it runs.
+        limits: which boxes are recorded.
 
     Raises:
         InputError: an image is missing, or `glip.labeling.label` refuses the job.
     """
-    from glip.detectors.base import DetectionLimits
-    from glip.detectors.spec import InferenceOptions
     from glip.labeling.job import LabelJob, label, list_job_images
 
     _write_list(out / IMAGES_FILE, images)
@@ -115,24 +111,24 @@ def label_split(
         sources=(str(out / IMAGES_FILE),),
         prompts=prompts,
         out=out / LABELS_FOLDER,
-        detector=look.spec,
-        limits=limits or DetectionLimits(FLOOR),
-        options=InferenceOptions(look.imgsz, look.batch),
-        overwrite=look.overwrite,
+        detector=labelling.spec,
+        limits=limits,
+        options=labelling.options,
+        overwrite=labelling.overwrite,
         report=False,
     )
-    summary = label(job, detector=look.detector, engine=look.engine, watcher=look.watcher)
+    summary = label(job, detector=labelling.detector, engine=labelling.engine, watcher=labelling.watcher)
     paths = {image.name: Path(str(image.path)) for image in list_job_images(job)}
-    return Labelled(job.out, paths, summary)
+    return LabelledSplit(job.out, paths, summary)
 
 
-def tuned_prompts(adapter: Path, names: Sequence[str], what: str) -> PromptPlan:
+def tuned_prompts(adapter: Path, names: Sequence[str], data_set: str) -> PromptPlan:
     """Returns the prompts that an adapter was tuned with.
 
     Args:
         adapter: its file.
         names: the classes of the data set.
-        what: name of the data set, for the message.
+        data_set: its name, for the message.
 
     Raises:
         InputError: the adapter cannot be read, or was tuned for other classes.
@@ -143,27 +139,27 @@ def tuned_prompts(adapter: Path, names: Sequence[str], what: str) -> PromptPlan:
     tuned = load_adapter(adapter)
     if tuned.names != tuple(names):
         raise InputError(
-            f"The adapter {adapter} was tuned to find {', '.join(tuned.names)}, but the classes of {what} are "
-            f"{', '.join(names)}. Use an adapter that was tuned on {what}, or none."
+            f"The adapter {adapter} was tuned to find {', '.join(tuned.names)}, but the classes of {data_set} are "
+            f"{', '.join(names)}. Use an adapter that was tuned on {data_set}, or none."
         )
     if tuned.prompt is None:
         return tuple(names)
     return Prompt.from_caption(tuned.prompt.caption, tuned.prompt.spans, tuned.prompt.phrases)
 
 
-def from_records(
+def predictions_of(
     records: Iterator[tuple[Path, Record]],
-    images: Mapping[Path, Sequence[int]],
+    ids_of_image: Mapping[Path, Sequence[int]],
     category_ids: Callable[[Path], Sequence[int]],
-    most: int | None,
+    maximum: int | None,
 ) -> Predictions:
-    """The boxes of records as they are scored.
+    """Returns the boxes of records as they are scored.
 
     Args:
         records: images with their records; those that could not be read give no boxes.
-        images: the ids of each image in the truth; a file may stand there twice.
-        category_ids: of the labels of an image.
-        most: boxes of an image that count, ties of the last one too; None for all.
+        ids_of_image: the ids of each image in the truth; an image may have several.
+        category_ids: the category id of each label of an image.
+        maximum: maximum number of boxes per image, plus ties with the last one; None for all.
     """
     ids: list[Integers] = []
     categories, boxes, scores = [], [], []
@@ -171,45 +167,50 @@ def from_records(
         if not record.scores:
             continue
         found = np.asarray(record.scores, np.float32)
-        count = within(found, most)
+        count = count_within(found, maximum)
         xyxy = np.asarray(record.boxes[:count], np.float32).reshape(-1, 4).astype(np.float64)
         own = np.asarray(category_ids(path), np.int64)[np.asarray(record.labels[:count], np.int64)]
-        for image in images[path]:
+        for image in ids_of_image[path]:
             ids.append(np.full(count, image, np.int64))
             categories.append(own)
             boxes.append(xyxy)
             scores.append(found[:count].astype(np.float64))
     if not ids:
         return Predictions.none()
-    bbox = np.concatenate(boxes)
-    bbox[:, 2:] -= bbox[:, :2]
+    bbox = xyxy_to_xywh(np.concatenate(boxes))
     return Predictions(np.concatenate(ids), np.concatenate(categories), bbox, np.concatenate(scores))
 
 
-def turned(labelled: Labelled, sizes_hw: Mapping[Path, tuple[int, int]]) -> int:
-    """How many images are shown upright by a tag in their file, whose annotations do not know it."""
-    count = 0
-    for path, record in labelled.records():
+def find_rotated(
+    records: Iterator[tuple[Path, Record]], sizes_hw: Mapping[Path, tuple[int, int]], rotated: list[Path]
+) -> Iterator[tuple[Path, Record]]:
+    """Passes records on, and collects images that a tag in their file rotates but their annotations do not.
+
+    Args:
+        records: images with their records.
+        sizes_hw: height and width of each image, as annotated.
+        rotated: such images are appended.
+    """
+    for path, record in records:
         height, width = sizes_hw[path]
-        count += record.error is None and (record.height, record.width) == (width, height) != (height, width)
-    return count
+        if record.error is None and (record.height, record.width) == (width, height) != (height, width):
+            rotated.append(path)
+        yield path, record
 
 
-def within(scores: NDArray[np.float32], most: int | None) -> int:
-    """So many of scores, best first, stay under a limit; ties of the last one stay, as published."""
-    if most is None or len(scores) <= most:
+def count_within(scores: NDArray[np.float32], maximum: int | None) -> int:
+    """Returns how many scores, best first, a maximum keeps: also the ties with the last one, as published."""
+    if maximum is None or len(scores) <= maximum:
         return len(scores)
-    return int(np.count_nonzero(scores >= scores[most - 1]))
+    return int(np.count_nonzero(scores >= scores[maximum - 1]))
 
 
 def _write_list(path: Path, images: Sequence[Path]) -> None:
     missing = [image for image in images if not image.is_file()]
     if missing:
         raise InputError(
-            f"{missing[0]} is missing, and {len(missing) - 1} more of {len(images)} images. "
-            f"Every image that the annotations name is needed."
-            if len(missing) > 1
-            else f"The image {missing[0]} is missing. Every image that the annotations name is needed."
+            f"{len(missing)} of {len(images)} images are missing, first {missing[0]}. Every image of the annotations "
+            f"is needed."
         )
     with whole_file(path) as file:
         file.writelines(f"{image}\n".encode("utf-8", "surrogateescape") for image in images)

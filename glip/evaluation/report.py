@@ -21,7 +21,6 @@ import msgspec
 from glip.data.benchmarks import group_of_set
 from glip.data.lookup import Suite
 from glip.evaluation.results import EvaluationResult, Numbers, ScoreRow, SetResult
-from glip.evaluation.tasks.detection import LVIS_LIMIT, LVIS_NAMES_PER_CHUNK
 from glip.files import whole_file, write_json
 
 Origin = Literal["paper", "original", "mmdet"]
@@ -30,16 +29,9 @@ UNKNOWN = "—"
 COLUMNS = ("set", "metric", "measured", "published", "difference", "source of the published score")
 METRICS_FILE = "metrics.json"
 CLASSES_FILE = "per_class.csv"
+# The topics of a protocol in their order; others come last.
+_TOPICS = ("prompts", "resolution", "batch size", "precision", "thresholds", "boxes", "limits")
 
-_PROMPTS = {
-    "plain": "plain: only the class names",
-    "original": "original: the caption prompts of the authors' configurations",
-    "paper": "paper: the manual prompts of the paper's Table 10",
-}
-_OWN_PROMPTS = {
-    "flickr30k": "each sentence alone, unchanged",
-    "d3": "the descriptions of the image's scenario, joined in one caption",
-}
 # Benchmarks with several sets whose published scores are listed by set.
 _SCORED_BY_SET = ("coco-o", "rf100", "rf100-vl", "mini-odinw")
 _SPLIT_ALIASES = {"valid": "val"}
@@ -56,46 +48,31 @@ def score_rows(benchmark: Suite, model: str, sets: Sequence[SetResult], summary:
 
 
 def protocol_of(
-    benchmark: Suite,
-    *,
-    sets: Sequence[SetResult],
-    model: str,
-    look: Mapping[str, str],
-    max_det: int,
-    limit: int | None = None,
+    benchmark: Suite, *, sets: Sequence[SetResult], model: str, words: Mapping[str, str], limit: int | None = None
 ) -> dict[str, str]:
     """Returns the protocol of an evaluation in words, by topic.
 
     Args:
-        benchmark: with its prompts.
+        benchmark: the evaluated splits.
         sets: the scored sets.
         model: as requested; '' for predictions from a file.
-        look: resolution, batch size and so on; for predictions from a file, where they come from.
-        max_det: maximum number of boxes per image.
+        words: the topics that the task and the run know: prompts, resolution, batch size, limits, …
         limit: number of images of each set that were evaluated; None for all.
     """
     splits = dict.fromkeys(item.split or "the only one" for item in sets)
-    scorers = {item.scorer for item in sets}
-    limits = f"{max_det} boxes per image"
-    if "lvis" in scorers:
-        limits = (
-            f"{LVIS_NAMES_PER_CHUNK} names per caption, {LVIS_LIMIT} boxes for each caption; fixed AP: 10,000 boxes "
-            f"per class over the set, no limit per image; standard AP: 300 per image"
-        )
-    if "flickr30k" in scorers:
-        limits = f"{max_det} boxes per sentence"
-    words = {"model": model or "none: predictions from a file", "split": ", ".join(splits)}
-    words["images"] = str(sum(item.images for item in sets))
+    protocol = {"model": model or "none: predictions from a file", "split": ", ".join(splits)}
+    protocol["images"] = str(sum(item.images for item in sets))
     if limit is not None:
-        words["images"] += f"; at most the first {limit} of each set, so no published score is compared"
+        protocol["images"] += f"; at most the first {limit} of each set, so no published score is compared"
     if known := set(group_of_set(benchmark.name)):
-        words["sets"] = f"{len(known & {item.name for item in sets})} of the benchmark's {len(known)}"
-    if model:
-        words["prompts"] = _OWN_PROMPTS.get("".join(scorers), _PROMPTS[benchmark.prompts])
-    words |= look
-    words["limits"] = limits
-    words["layout and protocol from"] = benchmark.source
-    return words
+        protocol["sets"] = f"{len(known & {item.name for item in sets})} of the benchmark's {len(known)}"
+    protocol |= {topic: words[topic] for topic in sorted(words, key=_topic_rank)}
+    protocol["layout and protocol from"] = benchmark.source
+    return protocol
+
+
+def _topic_rank(topic: str) -> int:
+    return _TOPICS.index(topic) if topic in _TOPICS else len(_TOPICS)
 
 
 def score_text(value: float | None, signed: bool = False) -> str:

@@ -38,7 +38,7 @@ class SetResult:
     Attributes:
         name: of the set.
         split: the scored split.
-        scorer: the evaluator.
+        format: of the annotations, which decides the metric.
         numbers: by metric, the most important first.
         classes: one row per class; () if scores are not by class.
         images: number of images of the split.
@@ -50,7 +50,7 @@ class SetResult:
 
     name: str
     split: str
-    scorer: str
+    format: str
     numbers: Numbers
     classes: tuple[ClassRow, ...]
     images: int

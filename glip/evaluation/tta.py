@@ -20,7 +20,7 @@ import numpy as np
 
 from glip.boxes import grouped_nms
 from glip.detectors.base import DetectionLimits, ObjectDetector, OnDownload, OpensDetector
-from glip.evaluation.inference import Labelled, Looking, label_split
+from glip.evaluation.inference import LabelledSplit, SplitLabelling, label_split
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,7 +85,7 @@ class Augmented:
         wanted: number of views of a complete run.
     """
 
-    views: tuple[tuple[ScaledView, Labelled], ...]
+    views: tuple[tuple[ScaledView, LabelledSplit], ...]
     wanted: int
 
     @property
@@ -112,24 +112,28 @@ def label_in_views(
     out: Path,
     images: Sequence[Path],
     prompts: PromptPlan,
-    look: Looking,
+    labelling: SplitLabelling,
     views: Sequence[ScaledView] = VIEWS,
 ) -> Augmented:
     """Labels images into `out`/tta/VIEW/labels, one view after the other.
 
     Args:
         out: folder of the split.
-        images, prompts, look: see `label_split`; `look.imgsz` is not used.
+        images, prompts, labelling: see `label_split`; `labelling.options.imgsz` is not used.
         views: the views, in order.
 
     Raises:
         InputError: see `label_split`.
     """
-    spec = look.detector or look.spec
+    spec = labelling.detector or labelling.spec
     limits = DetectionLimits(max_detections=100)
-    done: list[tuple[ScaledView, Labelled]] = []
+    done: list[tuple[ScaledView, LabelledSplit]] = []
     for view in views:
-        own = replace(look, imgsz=view.imgsz, detector=MirroredSpec(spec) if view.mirrored else spec)
+        own = replace(
+            labelling,
+            options=replace(labelling.options, imgsz=view.imgsz),
+            detector=MirroredSpec(spec) if view.mirrored else spec,
+        )
         labelled = label_split(out / "tta" / view.name, images, prompts, own, limits)
         done.append((view, labelled))
         if labelled.summary.interrupted:

@@ -104,7 +104,7 @@ def test_a_split_or_prompts_that_a_benchmark_has_not_are_refused(tmp_path: Path)
 
 def test_every_row_says_where_it_was_read_and_where_its_files_are_to_be_had() -> None:
     assert all(row.source and row.fetch and row.layout for row in TABLE.values())
-    assert {name: next(iter(row.splits)) for name, row in TABLE.items()} == {
+    published = {
         "coco": "val",
         "lvis-minival": "val",
         "lvis-val": "val",
@@ -119,6 +119,7 @@ def test_every_row_says_where_it_was_read_and_where_its_files_are_to_be_had() ->
         "voc2012": "val",
         "mini-odinw": "test",
     }
+    assert published.items() <= {name: next(iter(row.splits)) for name, row in TABLE.items()}.items()
 
 
 def test_a_layout_names_every_file() -> None:

@@ -15,9 +15,8 @@ from PIL import Image
 
 from glip.data.lookup import find_training_splits
 from glip.detectors.base import ObjectDetector
-from glip.detectors.spec import load_detector
+from glip.detectors.spec import DetectorSpec, load_detector
 from glip.errors import InputError
-from glip.evaluation.inference import Looking
 from glip.evaluation.metrics.coco import coco_scores
 from glip.evaluation.predictions import Predictions
 from glip.evaluation.run import EvalRequest, evaluate
@@ -81,12 +80,12 @@ def test_the_score_is_that_of_the_adapter_on_the_base(folders: Path, tmp_path: P
 def test_the_score_is_that_of_glip_eval_with_the_adapter(folders: Path, tmp_path: Path) -> None:
     tuned = finetune(job_of(folders, tmp_path / "out"))
     (annotations,) = (folders / "Squares" / "test").glob("*.json")
-    look = Looking(str(folders / "base"), adapter=tmp_path / "out" / "adapter.safetensors", device="cpu")
-    request = EvalRequest(str(annotations), tmp_path / "eval", look=look, gallery=0)
+    tuned_spec = DetectorSpec(str(folders / "base"), tmp_path / "out" / "adapter.safetensors", "cpu")
+    request = EvalRequest(str(annotations), tmp_path / "eval", detector=tuned_spec, gallery=0)
     result = evaluate(request)
     assert result.rows[0].metric == "AP" and result.rows[0].measured == pytest.approx(tuned.test["AP"], abs=1e-9)
     assert result.rows[0].published is None and "with" in result.protocol["model"]
-    bare = evaluate(replace(request, out=tmp_path / "bare", look=replace(look, adapter=None)))
+    bare = evaluate(replace(request, out=tmp_path / "bare", detector=replace(tuned_spec, adapter=None)))
     assert bare.protocol["model"] == str(folders / "base")
     (with_adapter,), (without,) = ((tmp_path / run).rglob("results.json") for run in ("eval", "bare"))
     assert with_adapter.read_bytes() != without.read_bytes()

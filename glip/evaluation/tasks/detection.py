@@ -1,93 +1,158 @@
-"""From the boxes of a set to its numbers, by the evaluator that the benchmark uses."""
+"""Class lists: every image is prompted with all class names, and scored by the evaluator of COCO, LVIS or VOC."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from glip.boxes import xyxy_to_xywh
 from glip.data.annotations import Truth
-from glip.data.splits import OpenSplit
+from glip.data.benchmarks import Format
+from glip.data.splits import OpenSplit, Split, open_split
 from glip.detections import Detections
-from glip.evaluation.inference import within
+from glip.evaluation.inference import count_within, find_rotated, predictions_of, tuned_prompts
 from glip.evaluation.metrics.coco import CocoScores, coco_scores
 from glip.evaluation.metrics.lvis import lvis_scores
-from glip.evaluation.predictions import Predictions
+from glip.evaluation.predictions import Predictions, read_predictions
 from glip.evaluation.results import ClassRow, SetResult, class_rows, percent
+from glip.evaluation.submission import RESULTS_FILE, write_results
+from glip.evaluation.tasks import ScoreOptions
 
 if TYPE_CHECKING:
-    from glip.evaluation.metrics.voc import VocScores
+    from glip.detectors.base import DetectionLimits
+    from glip.labeling.image_prompts import PromptPlan
+    from glip.labeling.records import Record
 
-LVIS_NAMES_PER_CHUNK = 40  # of 1203: 31 chunks an image, the last of three names
-LVIS_LIMIT = 300  # boxes of each chunk
+LVIS_NAMES_PER_PROMPT = 40  # of 1203: 31 prompts per image, the last of three names
+LVIS_LIMIT = 300  # boxes of each prompt
+_PROMPTS = {
+    "plain": "plain: only the class names",
+    "original": "original: the caption prompts of the authors' configurations",
+    "paper": "paper: the manual prompts of the paper's Table 10",
+}
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """A set's numbers, and what images of them are drawn from.
+class DetectionScore:
+    """The score of a class list.
 
     Attributes:
         result: the numbers.
-        scores: by class; None where the truth is not public.
-        truth, predictions: that were scored.
+        opened: the split, for the paths of its images.
+        scores: by class; None if the truth is not public.
+        truth, predictions: what was scored.
     """
 
     result: SetResult
+    opened: OpenSplit
     scores: CocoScores | None
     truth: Truth
     predictions: Predictions
 
+    def write(self, out: Path, gallery: int) -> list[Path]:
+        """Writes results.json for formats that servers accept, and draws the errors, see `Score.write`."""
+        written = []
+        if self.opened.split.format in ("coco", "coco-images"):
+            write_results(out / RESULTS_FILE, self.predictions)
+            written.append(out / RESULTS_FILE)
+        if self.scores is not None:
+            from glip.evaluation.error_gallery import draw_set
 
-def score_set(opened: OpenSplit, predictions: Predictions, max_det: int, notes: tuple[str, ...] = ()) -> Scored:
-    """Scores one set whose classes are names.
+            written += draw_set(out, self, gallery)
+        return written
+
+
+class Detection:
+    """A split whose images all get one class list; see `Task`."""
+
+    def __init__(self, split: Split, options: ScoreOptions) -> None:
+        self._split, self._options = split, options
+        self._opened = open_split(split, options.limit)
+        self._is_lvis = split.format == "lvis"
+
+    def images(self) -> Sequence[Path]:
+        """Returns the absolute paths of the images to label."""
+        return list(self._opened.ids_of_image)
+
+    def prompts(self, adapter: Path | None) -> PromptPlan:
+        """Returns the class list, or the prompt that the adapter was tuned with."""
+        from glip.labeling.image_prompts import ClassList
+
+        if adapter is not None:
+            return tuned_prompts(adapter, self._opened.names, self._split.name)
+        return ClassList(self._opened.names, self._opened.wordings, LVIS_NAMES_PER_PROMPT if self._is_lvis else None)
+
+    def limits(self) -> DetectionLimits:
+        """Returns which boxes are recorded: of LVIS, the published number per prompt."""
+        from glip.detectors.base import DetectionLimits
+
+        if self._is_lvis:
+            return DetectionLimits(max_detections=LVIS_LIMIT, limit_per_prompt=True)
+        return DetectionLimits()
+
+    def score_records(self, records: Iterator[tuple[Path, Record]], notes: Sequence[str] = ()) -> DetectionScore:
+        """Scores the boxes of a labelling run."""
+        opened = self._opened
+        sizes = dict(zip(opened.images, ((h, w) for h, w in opened.truth.sizes_hw.tolist()), strict=True))
+        rotated: list[Path] = []
+        # LVIS and test-time augmentation have limits of their own.
+        maximum = None if self._is_lvis or self._options.augmented else self._options.max_det
+        predictions = predictions_of(
+            find_rotated(records, sizes, rotated), opened.ids_of_image, lambda path: opened.category_ids, maximum
+        )
+        if rotated:
+            notes = (
+                *notes,
+                f"{len(rotated)} images of {self._split.name} are rotated by a tag in their file, which their "
+                f"annotations do not follow: boxes in them count as wrong.",
+            )
+        return score_split(opened, predictions, self._options.max_det, notes)
+
+    def score_file(self, path: Path) -> DetectionScore:
+        """Scores the boxes of a results file; with a limit, those of the scored images."""
+        predictions = read_predictions(path, self._opened.whole_truth)
+        predictions = predictions.of_images(self._opened.truth.image_ids)
+        notes = () if len(predictions) else (f"{path} has no box in these images, so all of them are missed.",)
+        return score_split(self._opened, predictions, self._options.max_det, notes)
+
+    def protocol(self) -> dict[str, str]:
+        """Returns the prompts and limits in words."""
+        limits = f"{self._options.max_det} boxes per image"
+        if self._is_lvis:
+            limits = (
+                f"{LVIS_NAMES_PER_PROMPT} names per caption, {LVIS_LIMIT} boxes for each caption; fixed AP: 10,000 "
+                f"boxes per class over the set, no limit per image; standard AP: 300 per image"
+            )
+        return {"prompts": _PROMPTS[self._options.prompts], "limits": limits}
+
+
+def score_split(opened: OpenSplit, predictions: Predictions, max_det: int, notes: Sequence[str] = ()) -> DetectionScore:
+    """Scores boxes against a split whose classes are names.
 
     Args:
-        opened: the set.
+        opened: the split.
         predictions: checked boxes.
-        max_det: most boxes a class and image; LVIS has its own limits.
-        notes: sentences about the labelling.
+        max_det: maximum number of boxes per class and image; LVIS has its own limits.
+        notes: sentences about the run.
     """
-    scorer = opened.split.format
-    scores: CocoScores | None = None
-    numbers: dict[str, float | None] = {}
-    rows: tuple[ClassRow, ...] = ()
-    if scorer == "lvis":
-        fixed = lvis_scores(opened.truth, predictions, fixed=True)
-        standard = lvis_scores(opened.truth, predictions, fixed=False)
-        scores, rows = fixed.scores, class_rows(fixed.scores)
-        order = ("AP", "APr", "APc", "APf", "AP50", "AP75", "APs", "APm", "APl")
-        numbers = {name: percent(fixed.numbers()[name]) for name in order}
-        numbers |= {f"standard {name}": percent(value) for name, value in standard.numbers().items()}
-    elif scorer == "voc":
-        from glip.evaluation.metrics.voc import voc_scores
-
-        scores = coco_scores(opened.truth, predictions, _limits(max_det))
-        voc = voc_scores(opened.truth, predictions)
-        numbers = {name: percent(value) for name, value in voc.numbers().items()}
-        rows = _voc_rows(voc)
-    elif scorer in ("coco", "d3"):
-        scores = coco_scores(opened.truth, predictions, _limits(max_det))
-        numbers, rows = {name: percent(value) for name, value in scores.numbers().items()}, class_rows(scores)
-    return Scored(
-        SetResult(
-            opened.split.name,
-            opened.split.split,
-            scorer,
-            numbers,
-            rows,
-            images=len(opened.truth.image_ids),
-            annotated=len(opened.truth.image_id),
-            found=len(predictions),
-            group=opened.split.group,
-            notes=(*opened.notes, *notes),
-        ),
-        scores,
-        opened.truth,
-        predictions,
+    numbers, rows, scores = _EVALUATORS[opened.split.format](opened.truth, predictions, max_det)
+    result = SetResult(
+        opened.split.name,
+        opened.split.split,
+        opened.split.format,
+        {name: percent(value) for name, value in numbers.items()},
+        rows,
+        images=len(opened.truth.image_ids),
+        annotated=len(opened.truth.image_id),
+        found=len(predictions),
+        group=opened.split.group,
+        notes=(*opened.notes, *notes),
     )
+    return DetectionScore(result, opened, scores, opened.truth, predictions)
 
 
 def score_detections(opened: OpenSplit, detections: Mapping[int, Detections], max_det: int = 100) -> SetResult:
@@ -100,7 +165,7 @@ def score_detections(opened: OpenSplit, detections: Mapping[int, Detections], ma
     """
     predictions = Predictions.none()
     if detections:
-        kept = {id: found.filter(np.arange(within(found.scores, max_det))) for id, found in detections.items()}
+        kept = {id: found.filter(np.arange(count_within(found.scores, max_det))) for id, found in detections.items()}
         classes = np.asarray(opened.category_ids, np.int64)
         predictions = Predictions(
             np.concatenate([np.full(len(found), id, np.int64) for id, found in kept.items()]),
@@ -108,16 +173,50 @@ def score_detections(opened: OpenSplit, detections: Mapping[int, Detections], ma
             xyxy_to_xywh(np.concatenate([found.boxes.astype(np.float64) for found in kept.values()])),
             np.concatenate([found.scores.astype(np.float64) for found in kept.values()]),
         )
-    return score_set(opened, predictions, max_det).result
+    return score_split(opened, predictions, max_det).result
+
+
+# The numbers from 0 to 1 (-1 where nothing can be scored), the rows of the classes, and the scores to draw.
+_Evaluated = tuple[Mapping[str, float], tuple[ClassRow, ...], CocoScores | None]
+
+
+def _evaluate_coco(truth: Truth, predictions: Predictions, max_det: int) -> _Evaluated:
+    scores = coco_scores(truth, predictions, _limits(max_det))
+    return scores.numbers(), class_rows(scores), scores
+
+
+def _evaluate_lvis(truth: Truth, predictions: Predictions, max_det: int) -> _Evaluated:
+    fixed = lvis_scores(truth, predictions, fixed=True)
+    standard = lvis_scores(truth, predictions, fixed=False)
+    order = ("AP", "APr", "APc", "APf", "AP50", "AP75", "APs", "APm", "APl")
+    numbers = {name: fixed.numbers()[name] for name in order}
+    numbers |= {f"standard {name}": value for name, value in standard.numbers().items()}
+    return numbers, class_rows(fixed.scores), fixed.scores
+
+
+def _evaluate_voc(truth: Truth, predictions: Predictions, max_det: int) -> _Evaluated:
+    from glip.evaluation.metrics.voc import voc_scores
+
+    voc = voc_scores(truth, predictions)
+    columns = (voc.category_ids.tolist(), voc.names, voc.boxes.tolist(), voc.area.tolist())
+    rows = tuple(
+        ClassRow(id, name, boxes, None, percent(area), None, None)
+        for id, name, boxes, area in zip(*columns, strict=True)
+    )
+    return voc.numbers(), rows, coco_scores(truth, predictions, _limits(max_det))
+
+
+def _no_truth(truth: Truth, predictions: Predictions, max_det: int) -> _Evaluated:
+    return {}, (), None
+
+
+_EVALUATORS: Mapping[Format, Callable[[Truth, Predictions, int], _Evaluated]] = {
+    "coco": _evaluate_coco,
+    "coco-images": _no_truth,
+    "lvis": _evaluate_lvis,
+    "voc": _evaluate_voc,
+}
 
 
 def _limits(max_det: int) -> tuple[int, ...]:
     return tuple(sorted({limit for limit in (1, 10, max_det) if limit <= max_det}))
-
-
-def _voc_rows(scores: VocScores) -> tuple[ClassRow, ...]:
-    columns = (scores.category_ids.tolist(), scores.names, scores.boxes.tolist(), scores.area.tolist())
-    return tuple(
-        ClassRow(id, name, boxes, None, percent(area), None, None)
-        for id, name, boxes, area in zip(*columns, strict=True)
-    )

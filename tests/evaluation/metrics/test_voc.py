@@ -1,15 +1,12 @@
-"""VOC's average precision against a plain reading of its rules, and its files."""
+"""VOC's average precision equals a plain reading of its rules."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from glip.data.voc import read_voc
-from glip.errors import InputError
 from glip.evaluation.metrics.voc import voc_scores
 from glip.evaluation.predictions import Predictions
 from tests.evaluation.cases import Case, random_case, simple_predictions, simple_truth
@@ -80,48 +77,3 @@ def test_of_two_equal_overlaps_the_first_annotation_is_matched() -> None:
 
 def test_without_any_box_there_is_no_score() -> None:
     assert voc_scores(simple_truth([]), Predictions.none()).numbers() == {"AP50": -1, "AP50-11": -1}
-
-
-def image(name: str, difficult: int) -> str:
-    return f"""<annotation><filename>7.jpg</filename><size><width>20</width><height>10</height></size>
-    <object><name>{name}</name><difficult>{difficult}</difficult>
-    <bndbox><xmin>1</xmin><ymin>3</ymin><xmax>10</xmax><ymax>10</ymax></bndbox></object></annotation>"""
-
-
-@pytest.fixture
-def listing(tmp_path: Path) -> Path:
-    (tmp_path / "Annotations").mkdir()
-    (tmp_path / "Annotations/7.xml").write_text(image("dog", 1))
-    (tmp_path / "val.txt").write_text("7  1\n\n")
-    return tmp_path / "val.txt"
-
-
-def test_files_become_columns_with_continuous_boxes(listing: Path) -> None:
-    truth = read_voc(listing, listing.parent / "Annotations")
-    assert (truth.file_names, truth.image_ids.tolist(), truth.sizes_hw.tolist()) == (("7.jpg",), [1], [[10, 20]])
-    assert truth.bbox.tolist() == [[0, 2, 10, 8]]
-    assert truth.ignore.tolist() == [True]
-    assert (len(truth.names), truth.names[truth.category_indices(truth.category_id)[0]]) == (20, "dog")
-
-
-def test_other_classes_than_voc_are_taken_from_the_files_or_as_given(listing: Path) -> None:
-    folder = listing.parent / "Annotations"
-    (folder / "7.xml").write_text(image("zebra", 0))
-    assert read_voc(listing, folder).names == ("zebra",)
-    given = read_voc(listing, folder, ["yak", "zebra"])
-    assert (given.names, given.category_id.tolist()) == (("yak", "zebra"), [2])
-    with pytest.raises(InputError, match="'zebra'"):
-        read_voc(listing, folder, ["yak"])
-
-
-@pytest.mark.parametrize(
-    "content",
-    [None, "<a>", "<a/>"],
-)
-def test_an_image_without_a_usable_file_is_named(listing: Path, content: str | None) -> None:
-    path = listing.parent / "Annotations/7.xml"
-    path.unlink()
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(InputError, match=r"7\.xml"):
-        read_voc(listing, listing.parent / "Annotations")
