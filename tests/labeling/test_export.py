@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import yaml
 
 from glip.data.coco import load_coco
 from glip.errors import InputError, JobFailed
+from glip.images import ImageFile
+from glip.labeling import records as records_module
 from glip.labeling.classes import ClassFile
-from glip.labeling.export import ExportSummary, export
+from glip.labeling.export import ExportSummary, export, write_outputs
 from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import Record, read_records
 from tests.labeling.runs import BOX_FORMATS, LOW, NAMES, RECORDS, a_record, broken, contents, write, write_run
@@ -162,6 +165,22 @@ def test_the_caller_hears_of_every_record(run: Path) -> None:
     heard: list[int] = []
     export(run, run / "out", ["csv"], LOW, advance=heard.append)
     assert sum(heard) == len(RECORDS)
+
+
+def test_all_outputs_come_from_one_pass_over_the_records(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    lines = records_module._lines
+
+    def counted(path: Path) -> Iterator[bytes]:
+        opened.append(path.name)
+        return lines(path)
+
+    monkeypatch.setattr(records_module, "_lines", counted)
+    images = [ImageFile(run / record.file_name, record.file_name) for record in RECORDS]
+    outputs = write_outputs(run, images, 0.05, preview=2, report=True)
+    assert {path.name for path in outputs.files} == {"annotations.coco.json", "errors.jsonl", "report.html"}
+    assert outputs.failed == 1
+    assert opened == ["listing.txt", "000001-000000.jsonl"] or opened == ["000001-000000.jsonl", "listing.txt"]
 
 
 def test_exporting_needs_no_torch(run: Path) -> None:

@@ -24,7 +24,7 @@ FIXTURE = Path(__file__).parent / "tiny_records.jsonl"  # written by 0.1.0 (comm
 # Processors differ in the last bits of float32, and a random model amplifies them.
 SCORE_TOLERANCE, PIXEL_TOLERANCE = 2e-3, 0.5
 # Boxes near the floor, or with a rival of almost the same score, may come and go: compare those that are well above.
-SURE = 0.15
+SURE = 0.3
 
 
 def scene(index: int, width: int, height: int) -> Image.Image:
