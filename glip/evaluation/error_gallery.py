@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from glip.boxes import xyxy_to_xywh
-from glip.data.annotations import Floats
+from glip.data.annotations import Floats, Truth
 from glip.data.flickr30k import Sentence, words_of
 from glip.evaluation.error_analysis import FOUND_IOU, Confusion, Mistake, confusion_matrix, find_mistakes, worst
 from glip.evaluation.metrics.coco import RECALLS, CocoScores, threshold_index
@@ -23,7 +23,7 @@ from glip.evaluation.metrics.curves import best_f1_thresholds
 from glip.evaluation.metrics.lvis import surely_checked
 from glip.evaluation.metrics.phrase_recall import PROTOCOLS, TOP_K, PhraseBoxes, phrase_indices, rank_of_first_right
 from glip.evaluation.plots import curves_figure, matrix_figure, photo_figure, write_figure
-from glip.evaluation.tasks.detection import DetectionScore
+from glip.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,12 +37,25 @@ MAX_CLASSES = 40  # of a matrix that can still be read
 logger = logging.getLogger(__name__)
 
 
-def draw_set(out: Path, scored: DetectionScore, count: int) -> list[Path]:
+def draw_set(
+    out: Path,
+    name: str,
+    *,
+    scores: CocoScores,
+    truth: Truth,
+    predictions: Predictions,
+    images: Sequence[Path],
+    count: int,
+) -> list[Path]:
     """Draws the scores and errors of a class list. Boxes count from the threshold of each class's highest F1.
 
     Args:
         out: folder of the set.
-        scored: boxes and scores of the set.
+        name: of the set.
+        scores: of its classes.
+        truth: its annotated boxes.
+        predictions: its predicted boxes.
+        images: (I) files of the images, in the order of the truth.
         count: maximum number of photographs with errors; 0 for none.
 
     Returns:
@@ -51,22 +64,18 @@ def draw_set(out: Path, scored: DetectionScore, count: int) -> list[Path]:
     Raises:
         JobFailed: a file cannot be written.
     """
-    scores, name = scored.scores, scored.result.name
-    if scores is None:
-        return []
     # Where a class was not checked, a box on nothing is no error.
-    checked = scored.predictions.rows(surely_checked(scored.truth, scored.predictions))
-    scored = replace(scored, predictions=checked)
-    thresholds = best_f1_thresholds(scored.truth, checked)
-    confusion = confusion_matrix(scored.truth, checked, thresholds)
+    predictions = predictions.rows(surely_checked(truth, predictions))
+    thresholds = best_f1_thresholds(truth, predictions)
+    confusion = confusion_matrix(truth, predictions, thresholds)
     write_figure(out / CURVES_FILE, precision_recall_figure(name, scores))
     write_figure(out / MATRIX_FILE, confusion_figure(name, confusion, list(thresholds.values())))
     written = [out / CURVES_FILE, out / MATRIX_FILE]
     if count:
-        path_of = dict(zip(scored.truth.image_ids.tolist(), scored.opened.images, strict=True))
-        mistakes = worst(find_mistakes(scored.truth, checked, thresholds), count)
-        images = [_gallery_image(mistake, path_of[mistake.image_id], scored) for mistake in mistakes]
-        if draw_gallery(out / GALLERY_FOLDER, images, name):
+        path_of = dict(zip(truth.image_ids.tolist(), images, strict=True))
+        mistakes = worst(find_mistakes(truth, predictions, thresholds), count)
+        shown = [_gallery_image(mistake, path_of[mistake.image_id], truth, predictions) for mistake in mistakes]
+        if draw_gallery(out / GALLERY_FOLDER, shown, name):
             written.append(out / GALLERY_FOLDER)
     return written
 
@@ -166,37 +175,37 @@ def draw_gallery(folder: Path, images: Iterable[GalleryImage], set_name: str) ->
     return drawn
 
 
-def _gallery_image(mistake: Mistake, path: Path, scored: DetectionScore) -> GalleryImage:
-    name = _name(scored, mistake.category_id)
+def _gallery_image(mistake: Mistake, path: Path, truth: Truth, predictions: Predictions) -> GalleryImage:
+    name = _name(truth, mistake.category_id)
     return GalleryImage(
         path,
-        f"{mistake.reason}: {_details(mistake, name, scored)}",
+        f"{mistake.reason}: {_details(mistake, name, truth, predictions)}",
         f"{mistake.reason}-{name}",
-        annotated=scored.truth.bbox[scored.truth.image_id == mistake.image_id],
-        expected=_row(scored.truth.bbox, mistake.annotation),
-        predicted=_row(scored.predictions.bbox, mistake.prediction),
+        annotated=truth.bbox[truth.image_id == mistake.image_id],
+        expected=_row(truth.bbox, mistake.annotation),
+        predicted=_row(predictions.bbox, mistake.prediction),
     )
 
 
-def _details(mistake: Mistake, name: str, scored: DetectionScore) -> str:
+def _details(mistake: Mistake, name: str, truth: Truth, predictions: Predictions) -> str:
     """Returns both boxes of an error in words: 'predicted dog 0.90; annotated: cat'."""
     if mistake.score is not None:
         row = mistake.annotation
-        other = "" if row is None else f"; annotated: {_name(scored, int(scored.truth.category_id[row]))}"
+        other = "" if row is None else f"; annotated: {_name(truth, int(truth.category_id[row]))}"
         return f"predicted {name} {mistake.score:.2f}{other}"
     row = mistake.prediction
     if row is None:
         return f"annotated {name}"
-    predicted = _name(scored, int(scored.predictions.category_id[row]))
-    return f"annotated {name}; predicted: {predicted} {scored.predictions.score[row]:.2f}"
+    predicted = _name(truth, int(predictions.category_id[row]))
+    return f"annotated {name}; predicted: {predicted} {predictions.score[row]:.2f}"
 
 
 def _row(boxes: Floats, row: int | None) -> Floats:
     return np.zeros((0, 4)) if row is None else boxes[[row]]
 
 
-def _name(scored: DetectionScore, category_id: int) -> str:
-    return scored.truth.names[scored.truth.label_of_category[category_id]]
+def _name(truth: Truth, category_id: int) -> str:
+    return truth.names[truth.label_of_category[category_id]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,7 @@ class SetResult:
 
     @property
     def main(self) -> float | None:
-        """The score by which sets are averaged."""
+        """Returns the score by which sets are averaged."""
         return next(iter(self.numbers.values()), None)
 
 
@@ -85,7 +85,7 @@ class ScoreRow:
 
     @property
     def difference(self) -> float | None:
-        """The measured minus the published score; None if one is unknown."""
+        """Returns the measured minus the published score; None if one is unknown."""
         return None if self.measured is None or self.published is None else self.measured - self.published
 
 

@@ -8,11 +8,12 @@ The output folder is all the state there is: the same call resumes where an earl
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from glip.data.benchmarks import Format
 from glip.data.lookup import PromptStyle, Suite, find_suite
 from glip.data.splits import Split
 from glip.detectors.spec import GPU_BATCH, DetectorSpec, InferenceOptions
@@ -21,7 +22,10 @@ from glip.evaluation.inference import LABELS_FOLDER, SplitLabelling, label_split
 from glip.evaluation.report import find_published, protocol_of, score_rows, write_tables
 from glip.evaluation.results import EvaluationResult, SetResult, averages
 from glip.evaluation.submission import RESULTS_FILE, read_submission, write_submission
-from glip.evaluation.tasks import ONE_CLASS_LIST, Score, ScoreOptions, Task, open_task
+from glip.evaluation.tasks import ONE_CLASS_LIST, Score, ScoreOptions, Task
+from glip.evaluation.tasks.described_objects import DescribedObjects
+from glip.evaluation.tasks.detection import Detection
+from glip.evaluation.tasks.phrase_grounding import PhraseGrounding
 from glip.files import whole_file
 from glip.labeling.records import read_run
 
@@ -36,6 +40,15 @@ if TYPE_CHECKING:
 # COCO-O effective robustness: mean AP over the domains minus this slope times the AP on COCO val2017 (ICCV 2023).
 ROBUSTNESS_SLOPE = 0.45
 SUBMISSION_FILE = "odinw_submission.json"
+# The task of each annotation format.
+_TASKS: Mapping[Format, Callable[[Split, ScoreOptions], Task]] = {
+    "coco": Detection,
+    "coco-images": Detection,
+    "lvis": Detection,
+    "voc": Detection,
+    "flickr30k": PhraseGrounding,
+    "d3": DescribedObjects,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -311,3 +324,12 @@ def _protocol_words(request: EvalRequest, first: _ScoredSplit) -> dict[str, str]
         batch = request.options.batch or (GPU_BATCH if run.device.startswith("cuda") else 1)
         words["batch size"] = f"{batch}; only images of one padded size share a batch"
     return words | {"precision": run.precision, "thresholds": run.score_rule}
+
+
+def open_task(split: Split, options: ScoreOptions) -> Task:
+    """Reads the annotations of a split as a task.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    return _TASKS[split.format](split, options)

@@ -4,19 +4,18 @@
     phrase_grounding.py   sentences, scored by recall of their phrases (Flickr30k Entities)
     described_objects.py  descriptions as classes, each image prompted with those of its scenario (D3)
 
-Another kind of score is one file here, and its annotation format in `open_task`.
+Another kind of score is one file here, and one line in the table of `glip.evaluation.run`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from glip.data.benchmarks import Format
 from glip.data.lookup import PromptStyle
-from glip.data.splits import Split
 
 if TYPE_CHECKING:
     from glip.detectors.base import DetectionLimits
@@ -108,24 +107,3 @@ class Task(Protocol):
     def protocol(self) -> dict[str, str]:
         """Returns what a reader must know to compare the score: `prompts`, `limits` and, if special, `batch size`."""
         ...
-
-
-def open_task(split: Split, options: ScoreOptions) -> Task:
-    """Reads the annotations of a split as a task.
-
-    Raises:
-        InputError: a file cannot be used.
-    """
-    from glip.evaluation.tasks.described_objects import DescribedObjects
-    from glip.evaluation.tasks.detection import Detection
-    from glip.evaluation.tasks.phrase_grounding import PhraseGrounding
-
-    tasks: Mapping[Format, Callable[[Split, ScoreOptions], Task]] = {
-        "coco": Detection,
-        "coco-images": Detection,
-        "lvis": Detection,
-        "voc": Detection,
-        "flickr30k": PhraseGrounding,
-        "d3": DescribedObjects,
-    }
-    return tasks[split.format](split, options)

@@ -55,9 +55,7 @@ class DescribedScore:
 
     def write(self, out: Path, gallery: int) -> list[Path]:
         """Draws the errors of FULL, see `Score.write`."""
-        from glip.evaluation.error_gallery import draw_set
-
-        return draw_set(out, self.full, gallery)
+        return self.full.draw(out, gallery)
 
 
 class DescribedObjects:

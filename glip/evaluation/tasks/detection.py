@@ -59,11 +59,23 @@ class DetectionScore:
         if self.opened.split.format in ("coco", "coco-images"):
             write_results(out / RESULTS_FILE, self.predictions)
             written.append(out / RESULTS_FILE)
-        if self.scores is not None:
-            from glip.evaluation.error_gallery import draw_set
+        return written + self.draw(out, gallery)
 
-            written += draw_set(out, self, gallery)
-        return written
+    def draw(self, out: Path, gallery: int) -> list[Path]:
+        """Draws the scores and errors of the classes, see `Score.write`."""
+        from glip.evaluation.error_gallery import draw_set
+
+        if self.scores is None:
+            return []
+        return draw_set(
+            out,
+            self.result.name,
+            scores=self.scores,
+            truth=self.truth,
+            predictions=self.predictions,
+            images=self.opened.images,
+            count=gallery,
+        )
 
 
 class Detection:

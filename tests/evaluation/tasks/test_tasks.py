@@ -10,7 +10,8 @@ import pytest
 from glip.data.benchmarks import Format
 from glip.data.lookup import find_suite
 from glip.detectors.base import DetectionLimits
-from glip.evaluation.tasks import ONE_CLASS_LIST, ScoreOptions, open_task
+from glip.evaluation.run import open_task
+from glip.evaluation.tasks import ONE_CLASS_LIST, ScoreOptions
 from glip.labeling.image_prompts import ClassList
 from tests.evaluation.perfect import write_coco, write_set
 
