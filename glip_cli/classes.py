@@ -1,4 +1,4 @@
-"""Reads what to find from the words of a command line: names, the names of a benchmark, or a class file."""
+"""Reads what to find from the options of `glip label`: names, a benchmark, a class file, captions or an adapter."""
 
 from __future__ import annotations
 
@@ -9,8 +9,41 @@ from typing import TYPE_CHECKING
 from glip.errors import InputError
 
 if TYPE_CHECKING:
-    from glip.labeling.captions import Spans
     from glip.labeling.classes import ClassFile
+    from glip.labeling.image_prompts import PromptPlan
+
+
+def prompts_and_classes(
+    prompt: str | None,
+    classes: Path | None = None,
+    tokens_positive: str | None = None,
+    captions: str | None = None,
+    adapter: Path | None = None,
+) -> tuple[PromptPlan, ClassFile | None]:
+    """Returns the prompts of a job, and the classes they stand for if they are more than names.
+
+    Args:
+        prompt: 'person . dog .', '@names.txt', or '@coco' and other benchmarks, whose category ids are kept; with
+            `tokens_positive`, one caption.
+        classes: a class file.
+        tokens_positive: the character ranges of each phrase in the caption, as JSON.
+        captions: a file with each image's own caption, or 'sidecar'.
+        adapter: supplies the names it was tuned on, if nothing else is given.
+
+    Raises:
+        InputError: nothing to find is given, options exclude each other, or one cannot be used.
+    """
+    from glip.labeling.image_prompts import CaptionSource
+
+    if captions is not None:
+        if prompt or classes:
+            raise InputError("--captions excludes --prompt and --classes. Leave them out.")
+        return CaptionSource(captions), None
+    if tokens_positive is not None:
+        return _caption(prompt, classes, tokens_positive), None
+    if prompt is None and classes is None and adapter is not None:
+        return _of_adapter(adapter)
+    return names_and_classes(prompt, classes)
 
 
 def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[str, ...], ClassFile | None]:
@@ -42,40 +75,24 @@ def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[s
     return tuple(dict.fromkeys(split_names(prompt))), None
 
 
-def spans_and_phrases(caption: str | None, classes: Path | None, ranges: str) -> tuple[Spans, tuple[str, ...]]:
-    """Returns the character ranges of the phrases in a caption, and the phrases themselves.
-
-    Args:
-        caption: the value of --prompt.
-        classes: must be None.
-        ranges: the character ranges of each phrase, as JSON.
-
-    Raises:
-        InputError: the caption is missing, a class file is given, or a range cannot be used.
-    """
+def _caption(caption: str | None, classes: Path | None, ranges: str) -> PromptPlan:
     from glip.labeling.captions import parse_spans
     from glip.prompts import Prompt
 
     if caption is None or classes is not None:
         raise InputError("--tokens-positive needs a caption in --prompt, and excludes --classes.")
-    prompt = Prompt.from_caption(caption, parse_spans(ranges))
-    return prompt.spans, prompt.phrases
+    return Prompt.from_caption(caption, parse_spans(ranges))
 
 
-def classes_of_adapter(path: Path) -> tuple[tuple[str, ...], ClassFile | None, str | None, Spans]:
-    """Returns the names an adapter was tuned on, their classes, its caption, and their character ranges in it.
-
-    Args:
-        path: of the adapter.
-
-    Raises:
-        InputError: the adapter cannot be read.
-    """
+def _of_adapter(path: Path) -> tuple[PromptPlan, ClassFile | None]:
     from glip.labeling.classes import ClassFile
+    from glip.prompts import Prompt
     from glip.weights.adapter import load_adapter
 
     adapter = load_adapter(path)
     meaning = None
     if adapter.category_ids and len(set(adapter.names)) == len(adapter.names):
         meaning = replace(ClassFile.from_phrases(adapter.names), ids=adapter.category_ids)
-    return adapter.names, meaning, adapter.caption or None, adapter.spans
+    if adapter.spans and adapter.caption:
+        return Prompt.from_caption(adapter.caption, adapter.spans, adapter.names), meaning
+    return adapter.names, meaning

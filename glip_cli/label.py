@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glip.errors import InputError
-from glip_cli.classes import classes_of_adapter, names_and_classes, spans_and_phrases
+from glip_cli.classes import prompts_and_classes
 from glip_cli.models import ShownOpening
 from glip_cli.options import (
     FIND,
@@ -36,7 +36,6 @@ from glip_cli.options import (
 from glip_cli.output import Progress, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from glip.labeling.captions import Spans
     from glip.labeling.job import LabelSummary
     from glip.labeling.plan import LabelPlan
     from glip.labeling.worker import ImageDone
@@ -198,32 +197,15 @@ def label(
     """Label images. Repeat the command to resume an interrupted run, or to label new images."""
     from glip.detectors.base import DetectionLimits
     from glip.detectors.spec import DetectorSpec, InferenceOptions
-    from glip.labeling.image_prompts import CaptionSource, PromptPlan
+    from glip.labeling.image_prompts import CaptionSource
     from glip.labeling.job import CANDIDATES, LabelJob
     from glip.labeling.job import label as run
     from glip.labeling.plan import plan_label
     from glip.labeling.tiling import Tiling
-    from glip.prompts import Prompt
 
-    if captions is not None and (prompt or classes):
-        raise InputError("--captions excludes --prompt and --classes. Leave them out.")
-    spans: Spans = ()
-    names: tuple[str, ...]
-    caption = prompt
-    if adapter is not None and prompt is None and classes is None and captions is None:
-        names, meaning, caption, spans = classes_of_adapter(adapter)
-    elif captions is not None:
-        names, meaning = (), None
-    elif tokens_positive is not None:
-        spans, names = spans_and_phrases(prompt, classes, tokens_positive)
-        meaning = None
-    else:
-        names, meaning = names_and_classes(prompt, classes)
-    prompts: PromptPlan = names
-    if captions is not None:
-        prompts = CaptionSource(captions, chunker, tuple(phrases or ()))  # type: ignore[arg-type]
-    elif spans and caption is not None:
-        prompts = Prompt.from_caption(caption, spans, names)
+    prompts, meaning = prompts_and_classes(prompt, classes, tokens_positive, captions, adapter)
+    if isinstance(prompts, CaptionSource):
+        prompts = replace(prompts, chunker=chunker, phrases=tuple(phrases or ()))  # type: ignore[arg-type]
     if record not in ("detections", "candidates"):
         raise InputError(f"--record is {record!r}; accepted are detections and candidates.")
     job = LabelJob(
