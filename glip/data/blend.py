@@ -1,6 +1,6 @@
-"""Photographs of several sets and drawn scenes as one stream whose batches need no padding.
+"""Mixes photographs of several sets and drawn scenes into one stream whose batches need no padding.
 
-All examples of a batch have one canvas and are asked a similar number of names. Knows streams only.
+All examples of a batch have one canvas size and similar numbers of names in their captions. Knows streams only.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from glip.data.photos import PhotoStream
 from glip.data.synthetic.stream import SceneStream
 from glip.errors import InputError
 
-# Width over height of a canvas, and how often it comes: everyday photographs are mostly wide.
+# Width over height of a canvas, and its share: everyday photographs are mostly wide.
 _SHAPES = ((4 / 3, 0.65), (3 / 4, 0.2), (1.0, 0.15))
-_MANY = (20, 80)  # names of the everyday sets, which evaluation asks at once
+_MANY = (20, 80)  # number of classes of the everyday sets, which evaluation prompts at once
 _CELL = 32  # the sides of a canvas are multiples, so nothing is padded
 
 
@@ -33,13 +33,13 @@ class Blend:
         weights: of each set, above 0.
         scenes: drawn scenes.
         scene_share: of all images; from 0 to less than 1.
-        sides: short sides of the canvases, in pixels; each comes equally often.
+        sides: short sides of the canvases, in pixels; each is drawn equally often.
         group: number of examples in a batch.
-        many: share of the batches that ask for up to 20 absent names, and of those that ask for up to 80.
-        seed: another one gives another order.
+        many: share of the batches whose captions have up to 20 absent names, and of those with up to 80.
+        seed: of the order and the canvases.
 
     Raises:
-        InputError: weights, share or sides that cannot be used.
+        InputError: a weight, a share or a side is out of range.
     """
 
     photos: Sequence[PhotoStream]
@@ -53,14 +53,16 @@ class Blend:
 
     def __post_init__(self) -> None:
         if not self.sides or not all(64 <= side <= 4096 for side in self.sides):
-            raise InputError(f"The sides of photographs must be numbers of pixels from 64 to 4096, not {self.sides}.")
+            raise InputError(f"sides is {self.sides}; each must be a number of pixels from 64 to 4096.")
         if not 0 <= self.scene_share < 1 or min(self.many) < 0 or sum(self.many) > 1:
-            raise InputError(f"Shares go from 0 to 1, not scenes={self.scene_share} and many={self.many}.")
+            raise InputError(
+                f"scene_share is {self.scene_share} and many is {self.many}; shares must lie between 0 and 1."
+            )
         self._mixture  # noqa: B018  # checks the weights
 
     @property
     def epoch_length(self) -> int | None:
-        """None: scenes have no end."""
+        """Returns None: scenes have no epochs."""
         return None
 
     @cached_property
@@ -72,7 +74,7 @@ class Blend:
         return Mixture(streams, weights, self.seed)
 
     def example(self, position: int) -> Example:
-        """See `ExampleStream`."""
+        """Returns the example at a position, see `ExampleStream`."""
         size_wh, most_absent = self.canvas(position // self.group)
         stream, inner = self._mixture.locate(position)
         if stream == len(self.photos):
@@ -80,8 +82,8 @@ class Blend:
         return self.photos[stream].example(inner, size_wh, most_absent)
 
     def canvas(self, batch: int) -> tuple[SizeWH, int | None]:
-        """Returns width and height of all images of a batch, and how many absent names are asked; None: the usual."""
-        rng = random.Random(f"{self.seed}/canvas/{batch}")  # noqa: S311  # sizes of images, no secret
+        """Returns width and height of the images of a batch, and its number of absent names; None for the default."""
+        rng = random.Random(f"{self.seed}/canvas/{batch}")  # noqa: S311  # sizes of images, not a secret
         short = rng.choice(self.sides)
         ratio = rng.choices([ratio for ratio, _ in _SHAPES], [share for _, share in _SHAPES])[0]
         width, height = (short * max(1.0, ratio), short / min(1.0, ratio))

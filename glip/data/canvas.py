@@ -47,7 +47,7 @@ class View:
 
     @property
     def clear(self) -> NDArray[np.bool_]:
-        """(N,) whether enough of a box is visible to learn it."""
+        """Returns (N,) whether enough of each box is visible to learn it."""
         large = (self.boxes[:, 2:] - self.boxes[:, :2] >= _LEAST_SIDE).all(axis=1)
         return large & (self.visible >= LEAST_VISIBLE)
 

@@ -1,4 +1,4 @@
-"""Photographs as examples without end: random views, pasted cut-outs, captions of class names and other words.
+"""Photographs as an endless stream of examples: random views, pasted cut-outs, captions of class names and synonyms.
 
 Unlike in `datasets`, the caption is made after the view, and the view has the size that the caller gives. An image is
 asked for its own set's classes only: one that another set marks is not absent because it is not marked here. Knows
@@ -43,7 +43,7 @@ _CLASS_OF_GROUP = {"animals/birds": "bird", "animals/mammals/bears": "bear", "an
 
 @dataclass(frozen=True)
 class Looks:
-    """How photographs are shown and asked.
+    """How photographs are augmented, and how many names their captions have.
 
     Attributes:
         mosaic: share of the images that are made of four photographs.
@@ -64,7 +64,7 @@ class Looks:
 
 @dataclass
 class _Thing:
-    """A box of an image with all names that are right for it: labels of classes, or words of a cut-out."""
+    """A box of an image with all of its valid names: labels of classes, or words of a cut-out."""
 
     box: Sequence[float]
     labels: tuple[int, ...]
@@ -92,12 +92,12 @@ class PhotoStream:
 
     @property
     def epoch_length(self) -> int:
-        """Images of the set, rare ones as often as they are repeated."""
+        """Returns the number of images, with repeated ones counted each time."""
         return len(self._set.repeated)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Class names."""
+        """Returns the class names."""
         return self._set.names
 
     @cached_property
@@ -174,7 +174,7 @@ class PhotoStream:
         pastes: bool,
         rng: random.Random,
     ) -> Example:
-        """Writes the caption: names of what is there among absent ones, in random order."""
+        """Returns the example, with a caption of present and absent names in random order."""
         present = sorted({label for thing in things for label in thing.labels})
         words: dict[str, list[int]] = {}
         for label in present:
@@ -216,7 +216,7 @@ class _Set:
     label_of_word: Mapping[str, int]
 
     def shown_on(self, size_wh: SizeWH) -> tuple[int, ...]:
-        """Indices of the images that fit a canvas, repeated ones several times; all if too few do."""
+        """Returns indices of the images that fit a canvas, repeated ones several times; all if too few do."""
         key = size_wh[0] / size_wh[1]
         if key not in self._shown:
             ratios = self.images.sizes_wh[:, 0] / self.images.sizes_wh[:, 1]
@@ -229,7 +229,7 @@ class _Set:
         return {}
 
     def labels_of(self, cutout: Cutout) -> tuple[int, ...]:
-        """The classes a cut-out belongs to: by its name, the last words of it, or its family."""
+        """Returns the classes of a cut-out: by its name, the last words of it, or its family."""
         parts = cutout.name.split()
         words = [" ".join(parts[start:]) for start in range(len(parts))]
         words.append(_CLASS_OF_GROUP.get(cutout.group, ""))
