@@ -34,7 +34,7 @@ from glip.detectors.glip import Detector, open_detector
 from glip.detectors.spec import DetectorSpec
 from glip.images import collate, padded_hw, prepare, resized_hw
 from glip.labeling.tile_merging import NMS_IOU, merge_views
-from glip.labeling.tiling import Tiling, View, tile_views
+from glip.labeling.tiling import TileView, Tiling, tile_views
 from glip.prompts import PromptSet
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (235, 215, 50)}
@@ -43,7 +43,7 @@ NAMES = tuple(f"{colour} {shape}" for colour, shape in SHAPES.items())
 PRECISION = 0.9
 GROUPS = ((0, 16), (16, 32), (32, 1000))  # sides in pixels of the image
 
-Look = Callable[[int, Sequence[View]], list[Detections]]
+Look = Callable[[int, Sequence[TileView]], list[Detections]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _draw(draw: ImageDraw.ImageDraw, box: list[float], colour: str, shape: str) 
 def simulated(scenes: Sequence[Scene], imgsz: int) -> Look:
     """The simulated detector; see the top of this file."""
 
-    def look_at(scene: Scene, place: int, view: View) -> Detections:
+    def look_at(scene: Scene, place: int, view: TileView) -> Detections:
         random = np.random.default_rng((scene.number, place))
         left, top, right, bottom = view.box
         scale = resized_hw((bottom - top, right - left), imgsz)[0] / (bottom - top)
@@ -126,7 +126,7 @@ def by_model(detector: Detector, imgsz: int, batch: int) -> Look:
     """A real detector; views of equal padded size share batches."""
     prompts = PromptSet.from_names(NAMES, detector.tokenizer).chunks
 
-    def look(scene: int, views: Sequence[View]) -> list[Detections]:
+    def look(scene: int, views: Sequence[TileView]) -> list[Detections]:
         prepared = [prepare(view.image, imgsz) for view in views]
         found: dict[int, Detections] = {}
         for shape in {padded_hw(image.resized_hw) for image in prepared}:
@@ -140,7 +140,7 @@ def by_model(detector: Detector, imgsz: int, batch: int) -> Look:
     return look
 
 
-def merge_plainly(views: Sequence[View], found: Sequence[Detections]) -> Detections:
+def merge_plainly(views: Sequence[TileView], found: Sequence[Detections]) -> Detections:
     """Merges all boxes of all views by one non-maximum suppression."""
     boxes = np.concatenate(
         [d.boxes + np.array(v.box, np.float32)[[0, 1, 0, 1]] for v, d in zip(views, found, strict=True)]
@@ -205,7 +205,7 @@ def main() -> None:
     print(f"tiles of {told.tile}, overlap {told.overlap}: {len(views[0])} views an image; detecting took ", end="")
     print(f"{time.perf_counter() - start:.1f} s. Recall at precision {PRECISION}:\n")
 
-    def merged(merge: str) -> Callable[[Sequence[View], Sequence[Detections]], Detections]:
+    def merged(merge: str) -> Callable[[Sequence[TileView], Sequence[Detections]], Detections]:
         rule = Tiling(told.tile, told.overlap, merge).merge  # type: ignore[arg-type]
         return lambda parts, each: merge_views(
             [part.box for part in parts],
@@ -216,7 +216,7 @@ def main() -> None:
             ],
         )
 
-    ways: dict[str, Callable[[Sequence[View], Sequence[Detections]], Detections]] = {
+    ways: dict[str, Callable[[Sequence[TileView], Sequence[Detections]], Detections]] = {
         "whole view only": lambda parts, each: each[0],
         "tiles, plain nms": merge_plainly,
         "tiles, nms": merged("nms"),

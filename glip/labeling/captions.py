@@ -195,7 +195,7 @@ def _csv_row(where: str, row: Mapping[str, str]) -> tuple[str, Caption]:
     return _row(where, row["file_name"].strip(), row["caption"], phrases, spans)
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _CaptionRow(msgspec.Struct, frozen=True):
     """A line of a .jsonl file; other fields are ignored."""
 
     file_name: str
@@ -205,7 +205,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Caption]]:
-    decoder = msgspec.json.Decoder(_Line)
+    decoder = msgspec.json.Decoder(_CaptionRow)
     for number, text in enumerate(_text_of(path).split("\n"), start=1):
         where = f"{path}, line {number}"
         if not text.strip():

@@ -179,12 +179,12 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     score_rule: str = ""
 
 
-class _Line(Protocol):
+class _RecordLine(Protocol):
     @property
     def file_name(self) -> str: ...
 
 
-_LineType = TypeVar("_LineType", bound=_Line)
+_LineType = TypeVar("_LineType", bound=_RecordLine)
 
 
 def encode(record: Record) -> bytes:

@@ -85,7 +85,7 @@ def plan_views(size_hw: tuple[int, int], tiling: Tiling) -> tuple[ViewBox, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class TileView:
     """A part of an image.
 
     Attributes:
@@ -97,10 +97,10 @@ class View:
     image: Image.Image
 
 
-def tile_views(image: Image.Image, tiling: Tiling) -> Iterator[View]:
+def tile_views(image: Image.Image, tiling: Tiling) -> Iterator[TileView]:
     """Yields the views of `plan_views`, cut one by one: all tiles together take several times the image's memory."""
     for box in plan_views((image.height, image.width), tiling):
-        yield View(box, image if box == (0, 0, image.width, image.height) else image.crop(box))
+        yield TileView(box, image if box == (0, 0, image.width, image.height) else image.crop(box))
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:
