@@ -45,7 +45,7 @@ _MAXIMUM_SEED = 2**31 - 1
 
 logger = logging.getLogger(__name__)
 
-Advance = Callable[[FinetuneJob, int, int], None]
+JobAdvance = Callable[[FinetuneJob, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _job(sweep: Sweep, data: TrainingSplits, out: Path, shots: Shots, seed: int,
     )
 
 
-def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: Advance | None = None) -> SweepResult:
+def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: JobAdvance | None = None) -> SweepResult:
     """Runs the jobs that are not finished, and writes the table.
 
     Args:
@@ -271,7 +271,7 @@ class _WorkerMaker:
     features: Path
     memory: int
     disk: int
-    advance: Advance
+    advance: JobAdvance
 
     def __call__(self) -> _Worker:
         # All runs share the base model, so cached features serve all of them; each process has its own cache.
@@ -282,7 +282,7 @@ class _WorkerMaker:
 @dataclass(frozen=True)
 class _Worker:
     base_cache: BaseCache
-    advance: Advance
+    advance: JobAdvance
 
     def __call__(self, job: FinetuneJob) -> Iterator[tuple[FinetuneJob, FinetuneResult]]:
         yield job, finetune(job, base_cache=self.base_cache, advance=lambda done, steps: self.advance(job, done, steps))

@@ -138,7 +138,7 @@ def scene_score(model: GLIP, tokenizer: Tokenizer, imgsz: int, scenes: int = 100
         None if the model cannot read the names of any scene.
     """
     maker = SceneMaker.of_split(load_pool().simplest(SCENE_NAMES), "seen", SCENE_SEED, SCENE_SHAPES)
-    pairs = _Pairs()
+    pairs = _ScenePairs()
     with borrowed(model, tokenizer, imgsz) as detector:
         for index in range(scenes):
             scene = maker.scene(index, maker.size_wh(index, *SCENE_SIDES))
@@ -156,7 +156,7 @@ def scene_score(model: GLIP, tokenizer: Tokenizer, imgsz: int, scenes: int = 100
 
 
 @dataclass
-class _Pairs:
+class _ScenePairs:
     """Pairs of a scene and a name, as images with one class."""
 
     images: list[CocoImage] = field(default_factory=list)

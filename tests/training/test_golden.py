@@ -31,12 +31,12 @@ from tests.training.conftest import switch_off_chance
 
 CASES = ("train_A_full", "train_T_full", "train_T_language_prompt_v2")
 OFFSET = "rpn.tunable_linear.weight"
-# Computed in float64, our gradient of the prompt is 9.7e-4 from the golden one, which is float32 and has 11 samples
-# other than zero; our own float32 adds 2e-4.
+# The gradient of the prompt is computed in float64: it is then 9.7e-4 from the golden one, which is float32 and has 11
+# samples other than zero. Our own float32 adds 2e-4 to 1.9e-3, depending on the processor.
 # Swin's table of positions is a sum of many terms that cancel: in float64 ours is 9e-5 from the golden one, in float32
 # 5e-4 to 1.15e-3 (a Zen 4, torch 2.14.1), as the number of threads and the order of operations have it.
 POSITIONS = "backbone.body.layers.2.blocks.3.attn.relative_position_bias_table"
-LIMITS = {OFFSET: 1.5e-3, POSITIONS: 1.5e-3}
+LIMITS = {POSITIONS: 1.5e-3}
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,12 @@ def learned(request: pytest.FixtureRequest, parity: Path, learning_model: Callab
     mode = "prompt" if prompt_tuning else "all"
     select_trainable(model, mode)
     enter_train_mode(model, mode)
-    losses = Criterion()(model(case.batch().pixels, input_ids(case)), targets(case))
+    precision = torch.float64 if prompt_tuning else torch.float32
+    losses = Criterion()(model.to(precision)(case.batch().pixels.to(precision), input_ids(case)), targets(case))
     losses.total.backward()
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
+    model.float()
     norm = torch.stack([gradient.double().norm() for gradient in found.values()]).norm().item()
     return Learned(case, losses, norm, {name: under(name, case, found) for name in case.meta["grads"]})
 

@@ -36,7 +36,7 @@ class Knowing:
         self.inventive, self.blind = inventive, blind
         self.asked: list[Prompt] = []
 
-    def detect(self, batch: Any, prompts: Sequence[Prompt]) -> list[Detections]:
+    def detect_batch(self, batch: Any, prompts: Sequence[Prompt]) -> list[Detections]:
         index = len(self.asked)
         self.asked.append(prompts[0])
         scene = self.maker.scene(index, self.maker.size_wh(index, *SCENE_SIDES))
