@@ -32,7 +32,7 @@ def pretrain(
         typer.Option(
             "--data-root",
             envvar="GLIP_DATA",
-            help="Folder that holds the known data sets. The preset nano needs none.",
+            help="Folder that holds the data sets. Without it, nano trains on drawn scenes only.",
             rich_help_panel=DATA,
         ),
     ] = None,

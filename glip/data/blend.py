@@ -68,7 +68,7 @@ class Blend:
     @cached_property
     def _mixture(self) -> Mixture:
         weights = [weight * (1 - self.scene_share) / max(sum(self.weights), 1e-9) for weight in self.weights]
-        streams = list(repeat(self.scenes, len(weights)))  # only their number counts; see `example`
+        streams = list(repeat(self.scenes, len(self.photos)))  # only their number counts; see `example`
         if self.scene_share:
             return Mixture([*streams, self.scenes], [*weights, self.scene_share], self.seed)
         return Mixture(streams, weights, self.seed)

@@ -70,3 +70,20 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "deer": ("stag",),
     "tiger": ("big cat",),
 }
+
+# WordNet's word for a class whose own name is missing there or means something else first.
+SENSES: Mapping[str, str] = {
+    "bike": "bicycle",
+    "cell phone": "cellular telephone",
+    "donut": "doughnut",
+    "keyboard": "computer keyboard",
+    "mouse": "computer mouse",
+    "potted plant": "houseplant",
+    "remote": "remote control",
+    "skis": "ski",
+    "sports ball": "ball",
+    "stop sign": "street sign",
+    "tie": "necktie",
+    "tv": "television receiver",
+    "wine glass": "wineglass",
+}

@@ -58,8 +58,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, inputs, H, W) to (B, outputs, H/stride, W/stride), rounded up."""
-        wide = x if self.expand is None else F.relu6(self.expand(x))
-        out = self.project(F.relu6(self.depthwise(wide)))
+        wide = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        out = self.project(F.relu6(self.depthwise(wide), inplace=True))
         return x + out if self.residual else out
 
 
@@ -73,7 +73,7 @@ class ConvBackbone(nn.Module):
             stages.append(_build_stage(stage, inputs))
             inputs = stage.channels
         # Grouped by the stride of their outputs; fine-tuning freezes the stem.
-        self.stem = nn.Sequential(GainConv(3, STEM_CHANNELS, 3, 2), nn.ReLU6(), *stages[:STEM_STAGES])
+        self.stem = nn.Sequential(GainConv(3, STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True), *stages[:STEM_STAGES])
         self.stride16 = nn.Sequential(*stages[STEM_STAGES : STEM_STAGES + 2])
         self.stride32 = nn.Sequential(*stages[STEM_STAGES + 2 :])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class Processes:
     """
 
     def __init__(self, precision: str = "fp32", device: str = "auto") -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, InitProcessGroupKwargs
 
         from glip.detectors.glip import choose_device
 
@@ -42,7 +43,9 @@ class Processes:
         cpu = chosen.type == "cpu" or not torch.accelerator.is_available()
         if chosen.type == "cuda" and chosen.index is not None:
             torch.cuda.set_device(chosen)
-        self._accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision])
+        # A run that was paused (SIGSTOP) for hours must not end because one process waited for another.
+        patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+        self._accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
         self.device: torch.device = self._accelerator.device
         self.world_size: int = self._accelerator.num_processes
         self.rank: int = self._accelerator.process_index

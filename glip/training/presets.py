@@ -55,6 +55,8 @@ class PhotoSettings:
     Attributes:
         sets: the sets of photographs, with their weights.
         cutouts: folder of cut-out things to paste, relative to the data root; None for none.
+        wordnet: folder of WordNet's files, such as '/usr/share/wordnet'. Words close to class names then end with the
+            embeddings learned for these, see `close_words`; None for no such words.
         scene_share: share of drawn scenes among all images.
         sides: short sides of the images, in pixels.
         many: share of the batches with up to 20 absent names, and of those with up to 80.
@@ -63,6 +65,7 @@ class PhotoSettings:
 
     sets: tuple[PhotoSource, ...]
     cutouts: str | None = None
+    wordnet: str | None = None
     scene_share: float = 0.2
     sides: tuple[int, ...] = (160, 192)
     many: tuple[float, float] = (0.12, 0.02)
@@ -142,7 +145,7 @@ _NANO = PretrainPreset(
         schedule=Schedule(steps=20_000, decay="cosine", warmup=200, minimum=0.02),
         mode="full",  # the stem of the backbone is frozen
         rates=Rates(base=1e-3, text=1e-3, backbone=3e-4, weight_decay=0.02, groups="clean", betas=(0.9, 0.98)),
-        average=0.998,
+        average=0.999,
         ramp_average=True,
         dropout=False,
         save_every=500,

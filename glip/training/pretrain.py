@@ -6,7 +6,7 @@ Source: paper sections 3.3 and 4; docs/training.md, "Pre-training".
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from glip.data.synthetic import load_pool
 from glip.data.synthetic.stream import SceneStream
 from glip.data.synthetic.vocabulary import scene_vocabulary, scene_words
 from glip.data.transforms import AugmentedStream
+from glip.data.wordnet import close_words, load_wordnet, spoken_word
 from glip.errors import InputError
 from glip.model.config import GLIPConfig
 from glip.model.glip import GLIP
@@ -36,7 +37,7 @@ from glip.training.initial_weights import fresh_model
 from glip.training.loop import FitSettings, Fitted, fit
 from glip.training.plots import draw_curve
 from glip.training.presets import PhotoSettings, PretrainPreset, SceneSettings, with_new_names
-from glip.training.start import start_from_folder
+from glip.training.start import lent_words, start_from_folder
 from glip.weights.cache import Fetching
 from glip.weights.folder import ModelFolder, load_model_folder, save_model_folder
 from glip.weights.pretrained_parts import load_pretrained_parts
@@ -115,7 +116,8 @@ def _keep_configuration(job: PretrainJob) -> None:
 
 def _train(job: PretrainJob, processes: Processes, advance: Callable[[int], None]) -> ModelFolder | None:
     preset = job.preset
-    config, vocabulary, model = _begin(job)
+    lenders = _lenders(preset, job.data_root)
+    config, vocabulary, model = _begin(job, lenders)
     tokenizer = build_tokenizer(vocabulary)
     stream = open_stream(preset, job.data_root, tokenizer)
     share = Share(preset.batch_size, processes.world_size, processes.rank)
@@ -131,7 +133,7 @@ def _train(job: PretrainJob, processes: Processes, advance: Callable[[int], None
     if not processes.is_main:
         return None
     draw_curve(job.out / CURVE_FILE, fitted.rows, f"{preset.architecture}, {fitted.steps} steps of {preset.batch_size}")
-    return _save(job, config, vocabulary, model, fitted)
+    return _save(job, config, vocabulary, model, fitted, lenders)
 
 
 def open_stream(preset: PretrainPreset, data_root: Path | None, tokenizer: Tokenizer) -> ExampleStream:
@@ -226,12 +228,22 @@ def _with_steps(preset: PretrainPreset, stream: ExampleStream) -> FitSettings:
     return replace(preset.fit, schedule=replace(schedule, steps=steps))
 
 
-def _begin(job: PretrainJob) -> tuple[GLIPConfig, list[str], GLIP]:
+def _lenders(preset: PretrainPreset, data_root: Path | None) -> dict[str, str]:
+    """Words that no caption holds, and whose embedding each gets in the end, see `close_words`."""
+    if preset.photos is None or preset.photos.wordnet is None or data_root is None:
+        return {}
+    names = sorted({name for stream in _photos(preset, preset.photos, data_root) for name in stream.names})
+    found = close_words(load_wordnet(Path(preset.photos.wordnet)), names, _words(preset, data_root))
+    spoken = {name: word for name in names if (word := spoken_word(name))}
+    return {word: spoken[name] for word, name in found.items() if name in spoken}
+
+
+def _begin(job: PretrainJob, lenders: Mapping[str, str]) -> tuple[GLIPConfig, list[str], GLIP]:
     preset = job.preset
     config = ARCHITECTURES[preset.architecture]
     init = EMBEDDED_FOLDER if job.init is None and preset.start == "nano" else job.init
     if init is not None:
-        words = _words(preset, job.data_root)
+        words = [*_words(preset, job.data_root), *lenders]
         return start_from_folder(load_model_folder(init), config, words, preset.fit.seed)
     if preset.start == "published":
         state, vocabulary = load_pretrained_parts(config, Fetching(job.offline))
@@ -243,9 +255,17 @@ def _begin(job: PretrainJob) -> tuple[GLIPConfig, list[str], GLIP]:
     return config, vocabulary, fresh_model(config, preset.fit.seed)
 
 
-def _save(job: PretrainJob, config: GLIPConfig, vocabulary: list[str], model: GLIP, fitted: Fitted) -> ModelFolder:
+def _save(
+    job: PretrainJob,
+    config: GLIPConfig,
+    vocabulary: list[str],
+    model: GLIP,
+    fitted: Fitted,
+    lenders: Mapping[str, str],
+) -> ModelFolder:
     state: dict[str, Tensor] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     state |= {name: value.cpu() for name, value in (fitted.average or {}).items()}
+    state = lent_words(state, vocabulary, lenders)
     origin = {
         "pretrained": job.preset.architecture,
         "steps": fitted.steps,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from glip.model.config import GLIPConfig
 from glip.model.glip import GLIP
 from glip.training.initial_weights import fresh_model
-from glip.weights.convert import some
+from glip.weights.convert import State, some
 from glip.weights.folder import ModelFolder
 from glip.weights.lite0 import lite0_start
 from glip.weights.tokenizer import build_tokenizer, read_vocabulary
@@ -28,7 +28,7 @@ def start_from_folder(
         folder: gives every tensor that has the name and shape it needs; its architecture is kept if its backbone is
             the wanted one.
         config: the wanted architecture.
-        words: get a piece of their own each where the folder's vocabulary would spell them letter by letter.
+        words: get a piece of their own each where the folder's vocabulary would spell them by letters.
         seed: of what is fresh.
 
     Returns:
@@ -60,11 +60,26 @@ def start_from_folder(
 
 
 def extended_vocabulary(vocabulary: Sequence[str], words: Iterable[str]) -> list[str]:
-    """Appends the words that a vocabulary spells letter by letter."""
+    """Appends the words that a vocabulary spells by single letters."""
     tokenizer = build_tokenizer(vocabulary)
-    missing = {
-        word
-        for word in words
-        if len(word) > 1 and len(tokenizer.encode(word, add_special_tokens=False).ids) >= len(word)
-    }
-    return [*vocabulary, *sorted(missing)]
+
+    def is_spelled(word: str) -> bool:
+        pieces = tokenizer.encode(word, add_special_tokens=False).tokens
+        return any(len(piece.removeprefix("##")) == 1 for piece in pieces)
+
+    return [*vocabulary, *sorted({word for word in words if len(word) > 1 and is_spelled(word)})]
+
+
+def lent_words(state: State, vocabulary: Sequence[str], lenders: Mapping[str, str]) -> State:
+    """Gives words that were never trained the embedding of one that was.
+
+    Args:
+        state: of the network; is not changed.
+        vocabulary: in the order of the rows.
+        lenders: the word to the one whose row it takes; both are in the vocabulary.
+    """
+    rows = {word: row for row, word in enumerate(vocabulary)}
+    table = state[_WORDS].clone()
+    for word, lender in lenders.items():
+        table[rows[word]] = state[_WORDS][rows[lender]]
+    return {**state, _WORDS: table}

@@ -66,9 +66,9 @@ def load_pretrained_parts(config: GLIPConfig, fetching: Fetching) -> tuple[State
         JobFailed: a file could not be fetched, or holds other tensors.
     """
     if config.swin is None or config.swin.embed_dim not in SWIN:
-        backbone = f"a Swin of {config.swin.embed_dim} channels" if config.swin else "this backbone"
+        backbone = f"a Swin of {config.swin.embed_dim} channels" if config.swin else "a convolutional backbone"
         raise InputError(
-            f"There are no ImageNet weights of a published model for {backbone}, only for Swin of "
+            f"There are no ImageNet weights for {backbone}, only for Swin of "
             f"{', '.join(map(str, SWIN))} channels. Begin with random weights, or with a model folder (`init`)."
         )
     swin = SWIN[config.swin.embed_dim]

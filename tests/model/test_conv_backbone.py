@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from glip.images.batch import PreparedImage, collate
 from glip.model.config import ConvConfig, GLIPConfig
-from glip.model.conv_backbone import ConvBackbone
+from glip.model.conv_backbone import ConvBackbone, GainConv
 from glip.model.glip import GLIP, build_glip
 from glip.training.initial_weights import fresh_model
 from glip.training.modes import enter_train_mode, select_trainable
@@ -23,21 +24,22 @@ from tests.tiny import TINY
 CONV = replace(TINY, swin=None, conv=ConvConfig())
 
 
-def timms() -> nn.Module:
+def timms() -> Any:
     """timm's network with random weights and random batch norm statistics."""
     torch.manual_seed(0)
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
+            assert module.running_mean is not None and module.running_var is not None
             nn.init.normal_(module.running_mean, std=0.2)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
     return network
 
 
-def converted(network: nn.Module) -> ConvBackbone:
+def converted(network: Any) -> ConvBackbone:
     backbone = ConvBackbone(ConvConfig()).eval()
     state = from_timm_lite0(network.state_dict())
     backbone.load_state_dict({name.removeprefix("backbone."): value for name, value in state.items()})
@@ -50,7 +52,7 @@ def test_its_maps_are_timms_from_the_pixels_of_the_pipeline(size_hw: tuple[int, 
     rgb = torch.randint(0, 256, (2, *size_hw, 3), dtype=torch.uint8)
     pixels = torch.stack([PreparedImage(image, size_hw).pixels for image in rgb])
     with torch.no_grad():
-        wanted: list[torch.Tensor] = network.forward_intermediates(  # type: ignore[operator]
+        wanted: list[torch.Tensor] = network.forward_intermediates(
             (rgb.permute(0, 3, 1, 2).float() - 127) / 128, indices=(2, 3, 4), intermediates_only=True
         )
         found = converted(network)(pixels)
@@ -66,8 +68,7 @@ def test_folding_the_gain_keeps_the_function() -> None:
         before = backbone(pixels)
         backbone.fold()
         after = backbone(pixels)
-    gains = [x.gain for x in backbone.modules() if hasattr(x, "gain")]
-    assert gains and all(torch.equal(gain, torch.ones_like(gain)) for gain in gains if isinstance(gain, torch.Tensor))
+    assert all(bool((x.gain == 1).all()) for x in backbone.modules() if isinstance(x, GainConv))
     assert all(torch.allclose(one, two, rtol=1e-5, atol=1e-6) for one, two in zip(before, after, strict=True))
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from glip.data.blend import Blend
+from glip.data.synthetic.stream import SceneStream
 from glip.errors import InputError, JobFailed
 from glip.training import pretrain as room
 from glip.training.presets import PRESETS, PretrainPreset, changed
@@ -19,7 +21,9 @@ from glip.weights.folder import load_model_folder
 from glip.weights.tokenizer import letter_vocabulary
 from glip.weights.zoo import ARCHITECTURES
 from tests.conftest import CommandResult
+from tests.data.photo_sets import write_cutouts, write_photos
 from tests.data.test_pretraining_sets import MAKERS
+from tests.data.test_wordnet import write_wordnet
 from tests.tiny import TINY, letters_tokenizer
 
 SHORT = {
@@ -73,6 +77,55 @@ def test_nano_learns_from_scenes_and_becomes_a_model_that_labels(
     assert (tmp_path / "labels" / "annotations.coco.json").is_file()
 
 
+def photos(root: Path) -> dict[str, Any]:
+    """Settings for two sets of photographs and cut-outs in a data root."""
+    write_photos(root / "animals", ("dog", "cat"), [(0,), (1,), (0, 1)])
+    write_photos(root / "traffic", ("car", "bus"), [(0,), (1,)])
+    write_cutouts(root / "cutouts")
+    sets = [{"folder": "animals", "weight": 2.0}, {"folder": "traffic", "weight": 1.0}]
+    return {"photos.sets": sets, "photos.cutouts": "cutouts", "photos.sides": [64], "fit.schedule.steps": 3}
+
+
+def test_nano_learns_from_photographs_and_knows_their_words(tmp_path: Path) -> None:
+    job = PretrainJob(nano(**photos(tmp_path)), tmp_path / "run", data_root=tmp_path, workers=0, device="cpu")
+    assert isinstance(open_stream(job.preset, job.data_root, letters_tokenizer()), Blend)
+    folder = pretrain(replace(job, stop_at=2))
+    assert folder is not None
+    assert folder.tokenizer().encode("hound. crow. cat").tokens == ["[CLS]", "hound", ".", "crow", ".", "cat", "[SEP]"]
+    stopped = folder.sha256
+    again = pretrain(job)  # resumed
+    whole = pretrain(replace(job, out=tmp_path / "whole"))
+    assert again is not None and whole is not None
+    assert again.sha256 == whole.sha256 != stopped
+
+
+def test_words_close_to_classes_end_with_what_was_learned_of_them(tmp_path: Path) -> None:
+    wordnet = write_wordnet(tmp_path / "wordnet")
+    preset = nano(**photos(tmp_path), **{"photos.wordnet": str(wordnet)})
+    folder = pretrain(PretrainJob(preset, tmp_path / "run", data_root=tmp_path, workers=0, device="cpu"))
+    assert folder is not None
+    ids = folder.tokenizer().get_vocab()
+    table = folder.state_dict()["text_encoder.bert.embeddings.word_embeddings.weight"]
+    assert torch.equal(table[ids["puppy"]], table[ids["dog"]])
+    assert not torch.equal(table[ids["cat"]], table[ids["dog"]])
+
+
+def test_nano_without_a_data_root_says_that_it_learns_from_scenes_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        assert isinstance(open_stream(nano(), None, letters_tokenizer()), SceneStream)
+    assert "drawn scenes only" in caplog.text
+
+
+def test_a_data_root_without_the_photographs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"names\.tsv"):
+        pretrain(PretrainJob(nano(), tmp_path / "run", data_root=tmp_path, workers=0, device="cpu"))
+    with pytest.raises(InputError, match=r"voc_photos.*annotations\.json"):
+        preset = nano(**{"photos.cutouts": None})
+        pretrain(PretrainJob(preset, tmp_path / "other", data_root=tmp_path, workers=0, device="cpu"))
+
+
 def test_a_run_goes_on_and_another_one_is_refused_by_its_field(tmp_path: Path) -> None:
     job = PretrainJob(nano(), tmp_path, workers=0, device="cpu")
     first = pretrain(job)
@@ -86,7 +139,8 @@ def test_a_run_goes_on_and_another_one_is_refused_by_its_field(tmp_path: Path) -
 def test_init_begins_with_the_weights_of_a_model_folder(tmp_path: Path) -> None:
     first = pretrain(PretrainJob(nano(), tmp_path / "one", workers=0, device="cpu"))
     assert first is not None
-    still = nano(**{"fit.rates.base": 0.0, "fit.rates.text": 0.0, "fit.average": 0.0})
+    rates = {"fit.rates.base": 0.0, "fit.rates.text": 0.0, "fit.rates.backbone": 0.0}
+    still = nano(**rates, **{"fit.average": 0.0})
     second = pretrain(PretrainJob(still, tmp_path / "two", init=first.path, workers=0, device="cpu"))
     assert second is not None
     one, two = first.state_dict(), second.state_dict()

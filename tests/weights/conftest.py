@@ -18,7 +18,7 @@ __all__ = ["Page", "Site", "site"]
 VOCABULARY = letter_vocabulary()
 CONFIG = replace(TINY, text=replace(TINY.text, vocab_size=len(VOCABULARY)))
 assert CONFIG.swin is not None
-SWIN = CONFIG.swin
+SWIN_OF_CONFIG = CONFIG.swin
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from glip.weights.convert import (
 )
 from glip.weights.tensor_names import Layout, PartCounts
 from tests.golden.weights import make_state, make_tensor
-from tests.weights.conftest import CONFIG, SWIN
+from tests.weights.conftest import CONFIG, SWIN_OF_CONFIG
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LISTS: dict[str, tuple[Layout, GLIPConfig]] = {
@@ -139,7 +139,7 @@ def test_patch_merging_follows_the_published_rule(tiny: Conversion) -> None:
 
 def test_patch_merging_computes_the_same_in_both_orders(tiny: Conversion) -> None:
     mmdet, _ = from_native(tiny, "mmdet")
-    x = torch.randn(1, SWIN.embed_dim, 6, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, SWIN_OF_CONFIG.embed_dim, 6, 4, generator=torch.Generator().manual_seed(0))
     ours = torch.cat([x[..., 0::2, 0::2], x[..., 1::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 1::2]], dim=1)
     theirs = F.unfold(x, 2, stride=2)
 
@@ -217,12 +217,13 @@ def test_a_windows_position_index_is_the_originals(tiny_state: State, window: in
     for name, value in tiny_state.items():
         if name.endswith("_bias_table"):
             state[name] = torch.zeros((2 * window - 1) ** 2, value.shape[1])
-    config = replace(CONFIG, swin=replace(SWIN, window_size=window))
+    config = replace(CONFIG, swin=replace(SWIN_OF_CONFIG, window_size=window))
     written, _ = from_native(Conversion(config, state, "native"), "mmdet")
     name = "backbone.stages.3.blocks.0.attn.w_msa.relative_position_index"
     assert torch.equal(written[name], make_tensor(name, (window**2, window**2)))
     read = to_native(written).config.swin
-    assert read is not None and read.window_size == window
+    assert read is not None
+    assert read.window_size == window
 
 
 def test_the_unused_classifier_is_made_anew_as_the_original_starts_it(tiny: Conversion) -> None:
@@ -454,7 +455,8 @@ def test_a_convolutional_backbone_stays_native() -> None:
     assert read.config.conv == ConvConfig()
     assert read.config.swin is None
     assert from_native(read, "native")[0].keys() == conv_state().keys()
-    for layout in ("microsoft", "mmdet"):
+    layouts: tuple[Layout, ...] = ("microsoft", "mmdet")
+    for layout in layouts:
         with pytest.raises(InputError, match=f"The layout {layout} has no convolutional backbone"):
             from_native(read, layout)
 

@@ -20,8 +20,7 @@ from glip.weights.convert import State, expected_shapes
 from glip.weights.pretrained_parts import BERT, SWIN, from_timm, load_pretrained_parts
 from glip.weights.zoo import PublishedVocabulary
 from tests.website import Site
-from tests.weights.conftest import CONFIG, VOCABULARY
-from tests.weights.conftest import SWIN as SWIN_CONFIG
+from tests.weights.conftest import CONFIG, SWIN_OF_CONFIG, VOCABULARY
 
 _FILE = "resolve/main/model.safetensors"
 
@@ -51,7 +50,7 @@ def as_bert(state: State) -> State:
 def hub(site: Site, tiny_state: State, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Serves small weights where the hub has the real ones."""
     swin = replace(SWIN[96], file_name="swin.safetensors")
-    monkeypatch.setattr(starts, "SWIN", {SWIN_CONFIG.embed_dim: swin})
+    monkeypatch.setattr(starts, "SWIN", {SWIN_OF_CONFIG.embed_dim: swin})
     words = ("\n".join(VOCABULARY) + "\n").encode()
     vocabulary = PublishedVocabulary("words.txt", "/words.txt", sha256(words).hexdigest())
     monkeypatch.setattr(starts, "BERT_VOCABULARY", vocabulary)
@@ -86,7 +85,7 @@ def test_offline_without_the_files_says_what_is_missing(hub: Site) -> None:
 
 def test_a_file_of_another_network_is_refused(hub: Site) -> None:
     with pytest.raises(JobFailed, match=r"backbone\.stages"):
-        load_pretrained_parts(replace(CONFIG, swin=replace(SWIN_CONFIG, depths=(1, 1, 1, 1))), Fetching())
+        load_pretrained_parts(replace(CONFIG, swin=replace(SWIN_OF_CONFIG, depths=(1, 1, 1, 1))), Fetching())
 
 
 def test_what_is_no_safetensors_file_is_refused(hub: Site) -> None:
