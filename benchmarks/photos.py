@@ -175,7 +175,7 @@ def _matches(found: NDArray[np.float32], truth: NDArray[np.float32]) -> int:
     if not len(found) or not len(truth):
         return 0
     free, count = np.ones(len(truth), bool), 0
-    for row in box_iou(found, truth):
+    for row in box_iou(found[:, None], truth[None]):
         best = int(np.argmax(np.where(free, row, -1)))
         if free[best] and row[best] >= 0.5:
             free[best] = False
