@@ -174,14 +174,14 @@ def test_images_removed_since_leave_the_outputs_and_that_is_said(
         (tmp_path / "in" / name).unlink()
     summary = run(job)
     assert (summary.images, summary.labelled, summary.failed) == (12, 0, 0)
-    assert "3 images labelled before are not among the sources now" in caplog.text
+    assert (3,) in [record.args for record in caplog.records]
     assert final_bytes(job.out) == uninterrupted(job)
 
 
 def test_a_limit_is_not_taken_for_removed_images(job: LabelJob, caplog: pytest.LogCaptureFixture) -> None:
     run(job)
     run(replace(job, limit=2))
-    assert "not among the sources" not in caplog.text
+    assert not caplog.records
 
 
 def test_a_removed_image_that_comes_back_unchanged_is_not_labelled_again(job: LabelJob, tmp_path: Path) -> None:
