@@ -55,16 +55,20 @@ FULL = [
 class Rounding:
     """What rounding may do beyond the limits."""
 
-    boxes: int = 2  # how many golden boxes of an image may be farther than 0.01 pixels from ours, but less than 0.05
+    boxes: int = 2  # number of golden boxes of an image that may be farther than 0.01 pixels from ours
+    pixels: float = 0.05  # distance that no box may reach
     stage: str = ""  # a stage that may be farther than 2e-4
     relative: float = 2e-4
 
 
-# GLIP-L is eight blocks deep, and one anchor can answer for several of its detections. The two named cases are those in
+# GLIP-L is eight blocks deep, and one anchor can answer for several of its detections. The named cases are those in
 # which float64 is beyond the limits as well.
 ROUNDING = {"L": Rounding(boxes=6)}
 ROUNDING_OF_CASE = {
     "T_astronaut_coco80": Rounding(boxes=12),
+    # One box amplifies rounding: the golden one lies 0.011 pixels from float64; ours 0.025 from the golden one where MKL
+    # multiplies, and 0.053 where oneDNN does (AMD Zen 3). All others are within 0.001.
+    "T_astronaut_six": Rounding(boxes=1, pixels=0.1),
     "L_astronaut_two": Rounding(boxes=6, stage="centerness_P7", relative=4e-4),
 }
 
@@ -108,4 +112,4 @@ def check(case: Case) -> None:
         assert max(pair.score for pair in pairs) < 1e-4
         distances = sorted(pair.pixels for pair in pairs)
         assert sum(distance >= 0.01 for distance in distances) <= rounding.boxes, distances[-15:]
-        assert distances[-1] < 0.05
+        assert distances[-1] < rounding.pixels
