@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -376,6 +377,21 @@ class PromptSet:
                 MAX_TOKENS,
             )
         return cls(tuple(chunks))
+
+    @classmethod
+    def parse(cls, text: str, tokenizer: Tokenizer, names_per_chunk: int | None = None) -> PromptSet:
+        """Splits typed names ('person . dog .') into prompts. Deprecated: use `split_names` and `from_names`."""
+        _warn_deprecated("PromptSet.parse", "split_names and PromptSet.from_names")
+        return cls.from_names(list(dict.fromkeys(split_names(text))), tokenizer, names_per_chunk)
+
+    def for_image(self, file_name: str) -> tuple[Prompt, ...]:
+        """Returns the prompts, which are the same for every image. Deprecated: use `chunks`."""
+        _warn_deprecated("PromptSet.for_image", "PromptSet.chunks")
+        return self.chunks
+
+
+def _warn_deprecated(old: str, new: str) -> None:
+    warnings.warn(f"{old} is deprecated and will be removed in 0.3; use {new}.", DeprecationWarning, stacklevel=3)
 
 
 def _count_tokens(prompt: Prompt, tokenizer: Tokenizer) -> int:

@@ -529,3 +529,11 @@ def test_every_name_of_any_list_is_asked_once_in_order(names: list[str], names_p
         assert not tokens.positive_map[:, [0, -1]].any()  # [CLS] and [SEP] belong to no name
         assert tokens.positive_map.sum(0).max() == 1  # and no token to two
         assert tokens.positive_map.sum(1).min() >= 1
+
+
+def test_methods_of_0_1_still_work_and_say_that_they_go() -> None:
+    with pytest.warns(DeprecationWarning, match=r"PromptSet\.parse"):
+        parsed = PromptSet.parse("cat . dog . cat", SMALL)
+    assert parsed == PromptSet.from_names(["cat", "dog"], SMALL)
+    with pytest.warns(DeprecationWarning, match=r"PromptSet\.for_image"):
+        assert parsed.for_image("a.jpg") == parsed.chunks
