@@ -66,8 +66,8 @@ class Rounding:
 ROUNDING = {"L": Rounding(boxes=6)}
 ROUNDING_OF_CASE = {
     "T_astronaut_coco80": Rounding(boxes=12),
-    # One box amplifies rounding: the golden one lies 0.011 pixels from float64; ours 0.025 from the golden one where MKL
-    # multiplies, and 0.053 where oneDNN does (AMD Zen 3). All others are within 0.001.
+    # One box amplifies rounding: the golden one lies 0.011 pixels from float64; ours lies 0.025 from the golden one if
+    # MKL multiplies, and 0.053 if oneDNN does (AMD Zen 3). All others are within 0.001.
     "T_astronaut_six": Rounding(boxes=1, pixels=0.1),
     "L_astronaut_two": Rounding(boxes=6, stage="centerness_P7", relative=4e-4),
 }
