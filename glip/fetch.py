@@ -220,7 +220,7 @@ class _Redirects(HTTPRedirectHandler):
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         _check_scheme(newurl)
         if (old.scheme, new.scheme) == ("https", "http") and not _is_loopback(new.hostname or ""):
-            raise JobFailed(f"{req.full_url} redirects to {newurl}, without encryption; that is not followed.")
+            raise JobFailed(f"{req.full_url} redirects to {newurl}, which is not encrypted, so it is not followed.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -84,8 +84,8 @@ class Benchmark:
         about: one line for people.
         splits: files of each split that can be scored or, if called train, val and test, tuned on; the first is the
             default of `glip eval`. Empty for a data set of pre-training only.
-        source: the document that the layout was read from.
-        fetch: where people get the files.
+        source: the document that describes the layout.
+        fetch: where people get the files, as a sentence: it is the end of the message about a missing file.
         sets: the names of its data sets, put into paths for `{set}`; () if the benchmark is one data set.
         pretraining: how pre-training reads it; None if it is not used there.
     """

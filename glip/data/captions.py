@@ -89,7 +89,7 @@ class ClassNames:
 
     @property
     def background(self) -> int:
-        """Returns the label of `BACKGROUND`."""
+        """Returns the label of the class `BACKGROUND`, which comes after all others."""
         return len(self.wordings) - 1
 
     @property

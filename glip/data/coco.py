@@ -228,7 +228,7 @@ def open_lists(
 
 @contextmanager
 def results_writer(file: BinaryIO) -> Iterator[Callable[[CocoResult], None]]:
-    """Yields a function that writes one entry of COCO's results format. The file is complete after the block."""
+    """Yields a function that writes one entry of COCO's results format. The end of the block completes the file."""
     file.write(b"[\n")
     yield Entries(file).add
     file.write(b"\n]\n")

@@ -32,7 +32,7 @@ _OPAQUE = 128
 
 @dataclass(frozen=True)
 class Cutout:
-    """One thing.
+    """Describes an object that can be pasted into an image.
 
     Attributes:
         path: of the image with transparency.
@@ -49,7 +49,7 @@ def load_cutouts(folder: Path) -> tuple[Cutout, ...]:
     """Reads a folder of cut-outs; those without a usable name are left out.
 
     Raises:
-        InputError: there is no table, it lacks a column, or no thing has a name and a file.
+        InputError: there is no table, it lacks a column, or no cut-out has a name and a file.
     """
     table = folder / TABLE
     try:
@@ -88,7 +88,9 @@ def _image(path: Path) -> Image.Image:
 
 
 def posed(cutout: Cutout, long_side: int, rng: random.Random) -> Image.Image:
-    """Returns the thing, RGBA, cropped to what is opaque: about `long_side` pixels long, mirrored and turned at random.
+    """Returns the cut-out as an RGBA image, cropped to its opaque pixels; its longer side has `long_side` pixels.
+
+    It is mirrored, rotated, and made brighter or darker at random.
 
     Raises:
         InputError: the file is no image, or nothing in it is opaque.

@@ -63,7 +63,7 @@ class _NumbersOnly(pickle.Unpickler):
     """Reads plain values and NumPy's numbers; refuses everything that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what builds a NumPy number; raises UnpicklingError for any other name."""
+        """Returns the function or class that builds a NumPy number; raises UnpicklingError for any other name."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
             return lambda kind, content: kind.type(np.frombuffer(content, kind)[0])
         if (module, name) == ("numpy", "dtype"):

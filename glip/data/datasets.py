@@ -251,7 +251,9 @@ def _is_wanted(box: GroundingAnnotation, score_floor: float) -> bool:
 
 def _some(count: int, what: str) -> int:
     if not count:
-        raise InputError(f"No image of the data set has {what}, so there is nothing to learn from.")
+        raise InputError(
+            f"No image of the data set has {what}, so there is nothing to learn from. Check its annotations."
+        )
     return count
 
 

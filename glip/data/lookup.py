@@ -190,7 +190,7 @@ def _existing(row: Benchmark, paths: tuple[Path, ...]) -> Path:
 
 
 def _help(row: Benchmark) -> str:
-    return f"The layout of {row.name} below the data folder: {row.layout}. {row.fetch}"
+    return f"{row.name} is expected below `data_root` as {row.layout}. {row.fetch}"
 
 
 # ODinW ----------------------------------------------------------------------------------------------------------------

@@ -172,8 +172,9 @@ def _prompted_classes(
         missing = [id for id, _ in split.classes if id not in known]
         if missing:
             raise InputError(
-                f"{split.annotations} has no category {missing[0]}, which {split.name} is prompted with; it has "
-                f"{', '.join(f'{id} {name!r}' for id, name in list(known.items())[:5])}. Is it another version?"
+                f"{split.annotations} has no category {missing[0]}; {split.name} is prompted with it. The first are "
+                f"{', '.join(f'{id} {name!r}' for id, name in list(known.items())[:5])}. The file may belong to "
+                f"another version of the data set; download the published one."
             )
         return tuple(name for _, name in split.classes), tuple(id for id, _ in split.classes)
     group = dataset.unused_group if dataset is not None and split.format == "coco" else None

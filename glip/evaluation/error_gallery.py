@@ -1,4 +1,4 @@
-"""Draws the errors of an evaluation: curves, a confusion matrix, and photographs of the worst errors.
+"""Draws the errors of an evaluation: curves, a confusion matrix, and images of the worst errors.
 
 `draw_set` is for class lists, `draw_phrases` for the phrases of captions.
 """
@@ -56,10 +56,10 @@ def draw_set(
         truth: its annotated boxes.
         predictions: its predicted boxes.
         images: (I) files of the images, in the order of the truth.
-        count: maximum number of photographs with errors; 0 for none.
+        count: maximum number of images with errors; 0 for none.
 
     Returns:
-        The files, and the folder of the photographs.
+        The files, and the folder of the images.
 
     Raises:
         JobFailed: a file cannot be written.
@@ -124,11 +124,11 @@ def _thresholds_text(thresholds: Sequence[float]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class GalleryImage:
-    """A photograph of a gallery.
+    """An image of a gallery.
 
     Attributes:
         path: of the image.
-        title: the error in words, above the photograph.
+        title: the error in words, above the image.
         file_name: the error in a few words.
         annotated: (A, 4) all annotated boxes of the image, xywh.
         expected: (M, 4) the annotated boxes that the error is about, xywh.
@@ -144,7 +144,7 @@ class GalleryImage:
 
 
 def draw_gallery(folder: Path, images: Iterable[GalleryImage], set_name: str) -> int:
-    """Draws photographs with boxes into a folder, numbered; those of an earlier run are removed.
+    """Draws images with boxes into a folder, numbered; those of an earlier run are removed.
 
     Args:
         folder: made if there is something to draw.
@@ -152,7 +152,7 @@ def draw_gallery(folder: Path, images: Iterable[GalleryImage], set_name: str) ->
         set_name: for the warning.
 
     Returns:
-        The number of photographs.
+        The number of images.
 
     Raises:
         JobFailed: a file cannot be written.
@@ -279,10 +279,10 @@ def draw_phrases(
         sentences: the truth.
         predicted: the predicted boxes.
         image_of: returns the file of an image, given `Sentence.image`.
-        count: maximum number of photographs with errors; 0 for none.
+        count: maximum number of images with errors; 0 for none.
 
     Returns:
-        The files, and the folder of the photographs.
+        The files, and the folder of the images.
 
     Raises:
         JobFailed: a file cannot be written.

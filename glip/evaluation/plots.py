@@ -1,4 +1,4 @@
-"""Draws the charts and photographs of an evaluation: curves, a confusion matrix, boxes on an image.
+"""Draws the charts of an evaluation (curves, a confusion matrix) and boxes on its images.
 
 matplotlib draws the charts, `Detections.draw` the boxes. All figures are about 1400 pixels wide, with text that can
 still be read when they are shown 360 pixels wide.
@@ -28,9 +28,9 @@ _WIDTH = 1400  # pixels of a chart
 _CHART_INCHES = 5.0  # width of a chart; text of 10 points is then readable at 360 pixels
 _MAX_NAME = 24  # characters of a class name beside a matrix
 _MAX_CELLS_WITH_COUNTS = 30  # classes of a matrix whose counts fit into the cells
-_PHOTO_SIDE = 1200  # maximum pixels of the longer side of a photograph
+_PHOTO_SIDE = 1200  # maximum pixels of the longer side of an image
 _MIN_PHOTO_WIDTH = 360  # pixels; leaves room for the title
-_LINE_HEIGHT = 18  # pixels of a line of a photograph's title
+_LINE_HEIGHT = 18  # pixels of a line of an image's title
 _CHARACTER_WIDTH = 7.5  # pixels, on average, in such a title
 
 logger = logging.getLogger(__name__)
@@ -98,13 +98,13 @@ def matrix_figure(title: str, names: Sequence[str], counts: Integers) -> Figure:
 
 
 def photo_figure(path: Path, title: str, annotated: Floats, expected: Floats, predicted: Floats) -> Figure | None:
-    """Returns a photograph with boxes below a title; None if the file cannot be read, with a warning.
+    """Returns an image with boxes below a title; None if the file cannot be read, with a warning.
 
     Args:
-        path: of the photograph.
+        path: of the image.
         title: text above it.
-        annotated: (A, 4) all annotated boxes, xywh in pixels of the photograph; thin and green.
-        expected: (M, 4) annotated boxes that the photograph is about; thick and green.
+        annotated: (A, 4) all annotated boxes, xywh in pixels of the image; thin and green.
+        expected: (M, 4) annotated boxes of the error; thick and green.
         predicted: (F, 4) predicted boxes that it is about; thick and red.
     """
     from matplotlib.figure import Figure

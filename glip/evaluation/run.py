@@ -1,6 +1,6 @@
 """`evaluate`: a benchmark, a data folder and a detector → its table.
 
-    find the splits → label each (or read a results file) → score → tables, curves, photographs of the worst errors
+    find the splits → label each (or read a results file) → score → tables, curves, images of the worst errors
 
 The output folder is all the state there is: the same call resumes where an earlier one ended.
 """
@@ -70,7 +70,7 @@ class EvalRequest:
         images: folder of the images of a COCO file of your own; None for the usual places.
         limit: score only the first N images of each set; None for all.
         max_det: maximum number of boxes per image that are scored. 100 is published for COCO and ODinW.
-        gallery: number of photographs with the worst errors.
+        gallery: number of images with the worst errors.
         coco_ap: AP on COCO val in percent, for COCO-O's effective robustness; None for the published one.
         tta: test-time augmentation: several scales, each also flipped, as COCO's best published numbers were measured.
         overwrite: delete the records of an earlier run first.

@@ -72,7 +72,10 @@ def write_few_shot_submission(path: Path, runs: Mapping[int, Mapping[str, Path]]
     sets = list(runs[SEEDS[0]])
     for seed, found in runs.items():
         if different := set(sets) ^ set(found):
-            raise InputError(f"Only one of the runs of the seeds {seed} and {SEEDS[0]} has the set {min(different)!r}.")
+            raise InputError(
+                f"Of the runs of the seeds {seed} and {SEEDS[0]} only one has the set {min(different)!r}. Give runs "
+                f"with the same sets."
+            )
     with whole_file(path) as file:
         file.write(b"{")
         for index, name in enumerate(sets):

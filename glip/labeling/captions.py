@@ -223,7 +223,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, Caption]]:
 def _row(where: str, file_name: str, text: str, phrases: tuple[str, ...], spans: Spans) -> tuple[str, Caption]:
     """Returns a checked row; phrases without ranges get theirs."""
     if not file_name:
-        raise InputError(f"{where}: there is no file name.")
+        raise InputError(f"{where}: the file name is empty. Give the path of the image, such as a.jpg.")
     try:
         if phrases and not spans:
             spans = tuple((span,) for span in locate(text, phrases))

@@ -221,16 +221,16 @@ def _check_recorded(settings: ExportSettings, chooser: Chooser, run: RunInfo) ->
         if conf < run.floor:
             raise InputError(
                 f"The threshold of {name!r} is {conf:g}, but only boxes from the floor {run.floor:g} were recorded. "
-                f"Raise it, or label again with a floor of {conf:g}."
+                f"Set a threshold of {run.floor:g} or more, or label again with `glip label --floor {conf:g}`."
             )
     recorded_iou = run.nms_iou if run.record == "detections" else None
     if settings.nms != "none" and recorded_iou is not None and settings.iou > recorded_iou:
         raise InputError(
             f"iou is {settings.iou:g}, but boxes that overlap by more than {recorded_iou:g} were not recorded. "
-            f"Lower it, or label again and record candidates."
+            f"Lower it, or label again with `glip label --record candidates`."
         )
     if run.max_detections is not None and settings.max_det > run.max_detections:
         raise InputError(
             f"max_det is {settings.max_det}, but at most {run.max_detections} boxes per image were recorded. "
-            f"Lower it, or label again and record candidates."
+            f"Lower it, or label again with `glip label --record candidates`."
         )

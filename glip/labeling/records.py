@@ -276,7 +276,7 @@ def _comes_before(one: str, other: str) -> bool:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """Returns the finished shards in `folder`, series by series, each series in order."""
+    """Returns the files of finished shards in an output folder, sorted by series and shard (`glip.labeling.shards`)."""
     return sorted((folder / RECORDS_FOLDER).glob("*.jsonl"))
 
 

@@ -135,7 +135,7 @@ def reread(values: Tensor, out_hw: SizeHW) -> Tensor:
 
 
 def deform_conv_plain(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Calls torchvision's operator; as `published_deform_conv`, with offset and mask of the output's size."""
+    """Computes what `published_deform_conv` does, from an offset and a mask that already have the output's size."""
     # torchvision has kernels for float32 and, on GPUs, float16; the published model runs this part in float32.
     with torch.autocast(x.device.type, enabled=False):
         x, offset, mask, weight, bias = (at_least_float32(t) for t in (x, offset, mask, weight, bias))

@@ -139,7 +139,7 @@ def _kinds(change: BoxChange) -> list[str]:
 
 
 def _link_images(dataset: Any, link: Path) -> None:
-    """Links to the folder of all images, if there is one folder and the system has symbolic links."""
+    """Makes `link` a symbolic link to the folder of the images; logs a warning if they have no common folder."""
     roots = set()
     for document in db.documents(dataset).find({}, {"filepath": 1, "file_name": 1}, batch_size=db.BATCH):
         roots.add(document["filepath"].removesuffix(document["file_name"]))

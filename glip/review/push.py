@@ -123,8 +123,8 @@ def _open(fiftyone: ModuleType, source: ReviewSource, name: str) -> Any:
             dataset = fiftyone.Dataset(name, persistent=True)
         except ValueError as error:
             raise InputError(
-                f"name is {name!r}, which FiftyOne refuses ({error}). A name needs a letter or a digit, and "
-                f"must differ from other names in letters and digits."
+                f"name is {name!r}, which FiftyOne refuses ({error}). A name needs a letter or a digit. If "
+                f"another name has the same letters and digits, choose different ones."
             ) from error
         db.write_state(dataset, db.DatasetState(source.identity, source.path, [], info))
     dataset = db.open_dataset(fiftyone, name)

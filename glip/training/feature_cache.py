@@ -50,8 +50,8 @@ class FeatureStore:
         """Creates an empty store.
 
         Args:
-            folder: for files; emptied first. None: memory only.
-            memory, disk: limits in bytes.
+            folder: where files are written once memory is full; deleted first if it exists. None for memory only.
+            memory, disk: maximum number of bytes in memory and in files.
         """
         self._in_memory: dict[str, Tensors] = {}
         self._files: dict[str, Path] = {}

@@ -153,7 +153,7 @@ def _from_half(values: NDArray[np.generic], size_wh: tuple[int, int]) -> Field:
 
 
 def _stripes(rng: random.Random, size_wh: tuple[int, int]) -> Field:
-    """Draws hard or soft stripes."""
+    """Draws stripes with sharp or blurred edges."""
     across, _ = _coordinates(rng, size_wh, rng.uniform(0.04, 0.3) * min(size_wh))
     part = across % 1
     if rng.random() < 0.6:

@@ -51,7 +51,7 @@ class Thing:
 
 
 def fits(name: str, thing: Thing) -> bool:
-    """Returns whether a name fits: 'circle', 'red circle' and 'small circle' fit a small striped red circle."""
+    """Returns whether a name is right for a thing: 'circle' and 'red circle' fit a small striped red circle."""
     before, found, after = name.rpartition(thing.noun)
     if not found or after or (before and not before.endswith(" ")):
         return False
@@ -63,7 +63,7 @@ class SceneVocabulary:
     """The names that class lists are drawn from.
 
     Attributes:
-        nouns: names of images, with similar ones near each other.
+        nouns: names of the small images in scenes, with similar ones near each other.
         pairs: colours and kinds of drawn shapes; () if none may be named. A pair listed twice is drawn twice as often.
     """
 
@@ -71,7 +71,7 @@ class SceneVocabulary:
     pairs: tuple[Pair, ...] = ()
 
     def similar(self, noun: str) -> tuple[str, ...]:
-        """Returns the names of similar images: neighbours, and those with a word in common."""
+        """Returns nouns of similar images: neighbours in `nouns`, and those with a word in common."""
         return self._similar.get(noun, self.nouns)
 
     def allows(self, thing: Thing) -> bool:

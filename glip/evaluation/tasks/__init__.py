@@ -57,7 +57,7 @@ class Score(Protocol):
 
         Args:
             out: folder of the split.
-            gallery: maximum number of photographs with errors; 0 for none.
+            gallery: maximum number of images with errors; 0 for none.
 
         Raises:
             JobFailed: a file cannot be written.

@@ -59,7 +59,7 @@ class PhraseScore:
 
 
 class PhraseGrounding:
-    """A split of Flickr30k Entities; see `Task`."""
+    """Prompts and scores a split of Flickr30k Entities, sentence by sentence; see `Task`."""
 
     def __init__(self, split: Split, options: ScoreOptions) -> None:
         self._split, self._options = split, options
