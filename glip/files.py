@@ -44,7 +44,14 @@ class UnexpectedJson(InputError):
 
 
 def read_json(
-    path: Path, type: type[_Type], what: str, *, hint: str = "", strict: bool = True, max_bytes: int = MAX_JSON_BYTES
+    path: Path,
+    type: type[_Type],
+    what: str,
+    *,
+    hint: str = "",
+    repair: str = _FETCH_AGAIN,
+    strict: bool = True,
+    max_bytes: int = MAX_JSON_BYTES,
 ) -> _Type:
     """Returns the content of a JSON file as `type`.
 
@@ -53,6 +60,7 @@ def read_json(
         type: whatever msgspec decodes: a Struct, a dataclass, `list[int]`, `dict[str, Any]`.
         what: what the file should be, for the message: "an annotation file in COCO's form".
         hint: what to do if the file is something else, as a sentence.
+        repair: what to do if the file is damaged, as a sentence.
         strict: False also takes numbers written as text ("500").
         max_bytes: a larger file is refused.
 
@@ -67,11 +75,18 @@ def read_json(
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
-    return decode_json(content, type, str(path), what, hint=hint, strict=strict)
+    return decode_json(content, type, str(path), what, hint=hint, repair=repair, strict=strict)
 
 
 def decode_json(
-    content: bytes | str, type: type[_Type], where: str, what: str, *, hint: str = "", strict: bool = True
+    content: bytes | str,
+    type: type[_Type],
+    where: str,
+    what: str,
+    *,
+    hint: str = "",
+    repair: str = _FETCH_AGAIN,
+    strict: bool = True,
 ) -> _Type:
     """Returns JSON text as `type`. A UTF-8 byte order mark in front of it is skipped.
 
@@ -81,6 +96,7 @@ def decode_json(
         where: where the text stands, for the message: "labels/a.jsonl, line 3".
         what: as for `read_json`.
         hint: as for `read_json`.
+        repair: as for `read_json`.
         strict: as for `read_json`.
 
     Raises:
@@ -94,13 +110,15 @@ def decode_json(
         return msgspec.json.decode(content, type=type, strict=strict)
     except msgspec.ValidationError as error:
         # The decoder stops at the first difference, so the rest of the text may still be no JSON at all.
-        problem = _problem_of(content)
+        problem = _problem_of(content, repair)
         if problem is not None:
             raise InputError(f"{where} {problem}") from error
         ending = f" {hint}" if hint else ""
-        raise UnexpectedJson(f"{where} is not {what}: {error}.{ending}", str(error)) from error
+        # In backticks they would be fields of the API, which the command line shows as options.
+        difference = str(error).replace("`", "'")
+        raise UnexpectedJson(f"{where} is not {what}: {difference}.{ending}", str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{where} {json_problem(content, error)}") from error
+        raise InputError(f"{where} {json_problem(content, error, repair)}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -113,22 +131,23 @@ def write_json(path: Path, value: Any) -> None:
         file.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
-def json_problem(content: bytes, error: Exception) -> str:
+def json_problem(content: bytes, error: Exception, repair: str = _FETCH_AGAIN) -> str:
     """Returns why a JSON decoder refused a text, as the end of a sentence that begins with the name of its file.
 
     Args:
         content: the whole text.
         error: raised by the decoder: msgspec.DecodeError, UnicodeDecodeError or RecursionError.
+        repair: what to do about it, as a sentence.
     """
     if isinstance(error, RecursionError):
-        return f"nests its lists and objects too deeply to be read. {_FETCH_AGAIN}"
+        return f"nests its lists and objects too deeply to be read. {repair}"
     message = str(error)
-    if (problem := text_problem(content)) is not None:
+    if (problem := text_problem(content, repair)) is not None:
         return problem
     if "truncated" in message:
-        return f"is cut off: its JSON ends in the middle, after {len(content)} bytes. {_FETCH_AGAIN}"
+        return f"is cut off: its JSON ends in the middle, after {len(content)} bytes. {repair}"
     if (position := _BYTE.search(message)) is None:
-        return f"is not valid JSON: {message}. {_FETCH_AGAIN}"
+        return f"is not valid JSON: {message}. {repair}"
     byte = int(position[1])
     if (word := _not_finite_at(content, byte)) is not None:
         return (
@@ -138,13 +157,13 @@ def json_problem(content: bytes, error: Exception) -> str:
     if "trailing characters" in message and content.lstrip()[:1] == b"{":
         return "holds several JSON objects, perhaps one per line. Put them into one list: [ …, … ]."
     reason = _BYTE.sub("", message).strip()
-    return f"is not valid JSON: {reason} ({_place(content, byte)}). {_FETCH_AGAIN}"
+    return f"is not valid JSON: {reason} ({_place(content, byte)}). {repair}"
 
 
-def text_problem(content: bytes) -> str | None:
+def text_problem(content: bytes, repair: str = _FETCH_AGAIN) -> str | None:
     """Returns why bytes are not UTF-8 text with something in it, as `json_problem` does; None if they are."""
     if not content.removeprefix(_UTF8_MARK).strip():
-        return f"is empty. {_FETCH_AGAIN}"
+        return f"is empty. {repair}"
     encoding = next((name for mark, name in _OTHER_MARKS.items() if content.startswith(mark)), None)
     if encoding is not None:
         return f"is written in {encoding}; JSON is read as UTF-8. Save it as UTF-8."
@@ -158,13 +177,13 @@ def text_problem(content: bytes) -> str | None:
     return None
 
 
-def _problem_of(content: bytes) -> str | None:
-    if (problem := text_problem(content)) is not None:
+def _problem_of(content: bytes, repair: str) -> str | None:
+    if (problem := text_problem(content, repair)) is not None:
         return problem
     try:
         msgspec.json.decode(content, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return json_problem(content, error)
+        return json_problem(content, error, repair)
     return None
 
 

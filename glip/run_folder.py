@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from glip.errors import InputError, JobFailed
-from glip.files import whole_file
+from glip.files import read_json, whole_file
 
 LOCK_FILE = ".lock"
 RUN_FILE = "run.json"
@@ -86,15 +86,10 @@ def read_run_file(folder: Path) -> dict[str, Any] | None:
         InputError: it cannot be read.
     """
     path = folder / RUN_FILE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}), so the configuration of this run is unknown. "
-            f"Choose another folder, or delete this one."
-        ) from error
+    hint = "The configuration of this run is unknown: choose another folder, or delete this one."
+    return read_json(path, dict[str, Any], "the configuration of a run", hint=hint, repair=hint)
 
 
 def write_run_file(folder: Path, content: Mapping[str, Any] | msgspec.Struct) -> None:

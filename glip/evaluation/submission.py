@@ -18,7 +18,7 @@ from glip.data.coco import CocoResult, results_writer
 from glip.data.fewshot import SEEDS
 from glip.errors import InputError
 from glip.evaluation.predictions import Predictions
-from glip.files import read_json, whole_file
+from glip.files import decode_json, read_json, whole_file
 
 RESULTS_FILE = "results.json"
 
@@ -105,8 +105,8 @@ def read_submission(path: Path) -> dict[str, msgspec.Raw] | None:
     if content.lstrip()[:1] != b"{":
         return None
     try:
-        sets = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        sets = decode_json(content, dict[str, msgspec.Raw], str(path), "a submission for ODinW")
+    except InputError:
         return None
     return None if "images" in sets or "annotations" in sets else sets
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from glip.errors import InputError
+from glip.files import decode_json
 from glip.images import ImageFile, RemoteFile
 from glip.labeling.noun_phrases import locate
 from glip.prompts import Prompt, Span
@@ -92,13 +93,8 @@ def parse_spans(text: str) -> Spans:
     Raises:
         InputError: the text has another form.
     """
-    try:
-        return msgspec.json.decode(text, type=Spans)
-    except msgspec.DecodeError as error:
-        raise InputError(
-            f"{shorten(text)!r} is not a list of character ranges ({error}). Write one list of [start, end] pairs for "
-            f"each phrase, such as [[[0,7]],[[12,17],[20,25]]]."
-        ) from error
+    hint = "Write one list of [start, end] pairs for each phrase, such as [[[0,7]],[[12,17],[20,25]]]."
+    return decode_json(text, Spans, repr(shorten(text)), "a list of character ranges", hint=hint, repair=hint)
 
 
 def _match(path: Path, rows: Iterator[tuple[str, Caption]], images: Sequence[ImageFile]) -> Captions:
@@ -204,19 +200,17 @@ class _CaptionRow(msgspec.Struct, frozen=True):
     spans: Spans = ()
 
 
+_CAPTION_ROW = (
+    'A line is {"file_name": "a.jpg", "caption": "a cat"}, with "phrases": ["a cat"] or "spans": [[[0, 5]]] as options.'
+)
+
+
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Caption]]:
-    decoder = msgspec.json.Decoder(_CaptionRow)
     for number, text in enumerate(_text_of(path).split("\n"), start=1):
         where = f"{path}, line {number}"
         if not text.strip():
             continue
-        try:
-            line = decoder.decode(text)
-        except msgspec.DecodeError as error:
-            raise InputError(
-                f'{where}: {error}. A line is {{"file_name": "a.jpg", "caption": "a cat"}}, with "phrases": ["a cat"] '
-                f'or "spans": [[[0, 5]]] as options.'
-            ) from error
+        line = decode_json(text, _CaptionRow, where, "a caption", hint=_CAPTION_ROW, repair=_CAPTION_ROW)
         yield _row(where, line.file_name, line.caption, line.phrases, line.spans)
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from glip.detections import Detections
 from glip.errors import InputError
-from glip.files import read_json
+from glip.files import decode_json, read_json
 from glip.run_folder import RUN_FILE
 
 RECORDS_FOLDER = "records"
@@ -34,6 +34,7 @@ Box = tuple[float, float, float, float]
 # from a thousand shards at once, without a thousand open files.
 PAGE_BYTES = 1 << 16
 _DIGITS = re.compile(r"(\d+)")
+_DAMAGED = "Delete this file and repeat the `glip label` command: only its images are labelled again."
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -245,11 +246,16 @@ def _listed(folder: Path, kind: type[_LineType]) -> Iterator[_LineType]:
 
 
 def read_listing(folder: Path) -> Iterator[str]:
-    """Yields the file names of the last command's images, in natural order; none if there was no command yet."""
+    """Yields the file names of the last command's images, in natural order; none if there was no command yet.
+
+    Raises:
+        InputError: the list is damaged.
+    """
     path = folder / RECORDS_FOLDER / LISTING_FILE
     if path.exists():
-        for line in _lines(path):
-            yield msgspec.json.decode(line, type=str)
+        hint = "Repeat the `glip label` command: it writes the list again."
+        for number, line in enumerate(_lines(path), start=1):
+            yield decode_json(line, str, f"{path}, line {number}", "the name of an image", hint=hint, repair=hint)
 
 
 def read_all(folder: Path, kind: type[_LineType]) -> Iterator[_LineType]:
@@ -291,11 +297,10 @@ def _read_shards(paths: Sequence[Path], kind: type[_LineType]) -> Iterator[_Line
         for number, line in enumerate(_lines(path), start=1):
             try:
                 decoded = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise InputError(
-                    f"{path} is damaged in line {number} ({error}). Delete that file and run the same `glip label` "
-                    f"again: only its images are labelled anew."
-                ) from error
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                # Says what is wrong; a decoder that is made once is faster for millions of lines.
+                where = f"{path}, line {number}"
+                decoded = decode_json(line, kind, where, "the record of an image", hint=_DAMAGED, repair=_DAMAGED)
             yield decoded
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glip.errors import InputError
-from glip.files import whole_file, whole_folder
+from glip.files import read_json, whole_file, whole_folder
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -64,9 +64,9 @@ def load_newest(out: Path) -> SavedRun | None:
         return None
     newest = folders[-1]
     try:
-        state: dict[str, Any] = msgspec.json.decode((newest / _STATE).read_bytes())
+        state = read_json(newest / _STATE, dict[str, Any], "the state of a training run")
         tensors = {group: load_file(_file(newest, group)) for group in state.pop("groups")}
-    except (OSError, SafetensorError, msgspec.DecodeError, KeyError) as error:
+    except (OSError, SafetensorError, InputError, KeyError) as error:
         raise InputError(
             f"The checkpoint {newest} is damaged ({error}). Delete this folder: the run then resumes from the "
             f"checkpoint before it, or starts again."

@@ -18,7 +18,7 @@ import msgspec
 from glip.data.fewshot import few_shot_list
 from glip.data.lookup import TrainingSplits
 from glip.errors import InputError
-from glip.files import whole_file
+from glip.files import read_json, whole_file
 from glip.run_folder import read_run_file, refuse_change
 from glip.training.recipes import Recipe, Shots
 
@@ -142,9 +142,9 @@ class FinetuneResult(msgspec.Struct, frozen=True):
 def read_result(out: Path) -> FinetuneResult | None:
     """Returns the result in an output folder; None if its run is not finished."""
     try:
-        content = msgspec.json.decode((out / RESULT_FILE).read_bytes(), type=dict[str, Any])
+        content = read_json(out / RESULT_FILE, dict[str, Any], "the result of a run")
         return msgspec.convert({_OLD_KEYS.get(key, key): value for key, value in content.items()}, FinetuneResult)
-    except (OSError, msgspec.MsgspecError):
+    except (InputError, msgspec.ValidationError):
         return None
 
 

@@ -215,7 +215,7 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
 
 def test_another_json_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match=r"a\.json.*`array`"):
+    with pytest.raises(InputError, match=r"a\.json.*'array'"):
         load_coco(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"b\.json"):
         load_coco(tmp_path / "b.json")

@@ -97,7 +97,7 @@ def test_images_without_public_annotations_have_no_boxes(tmp_path: Path) -> None
     write_set(tmp_path / "annotations.json", tmp_path / "images", truth=False)
     opened = open_split(split_of(tmp_path, "coco-images"))
     assert (len(opened.truth.bbox), opened.names, opened.dataset) == (0, ("person", "dog"), None)
-    with pytest.raises(InputError, match="`annotations`"):
+    with pytest.raises(InputError, match="'annotations'"):
         open_split(split_of(tmp_path))
 
 

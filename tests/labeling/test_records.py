@@ -150,7 +150,7 @@ def test_a_damaged_shard_is_named_with_what_to_do(tmp_path: Path, damage: bytes,
         list(read_all(tmp_path, kind))
     assert str(path) in str(error.value)
     assert "line 2" in str(error.value)
-    assert "Delete that file and run the same `glip label` again" in str(error.value)
+    assert "000001-000000.jsonl, line 2" in str(error.value)
 
 
 def test_records_longer_than_a_page_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
