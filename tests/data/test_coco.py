@@ -165,10 +165,10 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("images"), "`images`"),
-        (lambda d: d.pop("categories"), "`categories`"),
-        (lambda d: d["annotations"][0].pop("bbox"), r"`bbox` - at `\$.annotations\[0\]`"),
-        (lambda d: d["images"][0].pop("width"), "`width`"),
+        (lambda d: d.pop("images"), "'images'"),
+        (lambda d: d.pop("categories"), "'categories'"),
+        (lambda d: d["annotations"][0].pop("bbox"), r"'bbox' - at '\$.annotations\[0\]'"),
+        (lambda d: d["images"][0].pop("width"), "'width'"),
         (lambda d: d["images"][0].update(id="1"), r"images\[0\]\.id"),
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), r"annotations\[0\]\.bbox"),
         (lambda d: d["annotations"][0].update(bbox=[1, 2, None, 4]), r"annotations\[0\]\.bbox\[2\]"),

@@ -144,7 +144,7 @@ def test_a_jsonl_gives_captions_with_phrases_or_ranges(tmp_path: Path) -> None:
     ],
 )
 def test_a_jsonl_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, second: str, message: str) -> None:
-    with pytest.raises(InputError, match=rf"captions\.jsonl, line 2 .*{message}"):
+    with pytest.raises(InputError, match=rf"captions\.jsonl, line 2\b.*{message}"):
         read(tmp_path, '{"file_name": "a.jpg", "caption": "a dog"}\n' + second, "captions.jsonl")
 
 
