@@ -72,7 +72,7 @@ def test_an_example_depends_on_its_position_alone(photos: list[PhotoStream]) -> 
     [
         ({"sides": ()}, "sides"),
         ({"sides": (16,)}, "sides"),
-        ({"scene_share": 1.0}, "scenes=1"),
+        ({"scene_share": 1.0}, "scene_share is 1.0"),
         ({"many": (0.9, 0.2)}, "many"),
     ],
 )
