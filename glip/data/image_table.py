@@ -93,21 +93,35 @@ class ImageTable:
             raise UnreadableImage(path, reason)
         return image
 
-    def readable(self, order: EpochOrder, position: int) -> tuple[int, Image.Image]:
+    def readable(
+        self, order: EpochOrder, position: int, indices: Sequence[int] | None = None
+    ) -> tuple[int, Image.Image]:
         """Returns the index and image at a position, or at the next that can be read. Logs unreadable files once.
+
+        Args:
+            order: of the images, or of `indices`.
+            position: any, from 0.
+            indices: the images that take part, some perhaps several times; None for every image once.
 
         Raises:
             JobFailed: none of 64 images in a row can be read.
         """
-        for candidate in range(position, position + min(MAX_UNREADABLE, order.epoch_length)):
-            index = order.index(candidate)
+        tried: set[int] = set()
+        # Two epochs: from any position on they contain a whole one, in which every image comes.
+        for candidate in range(position, position + 2 * order.epoch_length):
+            index = order.index(candidate) if indices is None else indices[order.index(candidate)]
+            if index in tried:
+                continue
+            if len(tried) == MAX_UNREADABLE:
+                break
+            tried.add(index)
             try:
                 return index, self.read(index)
             except UnreadableImage as error:
                 _warn_of_unusable(str(error))
                 last = error
         raise JobFailed(
-            f"None of {candidate - position + 1} images in a row can be used. The last: {last} "
+            f"None of {len(tried)} images in a row can be used. The last: {last} "
             f"Check the folder of images and its disk."
         )
 

@@ -24,19 +24,18 @@ from glip.data.canvas import Boxes, SizeWH, View, coloured, framed, mosaic
 from glip.data.coco import CocoDataset, load_coco
 from glip.data.cutouts import Cutout, posed
 from glip.data.examples import Example, Span
-from glip.data.image_table import MAX_UNREADABLE, ImageTable
+from glip.data.image_table import ImageTable
 from glip.data.sampling import EpochOrder
 from glip.data.synonyms import SYNONYMS
-from glip.errors import InputError, JobFailed
-from glip.images.reading import UnreadableImage
+from glip.errors import InputError
 from glip.prompts import SEPARATOR, clean_name
 
 ANNOTATIONS = "annotations.json"
-_RATIO = 1.5  # an image is shown on a canvas whose width over height is at most so many times larger or smaller
+_RATIO = 1.5  # maximum factor between the aspect ratios of an image and of the canvas it is shown on
 _PASTED = (0.12, 0.5)  # long side of a cut-out, relative to the root of the canvas's area
 _MOST_COVERED = 0.35  # share of a box that a cut-out may hide
 _TRIES = 8
-_MOST_NAMES = 80  # so many names fit into one caption
+_MOST_NAMES = 80  # maximum number of names in a caption
 # Families of cut-outs whose members are all of one class.
 _CLASS_OF_GROUP = {"animals/birds": "bird", "animals/mammals/bears": "bear", "animals/mammals/deer": "deer"}
 
@@ -77,9 +76,9 @@ class PhotoStream:
 
     Attributes:
         folder: holds `annotations.json` and the images.
-        seed: another one gives another order, other views and other captions.
-        looks: how they are shown.
-        cutouts: what is pasted; empty for nothing.
+        seed: of the order, the views and the captions.
+        looks: augmentation, and the number of names in captions.
+        cutouts: objects to paste; empty for none.
     """
 
     folder: Path
@@ -88,7 +87,7 @@ class PhotoStream:
     cutouts: tuple[Cutout, ...] = ()
 
     def __post_init__(self) -> None:
-        self._set  # noqa: B018  # read now, so that what is wrong is said before training
+        self._set  # noqa: B018  # read now, so that errors in the files appear before training
 
     @property
     def epoch_length(self) -> int:
@@ -108,9 +107,9 @@ class PhotoStream:
         """Returns the example at a position from 0.
 
         Args:
-            position: any.
-            size_wh: of the image, in pixels.
-            most_absent: ask for this many absent names, or all there are; None: see `Looks.absent`.
+            position: any, from 0.
+            size_wh: width and height of the image, in pixels.
+            most_absent: maximum number of absent names in the caption; None for a number from `Looks.absent`.
 
         Raises:
             JobFailed: no image can be read any more.
@@ -120,7 +119,7 @@ class PhotoStream:
         clear = view.clear.tolist()
         boxes = view.boxes.tolist()
         things = [_Thing(box, (label,)) for box, label, seen in zip(boxes, labels, clear, strict=True) if seen]
-        # What is there, but too little of it, is neither asked as present nor as absent.
+        # A class of which too little can be seen is neither present nor absent in the caption.
         unclear = {label for label, seen in zip(labels, clear, strict=True) if not seen}
         image = coloured(view.image, rng)
         pastes = bool(self.cutouts) and rng.random() < self.looks.pasted
@@ -141,14 +140,7 @@ class PhotoStream:
 
     def _read(self, position: int, size_wh: SizeWH) -> tuple[int, Image.Image]:
         indices = self._set.shown_on(size_wh)
-        order = EpochOrder(len(indices), self.seed)
-        for later in range(MAX_UNREADABLE):
-            index = indices[order.index(position + later)]
-            try:
-                return index, self._set.images.read(index)
-            except UnreadableImage as error:
-                last = error
-        raise JobFailed(f"None of {MAX_UNREADABLE} images in a row can be read. The last: {last}")
+        return self._set.images.readable(EpochOrder(len(indices), self.seed), position, indices)
 
     def _paste(self, image: Image.Image, things: list[_Thing], rng: random.Random) -> tuple[Image.Image, list[_Thing]]:
         image, things = image.copy(), list(things)
@@ -192,7 +184,7 @@ class PhotoStream:
                 words[word] = []
                 used.update(word.split())
         for cutout in rng.sample(self.cutouts, min(rng.randint(1, 4), len(self.cutouts))) if pastes else ():
-            # Nothing is known of what else the photograph shows, so only names far from those that are known.
+            # The photograph may show unannotated objects, so only names that share no word with the others are used.
             if not self._set.labels_of(cutout) and not used & set(cutout.name.split()):
                 words[cutout.name] = []
         order = list(words)
@@ -240,7 +232,9 @@ def _read_set(folder: Path, repeat_below: float) -> _Set:
     dataset = load_coco(folder / ANNOTATIONS)
     names = tuple(" ".join(clean_name(name).lower().split()) for name in dataset.names)
     if not names or not all(names) or len(set(names)) < len(names):
-        raise InputError(f"{folder / ANNOTATIONS} needs classes with different names of letters.")
+        raise InputError(
+            f"{folder / ANNOTATIONS} has the classes {list(dataset.names)!r}; names must differ and contain letters."
+        )
     others = tuple(tuple(word for word in SYNONYMS.get(name, ()) if word not in names) for name in names)
     kept = [image for image in dataset.images if image.width and image.height]
     boxes, labels = zip(*_boxes_of(dataset, [image.id for image in kept]), strict=True) if kept else ((), ())
@@ -261,7 +255,7 @@ def _boxes_of(dataset: CocoDataset, images: Sequence[int]) -> Iterator[tuple[Box
 
 
 def repeated_indices(labels: Sequence[Sequence[int]], below: float) -> tuple[int, ...]:
-    """Lists images by index, those with a rare class several times. Source: LVIS (arXiv:1908.03195), repeat factors.
+    """Returns indices of images, those with a rare class several times. Source: repeat factors, arXiv:1908.03195.
 
     Args:
         labels: of the boxes of each image.

@@ -6,7 +6,7 @@ Source: paper sections 3.3 and 4; docs/training.md, "Pre-training".
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,10 +116,12 @@ def _keep_configuration(job: PretrainJob) -> None:
 
 def _train(job: PretrainJob, processes: Processes, advance: Callable[[int], None]) -> ModelFolder | None:
     preset = job.preset
-    lenders = _lenders(preset, job.data_root)
-    config, vocabulary, model = _begin(job, lenders)
+    photos = open_photos(preset, job.data_root)
+    words = _words(preset, photos)
+    lenders = _lenders(preset, photos, words)
+    config, vocabulary, model = _begin(job, [*words, *lenders])
     tokenizer = build_tokenizer(vocabulary)
-    stream = open_stream(preset, job.data_root, tokenizer)
+    stream = open_stream(preset, job.data_root, tokenizer, photos)
     share = Share(preset.batch_size, processes.world_size, processes.rank)
     fitted = fit(
         model,
@@ -136,15 +138,24 @@ def _train(job: PretrainJob, processes: Processes, advance: Callable[[int], None
     return _save(job, config, vocabulary, model, fitted, lenders)
 
 
-def open_stream(preset: PretrainPreset, data_root: Path | None, tokenizer: Tokenizer) -> ExampleStream:
+def open_stream(
+    preset: PretrainPreset, data_root: Path | None, tokenizer: Tokenizer, photos: Sequence[PhotoStream] | None = None
+) -> ExampleStream:
     """Returns the training examples of a preset.
+
+    Args:
+        preset: names the data.
+        data_root: folder of the data sets' folders.
+        tokenizer: of the model.
+        photos: from `open_photos`, if they are open already.
 
     Raises:
         InputError: the preset names no data, or a file of a data set is missing.
     """
     scenes = _scenes(preset, preset.scenes) if preset.scenes else None
-    if scenes and preset.photos and data_root is not None:
-        return _blend(preset, preset.photos, data_root, scenes)
+    photos = open_photos(preset, data_root) if photos is None else photos
+    if scenes and preset.photos and photos:
+        return _blend(preset, preset.photos, photos, scenes)
     if scenes and preset.photos:
         logger.info("No data root is given: training on drawn scenes only, without photographs.")
     streams: list[ExampleStream] = [scenes] if scenes else []
@@ -155,7 +166,15 @@ def open_stream(preset: PretrainPreset, data_root: Path | None, tokenizer: Token
     return streams[0]
 
 
-def _photos(preset: PretrainPreset, photos: PhotoSettings, data_root: Path) -> list[PhotoStream]:
+def open_photos(preset: PretrainPreset, data_root: Path | None) -> list[PhotoStream]:
+    """Returns the photographs of a preset, one stream per set; none without photographs or without a data root.
+
+    Raises:
+        InputError: a file of a set is missing or cannot be used.
+    """
+    photos = preset.photos
+    if photos is None or preset.scenes is None or data_root is None:
+        return []
     cutouts = load_cutouts(data_root / photos.cutouts) if photos.cutouts else ()
     return [
         PhotoStream(data_root / source.folder, preset.seed + index, photos.looks, cutouts)
@@ -163,25 +182,24 @@ def _photos(preset: PretrainPreset, photos: PhotoSettings, data_root: Path) -> l
     ]
 
 
-def _blend(preset: PretrainPreset, photos: PhotoSettings, data_root: Path, scenes: SceneStream) -> ExampleStream:
+def _blend(
+    preset: PretrainPreset, settings: PhotoSettings, photos: Sequence[PhotoStream], scenes: SceneStream
+) -> ExampleStream:
     return Blend(
-        _photos(preset, photos, data_root),
-        [source.weight for source in photos.sets],
+        photos,
+        [source.weight for source in settings.sets],
         scenes,
-        photos.scene_share,
-        photos.sides,
+        settings.scene_share,
+        settings.sides,
         preset.batch_size,
-        photos.many,
+        settings.many,
         preset.seed,
     )
 
 
-def _words(preset: PretrainPreset, data_root: Path | None) -> list[str]:
+def _words(preset: PretrainPreset, photos: Sequence[PhotoStream]) -> list[str]:
     """Returns the words of all captions; each should be one word piece."""
-    words = scene_words(load_pool()) if preset.scenes else []
-    if preset.photos and data_root is not None:
-        words += photo_words(_photos(preset, preset.photos, data_root))
-    return words
+    return [*(scene_words(load_pool()) if preset.scenes else ()), *photo_words(photos)]
 
 
 def _scenes(preset: PretrainPreset, scenes: SceneSettings) -> SceneStream:
@@ -228,22 +246,21 @@ def _with_steps(preset: PretrainPreset, stream: ExampleStream) -> FitSettings:
     return replace(preset.fit, schedule=replace(schedule, steps=steps))
 
 
-def _lenders(preset: PretrainPreset, data_root: Path | None) -> dict[str, str]:
-    """Words that no caption holds, and whose embedding each gets in the end, see `close_words`."""
-    if preset.photos is None or preset.photos.wordnet is None or data_root is None:
+def _lenders(preset: PretrainPreset, photos: Sequence[PhotoStream], words: Sequence[str]) -> dict[str, str]:
+    """Returns words that no caption contains, each with the trained word whose embedding it gets; see `close_words`."""
+    if preset.photos is None or preset.photos.wordnet is None or not photos:
         return {}
-    names = sorted({name for stream in _photos(preset, preset.photos, data_root) for name in stream.names})
-    found = close_words(load_wordnet(Path(preset.photos.wordnet)), names, _words(preset, data_root))
+    names = sorted({name for stream in photos for name in stream.names})
+    found = close_words(load_wordnet(Path(preset.photos.wordnet)), names, words)
     spoken = {name: word for name in names if (word := spoken_word(name))}
     return {word: spoken[name] for word, name in found.items() if name in spoken}
 
 
-def _begin(job: PretrainJob, lenders: Mapping[str, str]) -> tuple[GLIPConfig, list[str], GLIP]:
+def _begin(job: PretrainJob, words: Sequence[str]) -> tuple[GLIPConfig, list[str], GLIP]:
     preset = job.preset
     config = ARCHITECTURES[preset.architecture]
     init = EMBEDDED_FOLDER if job.init is None and preset.start == "nano" else job.init
     if init is not None:
-        words = [*_words(preset, job.data_root), *lenders]
         return start_from_folder(load_model_folder(init), config, words, preset.fit.seed)
     if preset.start == "published":
         state, vocabulary = load_pretrained_parts(config, Fetching(job.offline))

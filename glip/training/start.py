@@ -1,4 +1,4 @@
-"""What pre-training begins with: fresh weights, published ones, or those of a model folder as far as they fit."""
+"""Starts pre-training from a model folder whose backbone or vocabulary may differ."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ logger = logging.getLogger(__name__)
 def start_from_folder(
     folder: ModelFolder, config: GLIPConfig, words: Iterable[str], seed: int
 ) -> tuple[GLIPConfig, list[str], GLIP]:
-    """Begins with a model folder whose backbone or vocabulary may differ.
+    """Returns a network that starts with the fitting weights of a model folder.
 
     Args:
-        folder: gives every tensor that has the name and shape it needs; its architecture is kept if its backbone is
-            the wanted one.
-        config: the wanted architecture.
-        words: get a piece of their own each where the folder's vocabulary would spell them by letters.
-        seed: of what is fresh.
+        folder: tensors with a matching name and shape are taken from it. If it has the same backbone as `config`, its
+            architecture is kept.
+        config: the architecture to train.
+        words: added to the vocabulary if it would spell them letter by letter.
+        seed: of the random weights.
 
     Returns:
-        The architecture, the vocabulary (the folder's comes first) and the network.
+        The architecture, the vocabulary (first the words of the folder) and the network.
 
     Raises:
-        InputError: ImageNet's weights are needed and not installed.
+        InputError: the ImageNet weights of the backbone are needed, but not installed.
     """
     before = read_vocabulary(folder.path)
     vocabulary = extended_vocabulary(before, words)
@@ -54,13 +54,18 @@ def start_from_folder(
         state |= lite0_start()
     fresh = sorted(wanted.keys() - state.keys())
     if fresh:
-        logger.info("Not in %s, so they begin with fresh values: %s (%d in all).", folder.path, some(fresh), len(fresh))
+        logger.info(
+            "%s has no fitting values for these tensors, which start with random ones: %s (%d in all).",
+            folder.path,
+            some(fresh),
+            len(fresh),
+        )
     model.load_state_dict(state, strict=False)
     return config, vocabulary, model
 
 
 def extended_vocabulary(vocabulary: Sequence[str], words: Iterable[str]) -> list[str]:
-    """Appends the words that a vocabulary spells by single letters."""
+    """Returns a vocabulary with the words appended that it spells letter by letter."""
     tokenizer = build_tokenizer(vocabulary)
 
     def is_spelled(word: str) -> bool:
@@ -71,12 +76,12 @@ def extended_vocabulary(vocabulary: Sequence[str], words: Iterable[str]) -> list
 
 
 def lent_words(state: State, vocabulary: Sequence[str], lenders: Mapping[str, str]) -> State:
-    """Gives words that were never trained the embedding of one that was.
+    """Returns the state with the embeddings of trained words copied to untrained ones.
 
     Args:
-        state: of the network; is not changed.
-        vocabulary: in the order of the rows.
-        lenders: the word to the one whose row it takes; both are in the vocabulary.
+        state: of the network; it is not modified.
+        vocabulary: the words, in the order of the table's rows.
+        lenders: untrained word to the trained word whose row it gets; both are in the vocabulary.
     """
     rows = {word: row for row, word in enumerate(vocabulary)}
     table = state[_WORDS].clone()
