@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from glip.data.annotations import Truth, check_box_format
 from glip.data.benchmarks import Format
 from glip.data.coco import CocoDataset, load_coco, load_coco_images
+from glip.data.unusable import LEARNED, SCORED, can_be_prompted, unusable_parts
 from glip.errors import InputError
+from glip.left_out import LeftOut
 from glip.prompts import name_key
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class OpenSplit:
         dataset: images and boxes of the classes in `names`, in the order of the file and renamed as they are
             prompted; None for formats that nothing is trained on. Not cut by `limit`.
         unlimited: the annotated boxes of all images; None if `truth` has them.
+        left_out: boxes and classes that are not asked or cannot be found, as they count in a score.
     """
 
     split: Split
@@ -80,6 +83,7 @@ class OpenSplit:
     notes: tuple[str, ...]
     dataset: CocoDataset | None = None
     unlimited: Truth | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def whole_truth(self) -> Truth:
@@ -130,10 +134,38 @@ def open_split(split: Split, limit: int | None = None) -> OpenSplit:
         notes.append(
             f"{split.name} has {len(truth.image_ids)} images here and {split.size} as published: compare with care."
         )
+    left_out = unusable_parts(truth, ids, _where(split), SCORED)
     if dataset is not None:
         split = _with_likely_folder_first(split, dataset)
         dataset = dataset.with_categories(ids, names)
-    return OpenSplit(split, truth, names, ids, split.wordings, tuple(notes), dataset, whole)
+    return OpenSplit(split, truth, names, ids, split.wordings, tuple(notes), dataset, whole, tuple(left_out))
+
+
+def with_images_of(opened: OpenSplit, dataset: CocoDataset) -> OpenSplit:
+    """Returns a split with some of its images only, such as those of a few-shot list.
+
+    Args:
+        opened: the split.
+        dataset: the images and their boxes, with the classes of `opened`.
+    """
+    truth = Truth.from_coco(dataset)
+    left_out = unusable_parts(truth, opened.category_ids, _where(opened.split), SCORED)
+    return replace(opened, truth=truth, dataset=dataset, unlimited=None, left_out=tuple(left_out))
+
+
+def learned_parts(opened: OpenSplit, dataset: CocoDataset) -> list[LeftOut]:
+    """Returns which boxes and classes of a training split are not learned.
+
+    Args:
+        opened: the split.
+        dataset: its images to learn from.
+    """
+    truth = opened.whole_truth.of_images([image.id for image in dataset.images])
+    return unusable_parts(truth, opened.category_ids, f"{opened.split.name}, training split", LEARNED)
+
+
+def _where(split: Split) -> str:
+    return f"{split.name}, {split.split} split" if split.split else split.name
 
 
 def _read(split: Split) -> tuple[Truth, CocoDataset | None]:
@@ -178,7 +210,7 @@ def _prompted_classes(
             )
         return tuple(name for _, name in split.classes), tuple(id for id, _ in split.classes)
     group = dataset.unused_group if dataset is not None and split.format == "coco" else None
-    prompted = {id: name for id, name in known.items() if name.strip() and id != group}
+    prompted = {id: name for id, name in known.items() if can_be_prompted(name) and id != group}
     if not prompted:
         raise InputError(f"{split.annotations} names no class that can be prompted.")
     return tuple(prompted.values()), tuple(prompted)

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glip.data.annotations import Truth
 from glip.data.coco import CocoDataset
 from glip.data.fewshot import choose_few_shot
 from glip.data.lookup import TrainingSplits
-from glip.data.splits import OpenSplit, Split, open_split
+from glip.data.splits import OpenSplit, Split, learned_parts, open_split, with_images_of
 from glip.errors import InputError
+from glip.left_out import LeftOut, first_examples, without_repeats
 
 if TYPE_CHECKING:
     from glip.prompts import Wording
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 HELD_OUT = 5  # without a validation split, every fifth image is held out for it
 _HELD_OUT_SEED = 0
 _LISTED = 5  # class names in a message
+_COMPARED = 20_000  # of more images the contents are not compared, only the paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,19 +35,24 @@ class OpenTrainingSplits:
 
     Attributes:
         files: where they are.
+        read: the training split as it was read.
         train: images to learn from, with the categories that are prompted.
         folders: of the images of `train`; those that exist.
         val: to choose the best epoch by.
         test: scored at the end.
         notes: what a person should know, in sentences.
+        left_out: boxes and classes that are not learned or cannot be found, and validation images that are training
+            images.
     """
 
     files: TrainingSplits
+    read: OpenSplit
     train: CocoDataset
     folders: tuple[Path, ...]
     val: OpenSplit
     test: OpenSplit
     notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def name(self) -> str:
@@ -89,7 +97,7 @@ def _open(splits: TrainingSplits, versions: tuple[tuple[int, int], ...]) -> Open
         notes.append(
             f"{splits.name} has no validation split: {len(held_out.images)} of its images are held out for it."
         )
-        val = replace(opened, truth=Truth.from_coco(held_out), dataset=held_out, notes=())
+        val = replace(with_images_of(opened, held_out), notes=())
     else:
         val = open_split(splits.val)
         _check_same_categories(opened, val)
@@ -100,7 +108,8 @@ def _open(splits: TrainingSplits, versions: tuple[tuple[int, int], ...]) -> Open
         _check_same_categories(opened, test)
     images = opened.split.images
     folders = tuple(folder for folder in images if folder.is_dir()) or images[:1]
-    return OpenTrainingSplits(splits, train, folders, val, test, tuple(notes))
+    found = OpenTrainingSplits(splits, opened, train, folders, val, test, tuple(notes))
+    return replace(found, left_out=_left_out(found))
 
 
 def few_shot(opened: OpenTrainingSplits, shots: int, seed: int) -> OpenTrainingSplits:
@@ -127,12 +136,65 @@ def few_shot(opened: OpenTrainingSplits, shots: int, seed: int) -> OpenTrainingS
             f"{opened.name}: {shots} images per class were asked for, but there are fewer of {listed}{more}; all of "
             f"those are used."
         )
-    return replace(
-        opened,
-        train=train.dataset,
-        val=replace(opened.val, truth=Truth.from_coco(val), dataset=val),
-        notes=tuple(notes),
-    )
+    few = replace(opened, train=train.dataset, val=with_images_of(opened.val, val), notes=tuple(notes))
+    return replace(few, left_out=_left_out(few))
+
+
+def _left_out(found: OpenTrainingSplits) -> tuple[LeftOut, ...]:
+    """Returns what of the splits is not learned or scored, each once."""
+    learned = learned_parts(found.read, found.train)
+    return tuple(without_repeats([*_shared_images(found), *learned, *found.val.left_out, *found.test.left_out]))
+
+
+def _shared_images(found: OpenTrainingSplits) -> list[LeftOut]:
+    """Returns an entry if validation images are training images, by their path or their content."""
+    folders = replace(found.test.split, images=found.folders)
+    learned = {folders.image_path(image.file_name).resolve() for image in found.train.images}
+    shared = [path for path in found.val.images if path in learned]
+    if len(learned) + len(found.val.images) <= _COMPARED:
+        shared += _copies([path for path in found.val.images if path not in learned], learned)
+    if not shared:
+        return []
+    files = found.files
+    same_file = files.val is not None and files.val.annotations == files.train.annotations
+    reason = f"{files.train.annotations} is given for both" if same_file else "they are training images as well"
+    return [
+        LeftOut(
+            kind="validation_images_in_training",
+            count=len(shared),
+            sentence=f"{found.name}: {len(shared)} of {len(found.val.images)} validation images are no independent "
+            f"test, because {reason}. Their score says how well training images are remembered; validate on others.",
+            examples=first_examples(path.name for path in shared),
+        )
+    ]
+
+
+def _copies(candidates: Sequence[Path], others: Iterable[Path]) -> list[Path]:
+    """Returns the files whose content is that of one of the others."""
+    by_size: dict[int, list[Path]] = {}
+    for path in others:
+        by_size.setdefault(_size_of(path), []).append(path)
+    digest = lru_cache(maxsize=None)(_digest)
+    return [
+        path
+        for path in candidates
+        if (size := _size_of(path)) > 0 and (own := digest(path)) in map(digest, by_size.get(size, ())) and own
+    ]
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _digest(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file_digest(file, "blake2b").digest()
+    except OSError:
+        return None
 
 
 def _dataset(opened: OpenSplit) -> CocoDataset:
