@@ -42,7 +42,8 @@ class CocoCategory(msgspec.Struct, frozen=True):
 class CocoAnnotation(msgspec.Struct, frozen=True):
     """A box.
 
-    A segmentation is not kept, because an empty one breaks importers.
+    A segmentation is not read. Every box is written with an empty one: CVAT's importer and pycocotools' `showAnns`
+    need the key.
 
     Attributes:
         id: unique in the file.
@@ -69,6 +70,10 @@ class CocoAnnotation(msgspec.Struct, frozen=True):
     def is_ignored(self) -> bool:
         """Returns whether the box is marked as ignored or difficult."""
         return any(mark is not UNSET and bool(mark) for mark in (self.ignore, self.difficult))
+
+
+class _WrittenAnnotation(CocoAnnotation, frozen=True):
+    segmentation: tuple[()] = ()
 
 
 class CocoResult(msgspec.Struct, frozen=True):
@@ -191,8 +196,8 @@ class CocoWriter:
         self._images.add(image)
 
     def add_annotation(self, annotation: CocoAnnotation) -> None:
-        """Writes one box."""
-        self._annotations.add(annotation)
+        """Writes one box, with an empty segmentation."""
+        self._annotations.add(_WrittenAnnotation(*msgspec.structs.astuple(annotation)))
 
 
 @contextmanager

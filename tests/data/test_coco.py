@@ -89,11 +89,12 @@ def test_roboflows_group_of_all_classes_is_recognized(
     assert dataset.unused_group == group
 
 
-def test_an_annotation_never_has_an_empty_segmentation(tmp_path: Path) -> None:
+def test_every_annotation_is_written_with_an_empty_segmentation(tmp_path: Path) -> None:
     save_coco(tmp_path / "a.json", DATASET)
     first, second = json.loads((tmp_path / "a.json").read_text())["annotations"]
-    assert set(first) == {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "score"}
-    assert set(second) == {"id", "image_id", "category_id", "bbox", "iscrowd"}
+    assert first["segmentation"] == second["segmentation"] == []
+    assert set(first) == {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "score", "segmentation"}
+    assert set(second) == {"id", "image_id", "category_id", "bbox", "iscrowd", "segmentation"}
 
 
 def test_a_file_without_images_or_boxes_is_valid(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_coco_boxes_are_the_recorded_numbers_to_the_last_bit(run: Path) -> None:
         assert row["category_id"] == label + 1
         assert row["area"] == width * height
         assert row["iscrowd"] == 0
-        assert "segmentation" not in row
+        assert row["segmentation"] == []
 
 
 def test_coco_widths_are_not_rounded_to_float32(tmp_path: Path) -> None:
@@ -452,6 +452,11 @@ def test_line_breaks_in_names_survive_xml(tmp_path: Path) -> None:
 def rows_of(run: Path) -> list[dict[str, str]]:
     with (write(run, "csv") / "annotations.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_a_class_name_never_runs_as_a_formula(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [a_record("a.jpg", [[0, 0, 9, 9]], [0.9], [0])], names=('=HYPERLINK("http://x")',))
+    assert [row["label"] for row in rows_of(run)] == ["'=HYPERLINK(\"http://x\")"]
 
 
 def test_csv_gives_back_names_and_the_very_numbers(run: Path) -> None:
