@@ -1,4 +1,4 @@
-"""Turns class names or captions into the input of the text encoder, and compares names.
+"""Turns class names or captions into the input of the text encoder.
 
 Source: the paper (arXiv:2112.03857), section 3.1, and `docs/model.md`, "Prompts". Knows characters, phrases and tokens;
 knows nothing of images, boxes or the model.
@@ -7,17 +7,16 @@ knows nothing of images, boxes or the model.
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glip.errors import InputError
+from glip.names import clean_name, split_names
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -29,81 +28,6 @@ MAX_TOKENS = 256  # maximum input of the published text encoder, [CLS] and [SEP]
 SEPARATOR = ". "  # between the names of a caption; published captions have none after the last name
 
 Span = tuple[int, int]
-
-# A full stop only ends a name before a space or at the end, so that 'node.js' stays whole.
-_ENDS_OF_NAMES = re.compile(r"[,\n\r\v\f\x85\u2028\u2029]|\.+(?=\s|$)")
-
-
-def split_names(text: str) -> list[str]:
-    """Returns the names in a typed text, as written, without spaces around them.
-
-    Args:
-        text: names separated by line breaks, commas or full stops ('person . dog .', 'bench. car'), or '@names.txt' for
-            a file with one name per line. In a file a name may hold '. ' or a comma; empty lines and lines that begin
-            with '#' are skipped.
-
-    Raises:
-        InputError: there is no name, or the file cannot be read.
-    """
-    text = text.strip()
-    parts = _lines_of(text[1:].strip()) if text.startswith("@") else _ENDS_OF_NAMES.split(text)
-    names = [name for part in parts if (name := part.strip())]
-    if not names:
-        where = f"The file {text[1:].strip()!r}" if text.startswith("@") else f"The prompt {text!r}"
-        raise InputError(f"{where} holds no name. Write names such as 'person . hard hat .', or @FILE.")
-    return names
-
-
-def _lines_of(path: str) -> list[str]:
-    try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise InputError(f"The file of names {path!r} is not UTF-8 text. Save it as UTF-8.") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InputError(
-            f"The file of names {path!r} cannot be read: {reason}. "
-            "Write the path of a text file with one name per line after '@'."
-        ) from None
-    return [line for line in lines if not line.lstrip().startswith("#")]
-
-
-def clean_name(name: str) -> str:
-    """Returns a class name as published captions spell it: without brackets, underscores as spaces.
-
-    Matches the original, oddities included: 'bow_(weapon)' becomes 'bow ', and three spaces become two.
-    """
-    return re.sub(r"\(.*\)", "", name, flags=re.DOTALL).replace("_", " ").replace("  ", " ")
-
-
-@lru_cache(maxsize=1 << 16)
-def name_key(name: str) -> str:
-    """Returns the key by which names are compared: two names have the same one if the model reads the same words.
-
-    The key follows the way a name takes to the model: `clean_name` puts it into a caption (brackets dropped,
-    underscores as spaces), and the tokenizer reads lower case, no accents, any run of spaces as one, and punctuation
-    as words of its own. 'Hard_Hat', 'hard hat' and 'hard  hat (yellow)' are one name. So two names of one list may
-    share a key, as the bows of LVIS do: `find_names` looks for the exact spelling first.
-    """
-    key = _words(clean_name(name))
-    return key or _words(name)  # a name in brackets only; a prompt refuses it
-
-
-def find_names(names: Iterable[str], known: Sequence[str]) -> list[int | None]:
-    """Returns for each name its index in `known`: of its exact spelling, else of the first with its key, else None."""
-    exact = {name: index for index, name in reversed(list(enumerate(known)))}
-    by_key = {name_key(name): index for index, name in reversed(list(enumerate(known)))}
-    return [exact.get(name, by_key.get(name_key(name))) for name in names]
-
-
-def _words(text: str) -> str:
-    """Returns the words of a text as BERT's lower-case tokenizer separates them, with one space between."""
-    from tokenizers.normalizers import BertNormalizer
-    from tokenizers.pre_tokenizers import BertPreTokenizer
-
-    valid = text.encode("utf-8", "replace").decode()  # half a surrogate pair, as file names can hold, is not Unicode
-    normal = BertNormalizer(lowercase=True).normalize_str(valid)
-    return " ".join(word for word, _ in BertPreTokenizer().pre_tokenize_str(normal))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def names_and_classes(prompt: str | None, classes: Path | None) -> tuple[tuple[s
     """
     from glip.data.class_lists import find_in_prompt
     from glip.labeling.classes import ClassFile, load_class_file
-    from glip.prompts import split_names
+    from glip.names import split_names
 
     if prompt is None and classes is None:
         raise InputError("There is nothing to find. Give --prompt 'person . dog .' or --classes FILE.")

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from string import ascii_lowercase, digits, punctuation
 from typing import Any
 
@@ -22,18 +21,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 
 from glip.errors import InputError
-from glip.prompts import (
-    MAX_TOKENS,
-    Prompt,
-    PromptSet,
-    Wording,
-    _warn_of_unknown,
-    clean_name,
-    find_names,
-    name_key,
-    split_names,
-    tokenize,
-)
+from glip.names import clean_name
+from glip.prompts import MAX_TOKENS, Prompt, PromptSet, Wording, _warn_of_unknown, tokenize
 from tests.conftest import GOLDEN
 
 TEXT_MAPS: dict[str, Any] = json.loads((GOLDEN / "text_maps.json").read_text(encoding="utf-8"))
@@ -82,117 +71,7 @@ def texts_under_spans(prompt: Prompt) -> list[list[str]]:
     return [[prompt.caption[start:end] for start, end in spans] for spans in prompt.spans]
 
 
-# --- typed names
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("person . dog .", ["person", "dog"]),
-        ("person. dog", ["person", "dog"]),
-        ("person. dog. cat. ", ["person", "dog", "cat"]),
-        ("bench, car", ["bench", "car"]),
-        ("bench,car", ["bench", "car"]),
-        ("bench\ncar\r\nhard hat\n", ["bench", "car", "hard hat"]),
-        ("one\u2028two", ["one", "two"]),
-        ("person .\n dog, cat", ["person", "dog", "cat"]),
-        ("hard hat", ["hard hat"]),
-        ("bench.car", ["bench.car"]),
-        ("node.js . .net", ["node.js", ".net"]),
-        ("0.5 litre bottle. cup", ["0.5 litre bottle", "cup"]),
-        ("person ... dog..", ["person", "dog"]),
-        ("  Hard   Hat  .\tDOG\t", ["Hard   Hat", "DOG"]),
-        ("bow_(weapon). T-shirt", ["bow_(weapon)", "T-shirt"]),
-        ("car. car. cart", ["car", "car", "cart"]),
-        ("犬 . 🦝 . ＤＯＧ", ["犬", "🦝", "ＤＯＧ"]),
-        ("מכונית. سيارة", ["מכונית", "سيارة"]),
-        ("e-mail me@home", ["e-mail me@home"]),
-    ],
-)
-def test_a_text_is_split_into_names(text: str, names: list[str]) -> None:
-    assert split_names(text) == names
-
-
-@pytest.mark.parametrize("text", ["", " ", " . ", ",", ".", "\n\n", ". , ."])
-def test_a_text_without_names_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=re.escape(repr(text.strip()))):
-        split_names(text)
-
-
-def test_a_file_gives_one_name_per_line_as_it_stands(tmp_path: Path) -> None:
-    path = tmp_path / "names.txt"
-    path.write_bytes("\ufeffSt. Bernard\r\n\r\n# dogs\n  pots, pans \n  # more\nnode.js.\n#\n犬".encode())
-    assert split_names(f"  @{path} ") == ["St. Bernard", "pots, pans", "node.js.", "犬"]
-
-
-def test_a_file_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "names.txt").write_text("cat")
-    assert split_names("@~/names.txt") == ["cat"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "No such file"),
-        (b"", "names.txt"),
-        (b"# nothing\n\n", "names.txt"),
-        (b"\xff\xfe", "UTF-8"),
-    ],
-)
-def test_a_file_without_names_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
-    path = tmp_path / "names.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=message) as caught:
-        split_names(f"@{path}")
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["@", "@.", "@~nobody-of-this-name/x", "@a\0b"])
-def test_what_is_no_file_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=re.escape(repr(text[1:]))):
-        split_names(text)
-
-
 # --- captions of names
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Hard_Hat", "hard hat"),
-        ("hard  hat", " hard\that "),
-        ("cat (grey)", "CAT"),
-        ("Café", "cafe"),
-        ("st.bernard", "St. Bernard"),
-        ("\x00dog", "dog"),
-    ],
-)
-def test_names_that_the_model_reads_alike_share_a_key(one: str, other: str) -> None:
-    assert name_key(one) == name_key(other)
-    assert SMALL.encode(clean_name(one)).ids == SMALL.encode(clean_name(other)).ids
-
-
-@pytest.mark.parametrize(("one", "other"), [("cat", "cats"), ("traffic light", "trafficlight"), ("(x)", "(y)")])
-def test_names_that_the_model_tells_apart_have_different_keys(one: str, other: str) -> None:
-    assert name_key(one) != name_key(other)
-
-
-@given(st.text(max_size=12))
-@settings(deadline=None)
-def test_a_key_gives_the_tokens_of_its_name(name: str) -> None:
-    assert SMALL.encode(name_key(name)).ids == SMALL.encode(clean_name(name) if clean_name(name).split() else name).ids
-
-
-def test_names_are_found_by_their_spelling_first_and_then_by_their_key() -> None:
-    known = ["bow_(weapon)", "bow_(ribbon)", "Hard Hat", "hard hat"]
-    asked = ["bow_(ribbon)", "bow", "hard hat", "HARD_HAT", "dog"]
-    assert find_names(asked, known) == [1, 0, 3, 2, None]
-
-
-def test_half_a_surrogate_pair_has_a_key() -> None:
-    assert name_key("\ud800 cat") == "? cat"
 
 
 @pytest.mark.parametrize(

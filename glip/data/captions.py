@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glip.errors import InputError
-from glip.prompts import MAX_TOKENS, SEPARATOR, Prompt, Wording, clean_name
+from glip.names import clean_name
+from glip.prompts import MAX_TOKENS, SEPARATOR, Prompt, Wording
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer

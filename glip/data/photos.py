@@ -28,7 +28,8 @@ from glip.data.image_table import ImageTable
 from glip.data.sampling import EpochOrder
 from glip.data.synonyms import SYNONYMS
 from glip.errors import InputError
-from glip.prompts import SEPARATOR, clean_name
+from glip.names import clean_name
+from glip.prompts import SEPARATOR
 
 ANNOTATIONS = "annotations.json"
 _RATIO = 1.5  # maximum factor between the aspect ratios of an image and of the canvas it is shown on

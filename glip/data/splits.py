@@ -18,7 +18,7 @@ from glip.data.coco import CocoDataset, load_coco, load_coco_images
 from glip.data.unusable import LEARNED, SCORED, can_be_prompted, unusable_parts
 from glip.errors import InputError
 from glip.left_out import LeftOut
-from glip.prompts import name_key
+from glip.names import name_key
 
 if TYPE_CHECKING:
     from glip.prompts import Wording

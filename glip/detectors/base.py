@@ -16,7 +16,8 @@ import numpy as np
 
 from glip.detectors.batching import Batcher
 from glip.errors import InputError
-from glip.prompts import Prompt, Wording, split_names
+from glip.names import split_names
+from glip.prompts import Prompt, Wording
 
 if TYPE_CHECKING:
     import torch

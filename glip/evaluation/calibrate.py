@@ -27,7 +27,7 @@ from glip.files import whole_file
 from glip.labeling.classes import ClassFile
 from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings, open_run
 from glip.labeling.records import Record, RunInfo, read_records, read_run
-from glip.prompts import find_names
+from glip.names import find_names
 
 _MAX_BOXES = 300
 

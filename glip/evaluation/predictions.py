@@ -19,7 +19,7 @@ from glip.data.annotations import Bools, Floats, Integers, Truth, box_format_pro
 from glip.data.coco import BoxXYWH, CocoCategory, CocoImage
 from glip.errors import InputError
 from glip.files import UnexpectedJson, decode_json
-from glip.prompts import name_key
+from glip.names import name_key
 
 _Format = TypeVar("_Format")
 _FORMATS = (

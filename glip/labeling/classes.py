@@ -24,7 +24,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from glip.errors import InputError
-from glip.prompts import find_names, name_key
+from glip.names import find_names, name_key
 
 FIELDS = ("prompts", "conf", "id", "negative")
 # Class files are written by hand; a larger file is given by mistake.

@@ -22,7 +22,7 @@ from glip.errors import InputError
 from glip.labeling.classes import ClassFile
 from glip.labeling.records import Record, RunInfo, read_names
 from glip.model.config import DEFAULT_CONF as DEFAULT_CONF  # of the settings below
-from glip.prompts import find_names, name_key
+from glip.names import find_names, name_key
 
 Suppression = Literal["class", "agnostic", "none"]
 

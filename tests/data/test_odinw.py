@@ -11,7 +11,8 @@ from glip.data.fewshot import few_shot_list
 from glip.data.lookup import find_suite
 from glip.data.odinw import OdinwSet, odinw_group, odinw_sets
 from glip.errors import InputError
-from glip.prompts import Prompt, clean_name
+from glip.names import clean_name
+from glip.prompts import Prompt
 
 
 def odinw_set(name: str) -> OdinwSet:
