@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glip_cli.options import JsonOption, OverwriteOption
-from glip_cli.output import print_json, print_table, say
+from glip_cli.output import print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
     from glip.evaluation.calibrate import Calibration
@@ -47,7 +47,7 @@ def calibrate(
         print_json({**calibration.to_json(), "file": str(out)})
         return
     _show(calibration)
-    typer.echo(out)
+    print_line(out)
 
 
 def _show(calibration: Calibration) -> None:
@@ -55,7 +55,7 @@ def _show(calibration: Calibration) -> None:
 
     if calibration.unknown:
         say(f"{calibration.unknown} labelled images are not in the records and are left out.")
-    typer.echo(f"{calibration.images} labelled images; 95% confidence intervals in brackets")
+    print_line(f"{calibration.images} labelled images; 95% confidence intervals in brackets")
     print_table(
         ("class", "boxes", "threshold", "precision", "recall", "F1"),
         (
@@ -67,7 +67,7 @@ def _show(calibration: Calibration) -> None:
     )
     if not calibration.wordings:
         return
-    typer.echo("")
+    print_line()
     print_table(
         ("class", "wording", "AP", "AP50", "best in"),
         (

@@ -30,7 +30,7 @@ from glip_cli.options import (
     PrecisionOption,
     RunFolderOption,
 )
-from glip_cli.output import print_json, print_table, say
+from glip_cli.output import print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
     from glip.evaluation.results import EvaluationResult
@@ -164,19 +164,19 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
     several = len(result.sets) > 1
     if result.rows:
         print_table(COLUMNS if several else COLUMNS[1:], (table_row(row)[0 if several else 1 :] for row in result.rows))
-        typer.echo("")
+        print_line()
     for topic, words in result.protocol.items():
-        typer.echo(f"{topic}: {words}")
+        print_line(f"{topic}: {words}")
     for item in result.sets:
         for note in item.notes:
-            typer.echo(f"note: {note}")
+            print_line(f"note: {note}")
     # Several sets have too many files for a screen; each set has a folder, which is named instead.
     own = {item.name for item in result.sets} if several else frozenset()
     for file in result.files:
         if file.parent.name not in own:
-            typer.echo(file)
+            print_line(file)
     if several:
-        typer.echo(f"{result.files[0].parent}/SET: results, curves, confusion matrix and the worst images of each set")
+        print_line(f"{result.files[0].parent}/SET: results, curves, confusion matrix and the worst images of each set")
 
 
 def _list(as_json: bool) -> None:
@@ -188,11 +188,11 @@ def _list(as_json: bool) -> None:
         print_json([{field: getattr(row, field) for field in fields} | {"splits": list(row.splits)} for row in rows])
         return
     for row in rows:
-        typer.echo(f"{row.name}: {row.about}")
-        typer.echo(f"  splits  {', '.join(row.splits)}")
-        typer.echo(f"  files   {row.layout}")
-        typer.echo(f"  source  {row.source}")
-        typer.echo(f"  get it  {row.fetch}")
+        print_line(f"{row.name}: {row.about}")
+        print_line(f"  splits  {', '.join(row.splits)}")
+        print_line(f"  files   {row.layout}")
+        print_line(f"  source  {row.source}")
+        print_line(f"  get it  {row.fetch}")
 
 
 def _collect(runs: Sequence[str], out: Path, as_json: bool) -> None:
@@ -209,4 +209,4 @@ def _collect(runs: Sequence[str], out: Path, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(path)})
     else:
-        typer.echo(path)
+        print_line(path)

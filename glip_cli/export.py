@@ -10,7 +10,7 @@ import typer
 
 from glip.errors import InputError, JobFailed
 from glip_cli.options import ClassConfOption, JsonOption, MaxDetOption, MovedImagesOption
-from glip_cli.output import print_json, print_table, progress, say
+from glip_cli.output import print_json, print_line, print_table, progress, say
 
 if TYPE_CHECKING:
     from glip.labeling.export import ExportSummary
@@ -127,10 +127,10 @@ def _show(summary: ExportSummary, written: Sequence[str], as_json: bool) -> None
         return
     if summary.unlabelled:
         say(f"{summary.unlabelled} images are not labelled yet and are left out; `glip label` resumes the run.")
-    typer.echo(
+    print_line(
         f"{summary.images} images ({summary.empty} without boxes; {summary.unreadable} unreadable images left out), "
         f"{summary.boxes} boxes"
     )
     print_table(("class", "boxes"), sorted(summary.per_class.items(), key=lambda row: -row[1])[:MAX_CLASSES_SHOWN])
     for path in written:
-        typer.echo(path)
+        print_line(path)

@@ -24,7 +24,7 @@ from glip_cli.options import (
     RunFolderOption,
     WorkersOption,
 )
-from glip_cli.output import Progress, print_json, print_table, progress, say
+from glip_cli.output import Progress, print_json, print_line, print_table, progress, say
 
 if TYPE_CHECKING:
     from glip.training.finetune_job import FinetuneJob
@@ -274,11 +274,11 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
         say(note)
     for mode, parameters in plan["trainable"].items():
         values = sum(math.prod(row["shape"]) for row in parameters)
-        typer.echo(f"{mode}: {values} parameters in {len(parameters)} tensors are tuned")
+        print_line(f"{mode}: {values} parameters in {len(parameters)} tensors are tuned")
         for row in parameters[:MAX_PARAMETERS_SHOWN]:
-            typer.echo(f"  {row['name']} {'×'.join(map(str, row['shape']))}")
+            print_line(f"  {row['name']} {'×'.join(map(str, row['shape']))}")
         if len(parameters) > MAX_PARAMETERS_SHOWN:
-            typer.echo(f"  … and {len(parameters) - MAX_PARAMETERS_SHOWN} more; --json lists all")
+            print_line(f"  … and {len(parameters) - MAX_PARAMETERS_SHOWN} more; --json lists all")
 
 
 def _words(text: str) -> list[str]:

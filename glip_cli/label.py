@@ -33,7 +33,7 @@ from glip_cli.options import (
     PrecisionOption,
     RunFolderOption,
 )
-from glip_cli.output import Progress, print_json, print_table, progress, say
+from glip_cli.output import Progress, print_json, print_line, print_table, progress, say
 
 if TYPE_CHECKING:
     from glip.labeling.job import LabelSummary
@@ -282,18 +282,18 @@ def _show_plan(plan: LabelPlan, as_json: bool) -> None:
         return
     for number, prompt in enumerate(plan.prompts, start=1):
         names = " | ".join(prompt.names)
-        typer.echo(f"caption {number}: {prompt.tokens} tokens, {len(prompt.names)} names: {names}")
-        typer.echo(f"  {prompt.caption}")
+        print_line(f"caption {number}: {prompt.tokens} tokens, {len(prompt.names)} names: {names}")
+        print_line(f"  {prompt.caption}")
     if plan.captions:
         shown = f", the first {len(plan.prompts)} shown" if plan.captions > len(plan.prompts) else ""
-        typer.echo(f"{plan.captions} images have a caption{shown}; {plan.skipped} have no usable caption")
+        print_line(f"{plan.captions} images have a caption{shown}; {plan.skipped} have no usable caption")
     views = f", {plan.views:.1f} views each" if plan.views > 1 else ""
-    typer.echo(f"{plan.images} images{views}")
+    print_line(f"{plan.images} images{views}")
     if plan.seconds is None or plan.seconds_per_image is None:
-        typer.echo("time: unknown; none of the tested images could be read")
+        print_line("time: unknown; none of the tested images could be read")
     else:
         rate = f"{plan.seconds_per_image:.2f} seconds per image, measured now"
-        typer.echo(f"time: about {timedelta(seconds=round(plan.seconds))} on this machine ({rate})")
+        print_line(f"time: about {timedelta(seconds=round(plan.seconds))} on this machine ({rate})")
 
 
 def _show(summary: LabelSummary, as_json: bool) -> None:
@@ -312,7 +312,7 @@ def _show(summary: LabelSummary, as_json: bool) -> None:
 
 
 def _print(summary: LabelSummary) -> None:
-    typer.echo(
+    print_line(
         f"{summary.images} images: {summary.labelled} labelled now ({summary.images_per_second:.2f} per second), "
         f"{summary.earlier} earlier, {summary.failed} failed"
     )
@@ -320,6 +320,6 @@ def _print(summary: LabelSummary) -> None:
     print_table(("class", "boxes"), ranked[:MAX_CLASSES_SHOWN])
     if len(ranked) > MAX_CLASSES_SHOWN:
         rest = ranked[MAX_CLASSES_SHOWN:]
-        typer.echo(f"… and {sum(count for _, count in rest)} boxes of {len(rest)} more classes")
+        print_line(f"… and {sum(count for _, count in rest)} boxes of {len(rest)} more classes")
     for file in summary.to_json()["files"]:
-        typer.echo(file)
+        print_line(file)

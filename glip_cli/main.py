@@ -19,8 +19,9 @@ from glip_cli.export import export
 from glip_cli.finetune import finetune
 from glip_cli.label import label
 from glip_cli.options import FIELD_OPTIONS, with_options, with_todays_spellings
-from glip_cli.output import say
+from glip_cli.output import print_line, say, show_exception, show_logs_and_warnings
 from glip_cli.pretrain import pretrain
+from glip_cli.streams import problem_of_stdout, secure_streams
 
 app = typer.Typer(
     name="glip",
@@ -46,7 +47,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"glip {version('glip')}")
+        print_line(f"glip {version('glip')}")
         raise typer.Exit
 
 
@@ -58,8 +59,7 @@ def options(
     ] = False,
 ) -> None:
     """Label images with anything that can be named."""
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING, force=True)
-    logging.getLogger("glip").setLevel(logging.DEBUG if verbose else logging.INFO)
+    show_logs_and_warnings(logging.DEBUG if verbose else logging.INFO)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -74,12 +74,41 @@ def run(arguments: Sequence[str] | None = None) -> None:
     # The maps of an image are tens of megabytes each, and the system clears their pages again for every tensor. In
     # large pages an image takes a fifth less time on a CPU. PyTorch reads this before its first tensor; Linux only.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    words = with_todays_spellings(sys.argv[1:] if arguments is None else arguments)
+    secure_streams()
+    code = _run(with_todays_spellings(sys.argv[1:] if arguments is None else arguments))
+    if (problem := problem_of_stdout()) is not None:
+        say(f"error: Cannot write to stdout: {problem}. Files that the command wrote are complete.")
+        code = code or 1
+    raise SystemExit(code)
+
+
+def _run(words: Sequence[str]) -> int:
+    """Runs one command, shows its error, and returns its exit code."""
     try:
-        app(args=words)
+        return app(args=words, prog_name="glip", standalone_mode=False) or 0
     except GlipError as error:
         say(f"error: {with_options(str(error), _options_by_field(words))}")
-        raise SystemExit(error.exit_code) from None
+        return error.exit_code
+    except typer.TyperException as error:  # words that are no command line
+        if message := error.format_message().strip():  # a group without a command has shown its help instead
+            say(f"error: {' '.join(message.split()).rstrip('.')}. See `{_help_of(words)}`.")
+        return error.exit_code
+    except typer.Abort:
+        say("Aborted.")
+        return 1
+    except Exception as error:  # noqa: BLE001  # a mistake of this program: shown like everything else, for a report
+        show_exception(error)
+        return 1
+
+
+def _help_of(words: Sequence[str]) -> str:
+    """Returns the command line that shows the help of the command that `words` call."""
+    command, path = typer.main.get_command(app), ["glip"]
+    for word in words:
+        below = getattr(command, "commands", {}).get(word)
+        if below is not None:
+            command, path = below, [*path, word]
+    return " ".join([*path, "--help"])
 
 
 def _options_by_field(words: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glip_cli.options import JsonOption, OfflineOption, OverwriteOption, SeedOption
-from glip_cli.output import Progress, print_json, print_table, progress, say
+from glip_cli.output import Progress, print_json, print_line, print_table, progress, say
 
 if TYPE_CHECKING:
     from glip.detectors.base import ObjectDetector
@@ -88,8 +88,9 @@ def list_models(as_json: JsonOption = False) -> None:
     )
     say(
         "Published scores: box AP on COCO val2017; fixed AP and APr (rare classes) on LVIS minival. Zero-shot, except "
-        "for checkpoints tuned on COCO.\nOpenMMLab and the Hugging Face hub host the files; their licences apply."
+        "for checkpoints tuned on COCO."
     )
+    say("OpenMMLab and the Hugging Face hub host the files; their licences apply.")
 
 
 @app.command()
@@ -103,7 +104,7 @@ def pull(
     with download_shown() as on_download:
         folder = run(name, offline=offline, on_download=on_download)
     say(f"{name} is ready (sha256 {folder.sha256[:12]}…).")
-    typer.echo(folder.path)
+    print_line(folder.path)
 
 
 @app.command()
@@ -149,7 +150,7 @@ def convert(
     say(f"{done['layout']} → {to.value}: {_summary(done)}")
     for text in _remarks(done, to.value):
         say(f"  {text}")
-    typer.echo(out)
+    print_line(out)
 
 
 @app.command()
@@ -207,7 +208,7 @@ def random(
 
     folder = random_model(out, architecture, tokenizer=tokenizer, seed=seed, overwrite=overwrite)
     say(f"{architecture} with random weights: it runs like a trained model, but its boxes mean nothing.")
-    typer.echo(folder.path)
+    print_line(folder.path)
 
 
 @dataclass(frozen=True)

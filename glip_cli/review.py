@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glip_cli.options import ClassConfOption, JsonOption, MovedImagesOption
-from glip_cli.output import print_json, print_table, progress, say
+from glip_cli.output import print_json, print_line, print_table, progress, say
 
 if TYPE_CHECKING:
     from glip.labeling.filtering import ExportSettings
@@ -94,7 +94,7 @@ def pull(
         return
     _show_summary(summary)
     for path in files:
-        typer.echo(path)
+        print_line(path)
 
 
 @app.command("status")
@@ -155,17 +155,17 @@ def _settings(labels: Path, conf: float | None, class_conf: list[str] | tuple[st
 
 
 def _show_push(content: dict[str, Any]) -> None:
-    typer.echo(
+    print_line(
         f"{content['dataset']}: {content['added']} images added, {content['updated']} updated, "
         f"{content['unchanged']} unchanged, {content['removed']} removed; "
         f"{content['predictions']} boxes written, {content['labels']} of them labels"
     )
     if content["unreadable"]:
-        typer.echo(f"{content['unreadable']} unreadable images left out")
+        print_line(f"{content['unreadable']} unreadable images left out")
     if "average_precision" in content:
         precision = content["average_precision"]
         score = "no AP (it needs true boxes and scores)" if precision is None else f"AP {precision:.3f} of all boxes"
-        typer.echo(
+        print_line(
             f"{score}; labels: {content['true_positives']} true positives, {content['false_positives']} false "
             f"positives; {content['missed']} true boxes missed"
         )
@@ -174,14 +174,14 @@ def _show_push(content: dict[str, Any]) -> None:
 def _show_summary(summary: PullSummary) -> None:
     rate = summary.acceptance_rate
     total = summary.total
-    typer.echo(
+    print_line(
         f"{summary.dataset}: {summary.reviewed} of {summary.images} images reviewed, {summary.boxes} boxes, "
         f"{summary.unreviewed} of them unreviewed"
     )
     if rate is None:
-        typer.echo("No label is reviewed yet. Approve, reject, change or delete some in the app.")
+        print_line("No label is reviewed yet. Approve, reject, change or delete some in the app.")
     else:
-        typer.echo(f"{rate:.1%} of {total.proposed} labels accepted")
+        print_line(f"{rate:.1%} of {total.proposed} labels accepted")
     if summary.nameless:
         say(f"{summary.nameless} drawn boxes have no class and are left out. Give them a class in the app.")
     columns = ("class", "proposed", "accepted", "moved", "relabelled", "deleted", "added")
