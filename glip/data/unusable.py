@@ -13,7 +13,7 @@ import numpy as np
 
 from glip.data.annotations import Bools, Truth
 from glip.left_out import LeftOut, first_examples
-from glip.prompts import clean_name
+from glip.names import clean_name
 
 
 @dataclass(frozen=True)
