@@ -118,7 +118,7 @@ def evaluate(
 ) -> None:
     """Score a model on a benchmark, next to the published scores. Repeat the command to resume an interrupted run."""
     if show_list:
-        _list(as_json)
+        _list(data_root, as_json)
         return
     if collect:
         _collect(collect, out, as_json)
@@ -170,6 +170,8 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
     for item in result.sets:
         for note in item.notes:
             print_line(f"note: {note}")
+    for entry in result.left_out:
+        print_line(f"left out: {entry}")
     # Several sets have too many files for a screen; each set has a folder, which is named instead.
     own = {item.name for item in result.sets} if several else frozenset()
     for file in result.files:
@@ -179,20 +181,27 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
         print_line(f"{result.files[0].parent}/SET: results, curves, confusion matrix and the worst images of each set")
 
 
-def _list(as_json: bool) -> None:
+def _list(data_root: Path, as_json: bool) -> None:
     from glip.data.benchmarks import known_benchmarks
+    from glip.data.sources import how_to_fetch
 
     rows = known_benchmarks()
     if as_json:
         fields = ("name", "about", "splits", "layout", "source", "fetch")
-        print_json([{field: getattr(row, field) for field in fields} | {"splits": list(row.splits)} for row in rows])
+        print_json(
+            [
+                {field: getattr(row, field) for field in fields}
+                | {"splits": list(row.splits), "fetch": how_to_fetch(row.name, row.fetch, data_root)}
+                for row in rows
+            ]
+        )
         return
     for row in rows:
         print_line(f"{row.name}: {row.about}")
         print_line(f"  splits  {', '.join(row.splits)}")
         print_line(f"  files   {row.layout}")
         print_line(f"  source  {row.source}")
-        print_line(f"  get it  {row.fetch}")
+        print_line(f"  get it  {how_to_fetch(row.name, row.fetch, data_root)}")
 
 
 def _collect(runs: Sequence[str], out: Path, as_json: bool) -> None:

@@ -178,7 +178,7 @@ def finetune(
     from glip.training.sweep import Sweep, plan_sweep, run_sweep
 
     wanted = (("epochs", epochs), ("batch_size", batch), ("lr", lr), ("copies", copies))
-    sources, missing = find_training_splits(data, data_root, _prompts(prompts), images)  # type: ignore[arg-type]
+    sources, left_out = find_training_splits(data, data_root, _prompts(prompts), images)  # type: ignore[arg-type]
     sweep = Sweep(
         data=tuple(sources),
         out=out,
@@ -199,10 +199,10 @@ def finetune(
         offline=offline,
         memory=_bytes(memory, "--memory"),
         disk=_bytes(disk, "--disk"),
-        missing=tuple(missing),
+        missing=tuple(map(str, left_out)),
     )
-    for sentence in missing:
-        say(f"Missing: {sentence}")
+    for entry in left_out:
+        say(f"Missing: {entry}")
     if dry_run:
         _show_plan(plan_sweep(sweep), as_json)
         return

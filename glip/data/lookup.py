@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from glip.data.benchmarks import TABLE, Benchmark, Files, group_of_set
 from glip.data.coco_folders import ACCEPTED_NAMES, CORRECTED_FILE, find_file, find_in_folder, sets_below
 from glip.data.odinw import AUTHORS_SPLIT, GROUPS, OdinwSet, odinw_group, odinw_sets
+from glip.data.sources import how_to_fetch
 from glip.data.splits import Split
 from glip.errors import InputError
+from glip.left_out import LeftOut, first_examples
 
 # How ODinW's classes are written: by their names, as in the authors' configurations, as in the paper's Table 10.
 PromptStyle = Literal["plain", "original", "paper"]
@@ -33,6 +36,8 @@ class Suite:
         prompts: how ODinW's classes are written.
         source: the document that layout and protocol were read from.
         known: whether it is in the table, and so has published scores.
+        missing: names of its data sets that are not on this machine; their average is not that of the benchmark.
+        left_out: states what is missing, and the command that fetches it.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Suite:
     prompts: PromptStyle
     source: str
     known: bool = True
+    missing: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class TrainingSplits:
 
 
 def find_suite(dataset: str, root: Path, split: str | None = None, prompts: PromptStyle = "plain") -> Suite:
-    """Returns the splits to evaluate.
+    """Returns the splits to evaluate. Of a benchmark of several data sets, those that are on this machine.
 
     Args:
         dataset: a name of `known_benchmarks`, a set of ODinW, a folder or a COCO file.
@@ -69,7 +76,7 @@ def find_suite(dataset: str, root: Path, split: str | None = None, prompts: Prom
         prompts: how classes are written; other than plain for ODinW only.
 
     Raises:
-        InputError: the name, split or prompts are unknown, or a file is missing.
+        InputError: the name, split or prompts are unknown, or all data sets are missing.
     """
     if prompts not in get_args(PromptStyle):
         raise InputError(f"prompts is {prompts!r}; accepted are {', '.join(get_args(PromptStyle))}.")
@@ -82,13 +89,16 @@ def find_suite(dataset: str, root: Path, split: str | None = None, prompts: Prom
         return _odinw_suite(dataset, root, split, prompts)
     _refuse_prompts(prompts, row.name)
     chosen = _checked_split(row.name, split or next(iter(row.splits)), tuple(row.splits))
-    return Suite(row.name, tuple(_locate(row, root, chosen)), prompts, row.source)
+    found, missing = _locate(row, root, chosen)
+    return Suite(
+        row.name, tuple(found), prompts, row.source, missing=missing, left_out=_left_out(row.name, missing, found, root)
+    )
 
 
 def find_training_splits(
     dataset: str, root: Path, prompts: PromptStyle | None = None, images: Path | None = None
-) -> tuple[list[TrainingSplits], list[str]]:
-    """Returns the data sets to tune on.
+) -> tuple[list[TrainingSplits], list[LeftOut]]:
+    """Returns the data sets to tune on. Of a benchmark of several data sets, those that are on this machine.
 
     Args:
         dataset: a name of `known_benchmarks` with a train split, a set of ODinW, a folder (also of folders) or a file.
@@ -97,7 +107,7 @@ def find_training_splits(
         images: folder of the images of a COCO file, if they are not next to it.
 
     Returns:
-        The data sets, and a sentence for each set of a group that is missing.
+        The data sets, and what states the missing ones of a group.
 
     Raises:
         InputError: nothing is found, or a name is unknown.
@@ -113,7 +123,8 @@ def find_training_splits(
         return _training_splits_of_path(path, images), []
     if images is not None:
         raise InputError(f"images is for a COCO file of your own; the images of {dataset} are in its own folders.")
-    return _known_training_splits(dataset, root, prompts), []
+    suite, splits = _known_training_splits(dataset, root, prompts)
+    return splits, list(suite.left_out)
 
 
 def _key(dataset: str) -> str:
@@ -137,33 +148,68 @@ def _checked_split(name: str, split: str, accepted: tuple[str, ...]) -> str:
 # Rows of the table ----------------------------------------------------------------------------------------------------
 
 
-def _locate(row: Benchmark, root: Path, split: str) -> list[Split]:
-    """Returns a split of each data set of a benchmark.
+def _locate(row: Benchmark, root: Path, split: str) -> tuple[list[Split], tuple[str, ...]]:
+    """Returns a split of each data set of a benchmark, and the names of the sets that are missing.
 
     Raises:
-        InputError: a file is missing.
+        InputError: a file is missing; of several data sets, all are missing.
     """
     split_files = row.splits[split]
     if split_files.folder_of_sets:
-        folder = _existing(row, (root / split_files.folder_of_sets,))
+        folder = _existing(row, root, (root / split_files.folder_of_sets,))
         groups = group_of_set(row.name)
         found = [replace(one, group=groups.get(one.name, "")) for one in sets_below(folder, split)]
         if not found:
-            raise InputError(f"{folder} has no data set with a split {split!r}. {_help(row)}")
-        return found
-    return [_located(row, split_files, root, split, name) for name in row.sets or (row.name,)]
+            raise InputError(f"{folder} has no data set with a split {split!r}. {_help(row, root)}")
+        here = {one.name for one in found}
+        return found, tuple(name for name in groups if name not in here)
+    if not row.sets:
+        return [_located(row, split_files, root, split, row.name)], ()
+    return _those_here(row.sets, lambda name: _located(row, split_files, root, split, name))
+
+
+_Name = TypeVar("_Name", str, OdinwSet)
+
+
+def _those_here(sets: Sequence[_Name], locate: Callable[[_Name], Split]) -> tuple[list[Split], tuple[str, ...]]:
+    """Returns the splits of the sets that are here, and the names of the others.
+
+    Raises:
+        InputError: none is here; the message is about the first.
+    """
+    found, missing, first = [], [], None
+    for one in sets:
+        try:
+            found.append(locate(one))
+        except InputError as error:
+            missing.append(one if isinstance(one, str) else one.name)
+            first = first or error
+    if not found and first is not None:
+        raise first
+    return found, tuple(missing)
+
+
+def _left_out(name: str, missing: Sequence[str], found: Sequence[object], root: Path) -> tuple[LeftOut, ...]:
+    """Returns what states the missing sets of a benchmark."""
+    if not missing:
+        return ()
+    sentence = (
+        f"{len(missing)} sets of {name} are not below {root}; those that are there ({len(found)}) are used, and "
+        f"averages are over these only. {how_to_fetch(name, TABLE[name].fetch, root)}"
+    )
+    return (LeftOut(kind="missing_sets", count=len(missing), sentence=sentence, examples=first_examples(missing)),)
 
 
 def _located(row: Benchmark, split_files: Files, root: Path, split: str, name: str) -> Split:
     def paths(patterns: tuple[str, ...]) -> tuple[Path, ...]:
         return tuple(root / path.replace("{split}", split).replace("{set}", name) for path in patterns)
 
-    annotations = _existing(row, paths(split_files.annotations))
+    annotations = _existing(row, root, paths(split_files.annotations))
     for path in paths(split_files.required):
-        _existing(row, (path,))
+        _existing(row, root, (path,))
     images = []
     for group in map(paths, split_files.images):
-        _existing(row, group)
+        _existing(row, root, group)
         images += [folder for folder in group if folder.exists()]
     return Split(
         name,
@@ -176,7 +222,7 @@ def _located(row: Benchmark, split_files: Files, root: Path, split: str, name: s
     )
 
 
-def _existing(row: Benchmark, paths: tuple[Path, ...]) -> Path:
+def _existing(row: Benchmark, root: Path, paths: tuple[Path, ...]) -> Path:
     """Returns the first path that exists.
 
     Raises:
@@ -185,12 +231,13 @@ def _existing(row: Benchmark, paths: tuple[Path, ...]) -> Path:
     found = next((path for path in paths if path.exists()), None)
     if found is None:
         others = f" (or {', '.join(map(str, paths[1:]))})" if paths[1:] else ""
-        raise InputError(f"{paths[0]}{others} is missing. {_help(row)}")
+        raise InputError(f"{paths[0]}{others} is missing. {_help(row, root)}")
     return found
 
 
-def _help(row: Benchmark) -> str:
-    return f"{row.name} is expected below `data_root` as {row.layout}. {row.fetch}"
+def _help(row: Benchmark, root: Path) -> str:
+    how = how_to_fetch(row.name, row.fetch, root)
+    return f"{row.name} is expected below `data_root` as {row.layout}. {how}"
 
 
 # ODinW ----------------------------------------------------------------------------------------------------------------
@@ -205,8 +252,15 @@ def _odinw_suite(dataset: str, root: Path, split: str | None, prompts: PromptSty
         name, sets = f"odinw/{one.name}", (one,)
         accepted = (*one.splits, AUTHORS_SPLIT)
     chosen = _checked_split(name, split or _ODINW_SPLIT[prompts], accepted)
-    splits = tuple(_odinw_split(one, name, root, chosen, prompts) for one in sets)
-    return Suite(name, splits, prompts, TABLE["odinw35"].source)
+    found, missing = _those_here(sets, lambda one: _odinw_split(one, name, root, chosen, prompts))
+    return Suite(
+        name,
+        tuple(found),
+        prompts,
+        TABLE["odinw35"].source,
+        missing=missing,
+        left_out=_left_out(name, missing, found, root),
+    )
 
 
 def _find_odinw_set(dataset: str) -> OdinwSet:
@@ -228,7 +282,8 @@ def _odinw_split(one: OdinwSet, suite: str, root: Path, split: str, prompts: Pro
     plain = one.published.get("glip-13", authors) if suite == "odinw13" else authors
     protocol = {"plain": plain, "original": authors, "paper": one.published.get("paper-13", plain)}[prompts]
     name = authors.split if split == AUTHORS_SPLIT else split
-    located = _located(TABLE["odinw35"], one.splits[name], root, name, one.name)
+    row = TABLE.get(suite) or replace(TABLE["odinw35"], name=suite, splits={name: one.splits[name]})
+    located = _located(row, one.splits[name], root, name, one.name)
     # ODinW's ChessPieces has a class of two spaces, which cannot be prompted; it stays in the annotations.
     kept = [index for index, class_name in enumerate(protocol.names) if class_name.strip()]
     wordings = None if prompts == "plain" else protocol.wordings
@@ -248,22 +303,25 @@ def _odinw_split(one: OdinwSet, suite: str, root: Path, split: str, prompts: Pro
 # Tuning ---------------------------------------------------------------------------------------------------------------
 
 
-def _training_group(name: str, root: Path, prompts: PromptStyle) -> tuple[list[TrainingSplits], list[str]]:
-    found, missing = [], []
+def _training_group(name: str, root: Path, prompts: PromptStyle) -> tuple[list[TrainingSplits], list[LeftOut]]:
+    found: list[TrainingSplits] = []
+    missing: list[str] = []
     for one in odinw_group(name):
         try:
-            found += _known_training_splits(f"odinw/{one.name}", root, prompts)
+            found += _known_training_splits(f"odinw/{one.name}", root, prompts)[1]
         except InputError:
-            missing.append(f"{one.name} is not at {root / one.root}.")
+            missing.append(one.name)
     if not found:
         raise InputError(
             f"None of the {len(missing)} sets of {name} is below {root}; the first is expected at "
-            f"{root / odinw_group(name)[0].root}. Set data_root to the folder that holds odinw/."
+            f"{root / odinw_group(name)[0].root}. Set `data_root` to the folder that holds odinw/, or fetch them. "
+            f"{how_to_fetch(name, TABLE[name].fetch, root)}"
         )
-    return found, missing
+    return found, list(_left_out(name, missing, found, root))
 
 
-def _known_training_splits(dataset: str, root: Path, prompts: PromptStyle | None) -> list[TrainingSplits]:
+def _known_training_splits(dataset: str, root: Path, prompts: PromptStyle | None) -> tuple[Suite, list[TrainingSplits]]:
+    """Returns the suite of the training splits, and all splits of its data sets."""
     row = TABLE.get(_key(dataset))
     if row is not None and "train" not in row.splits:
         tunable = ", ".join(name for name, one in TABLE.items() if "train" in one.splits)
@@ -272,9 +330,9 @@ def _known_training_splits(dataset: str, root: Path, prompts: PromptStyle | None
             f"single sets such as odinw/Aquarium, and any COCO folder or file."
         )
     style: PromptStyle = prompts or ("plain" if row is not None else "original")
-    train = find_suite(dataset, root, "train", style).splits
+    suite = find_suite(dataset, root, "train", style)
     val, test = (_splits_by_name(dataset, root, split, style) for split in ("val", "test"))
-    return [TrainingSplits(one.name, one, val.get(one.name), test.get(one.name)) for one in train]
+    return suite, [TrainingSplits(one.name, one, val.get(one.name), test.get(one.name)) for one in suite.splits]
 
 
 def _splits_by_name(dataset: str, root: Path, split: str, prompts: PromptStyle) -> dict[str, Split]:

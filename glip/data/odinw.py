@@ -96,6 +96,11 @@ def odinw_group(name: str) -> tuple[OdinwSet, ...]:
     return tuple(row for row in odinw_sets() if protocol in row.published)
 
 
+def odinw_set(name: str) -> OdinwSet:
+    """Returns the set of that name, in any case; KeyError if there is none."""
+    return {row.name.casefold(): row for row in odinw_sets()}[name.casefold()]
+
+
 @cache
 def odinw_sets() -> tuple[OdinwSet, ...]:
     """Returns the 35 sets, in the order of `odinw.json`."""

@@ -66,6 +66,8 @@ def protocol_of(
         protocol["images"] += f"; at most the first {limit} of each set, so no published score is compared"
     if known := set(group_of_set(benchmark.name)):
         protocol["sets"] = f"{len(known & {item.name for item in sets})} of the benchmark's {len(known)}"
+    elif benchmark.missing:
+        protocol["sets"] = f"{len(sets)} of the benchmark's {len(sets) + len(benchmark.missing)}"
     protocol |= {topic: words[topic] for topic in sorted(words, key=_topic_rank)}
     protocol["layout and protocol from"] = benchmark.source
     return protocol

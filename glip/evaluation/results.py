@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from glip.evaluation.metrics.coco import CocoScores
+from glip.left_out import LeftOut
 
 Numbers = Mapping[str, float | None]
 
@@ -102,6 +103,7 @@ class EvaluationResult:
         summary: averages over the sets, by name; empty for one set.
         files: the written files.
         interrupted: the run was stopped; it has the sets that were finished, and no averages.
+        left_out: states what was not scored, such as sets of the benchmark that are not on this machine.
     """
 
     benchmark: str
@@ -112,6 +114,7 @@ class EvaluationResult:
     summary: Numbers = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     interrupted: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values that JSON can hold."""
@@ -136,12 +139,27 @@ def class_rows(scores: CocoScores) -> tuple[ClassRow, ...]:
     )
 
 
-def averages(sets: Sequence[SetResult]) -> dict[str, float | None]:
-    """Returns the average and median over the sets, and the average of each group."""
-    summary: dict[str, float | None] = {"average": _over(sets, fmean), "median": _over(sets, median)}
+def averages(sets: Sequence[SetResult], missing: Sequence[str] = ()) -> dict[str, float | None]:
+    """Returns the average and median over the sets, and the average of each group.
+
+    Args:
+        sets: the scored sets.
+        missing: the group of each set of the benchmark that was not scored, '' for none. An average that lacks sets
+            says so in its name: "average of 5 sets, 8 missing".
+    """
+    summary: dict[str, float | None] = {}
+    lacking = f" of {_count(sets)}, {len(missing)} missing" if missing else ""
+    summary |= {f"average{lacking}": _over(sets, fmean), f"median{lacking}": _over(sets, median)}
     for group in dict.fromkeys(item.group for item in sets if item.group):
-        summary[f"average of {group}"] = _over([item for item in sets if item.group == group], fmean)
+        members = [item for item in sets if item.group == group]
+        absent = missing.count(group)
+        name = f"average of {_count(members)} of {group}, {absent} missing" if absent else f"average of {group}"
+        summary[name] = _over(members, fmean)
     return summary
+
+
+def _count(sets: Sequence[SetResult]) -> str:
+    return f"{len(sets)} set{'s' * (len(sets) > 1)}"
 
 
 def _over(sets: Sequence[SetResult], mean: Any) -> float | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from glip.data.benchmarks import Format
+from glip.data.benchmarks import Format, group_of_set
 from glip.data.lookup import PromptStyle, Suite, find_suite
 from glip.data.splits import Split
 from glip.detectors.spec import GPU_BATCH, DetectorSpec, InferenceOptions
@@ -153,7 +153,9 @@ def evaluate(
             scored.append(_score_split(split, request, labelling, files_given.get(split.name)))
     except _Stopped:
         results = tuple(one.result for one in scored)
-        return EvaluationResult(suite.name, request.detector.model, {}, (), results, interrupted=True)
+        return EvaluationResult(
+            suite.name, request.detector.model, {}, (), results, interrupted=True, left_out=suite.left_out
+        )
     return _conclude(suite, request, scored)
 
 
@@ -269,17 +271,19 @@ def _conclude(suite: Suite, request: EvalRequest, scored: Sequence[_ScoredSplit]
     results = tuple(one.result for one in scored)
     files = [path for one in scored for path in one.files]
     model = "" if request.predictions else request.detector.model
-    summary = averages(results) if len(results) > 1 else {}
+    groups = group_of_set(suite.name)
+    summary = averages(results, [groups.get(name, "") for name in suite.missing]) if len(results) > 1 else {}
     # A part of a benchmark, or a model tuned here, has no published score to compare with.
     compared = "" if request.limit or request.detector.adapter else model
     model += f" with {request.detector.adapter}" if request.detector.adapter else ""
     words = _protocol_words(request, scored[0])
     if suite.name == "coco-o":
-        summary, words = _with_robustness(summary, words, request, model)
+        summary, words = _with_robustness(suite, summary, words, request, model)
     protocol = protocol_of(suite, sets=results, model=model, words=words, limit=request.limit)
     rows = score_rows(suite, compared, results, summary)
-    result = EvaluationResult(suite.name, model, protocol, rows, results, summary)
-    if suite.name in ("odinw13", "odinw35"):
+    result = EvaluationResult(suite.name, model, protocol, rows, results, summary, left_out=suite.left_out)
+    # The server of ODinW takes the results of all sets at once.
+    if suite.name in ("odinw13", "odinw35") and not suite.missing:
         write_submission(
             request.out / SUBMISSION_FILE, {item.name: request.out / item.name / RESULTS_FILE for item in results}
         )
@@ -288,9 +292,16 @@ def _conclude(suite: Suite, request: EvalRequest, scored: Sequence[_ScoredSplit]
 
 
 def _with_robustness(
-    summary: dict[str, float | None], words: dict[str, str], request: EvalRequest, model: str
+    suite: Suite,
+    summary: dict[str, float | None],
+    words: dict[str, str],
+    request: EvalRequest,
+    model: str,
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Adds COCO-O's effective robustness, if the AP on COCO itself is known."""
+    """Adds COCO-O's effective robustness, if all domains were scored and the AP on COCO itself is known."""
+    if suite.missing:
+        text = f"unknown: it is defined over all {len(suite.splits) + len(suite.missing)} domains"
+        return {**summary, "effective robustness": None}, {**words, "effective robustness": text}
     coco_ap, source = request.coco_ap, "given"
     if coco_ap is None:
         published = find_published("coco", "", "AP", model, split="val", prompts="plain")

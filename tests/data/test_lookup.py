@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_missing_file_is_named_with_the_layout_and_where_to_get_it(tmp_path: P
     with pytest.raises(InputError) as error:
         find_suite("coco", tmp_path)
     assert str(error.value).startswith(str(tmp_path / "coco/annotations/instances_val2017.json"))
-    assert "coco/val2017/" in str(error.value) and "cocodataset.org" in str(error.value)
+    assert "coco/val2017/" in str(error.value) and "glip data pull coco " in str(error.value)
 
 
 def test_missing_images_are_named(tmp_path: Path) -> None:
@@ -179,6 +180,22 @@ def test_a_single_set_is_called_with_or_without_odinw(tmp_path: Path) -> None:
         find_suite("BCCD", tmp_path, "minival")
 
 
+def test_of_a_benchmark_of_several_sets_those_that_are_here_are_found_and_the_others_are_stated(tmp_path: Path) -> None:
+    odinw_files(tmp_path, "odinw13")
+    for one in odinw_group("odinw13")[5:]:
+        shutil.rmtree(tmp_path / one.root)
+    suite = find_suite("odinw13", tmp_path)
+    assert [split.name for split in suite.splits] == [one.name for one in odinw_group("odinw13")[:5]]
+    assert suite.missing == tuple(one.name for one in odinw_group("odinw13")[5:])
+    (entry,) = suite.left_out
+    assert (entry.kind, entry.count, entry.examples) == ("missing_sets", 8, suite.missing[:3])
+    assert f"glip data pull odinw13 --data-root {tmp_path}" in entry.sentence
+    with pytest.raises(InputError, match=re.escape(f"glip data pull odinw13 --data-root {tmp_path / 'none'}")):
+        find_suite("odinw13", tmp_path / "none")
+    with pytest.raises(InputError, match=r"glip data pull odinw/pothole "):
+        find_suite("pothole", tmp_path)
+
+
 def test_coco_o_has_six_domains_and_names_the_one_that_is_missing(tmp_path: Path) -> None:
     for domain in COCO_O_DOMAINS:
         write_set(
@@ -187,8 +204,9 @@ def test_coco_o_has_six_domains_and_names_the_one_that_is_missing(tmp_path: Path
         )
     assert list(of(tmp_path, "coco-o")) == ["sketch", "weather", "cartoon", "painting", "tattoo", "handmake"]
     (tmp_path / "ood_coco/tattoo/annotations/instances_val2017.json").unlink()
-    with pytest.raises(InputError, match=r"tattoo/annotations/instances_val2017\.json"):
-        find_suite("coco-o", tmp_path)
+    assert find_suite("coco-o", tmp_path).missing == ("tattoo",)
+    with pytest.raises(InputError, match=r"sketch/annotations/instances_val2017\.json"):
+        find_suite("coco-o", tmp_path / "none")
 
 
 @pytest.mark.parametrize(

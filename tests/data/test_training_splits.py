@@ -121,11 +121,11 @@ def test_a_folder_of_sets_gives_them_all(tmp_path: Path) -> None:
 
 def test_a_group_lists_what_is_missing(tmp_path: Path) -> None:
     raccoons(tmp_path)
-    sources, missing = find_training_splits("odinw13", tmp_path)
+    sources, (missing,) = find_training_splits("odinw13", tmp_path)
     assert [source.name for source in sources] == ["Raccoons"]
-    assert len(missing) == 12
-    assert str(tmp_path / "odinw/AerialMaritimeDrone/large") in missing[0]
-    with pytest.raises(InputError, match=r"13 sets.*elsewhere"):
+    assert (missing.kind, missing.count, missing.examples[0]) == ("missing_sets", 12, "AerialMaritimeDrone_large")
+    assert f"glip data pull odinw13 --data-root {tmp_path}" in missing.sentence
+    with pytest.raises(InputError, match=r"13 sets.*elsewhere.*glip data pull odinw13"):
         find_training_splits("odinw13", tmp_path / "elsewhere")
 
 

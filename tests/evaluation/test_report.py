@@ -86,6 +86,16 @@ def test_averages_leave_out_unknown_scores_and_are_made_of_each_group_too() -> N
     assert averages([a_set(AP=None)]) == {"average": None, "median": None}
 
 
+def test_an_average_that_lacks_sets_has_another_name_than_that_of_the_benchmark() -> None:
+    sets = [a_set("a", group="sea", AP=10), a_set("b", group="air", AP=20)]
+    assert averages(sets, ["sea", "sea", ""]) == {
+        "average of 2 sets, 3 missing": 15,
+        "median of 2 sets, 3 missing": 15,
+        "average of 1 set of sea, 2 missing": 10,
+        "average of air": 20,
+    }
+
+
 def test_several_sets_have_a_row_each_and_their_averages() -> None:
     sets = [a_set("Aquarium", AP=17.0, AP50=30.0), a_set("pothole", AP=2.0, AP50=3.0)]
     rows = score_rows(a_benchmark("odinw13"), "glip-t-a", sets, {"average": 9.5, "median": 9.5})

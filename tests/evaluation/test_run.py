@@ -154,6 +154,19 @@ def test_odinw_has_a_line_a_set_their_average_and_median_and_a_submission(tmp_pa
     assert list(submission) == names and submission["pothole"][0].keys() == {"image_id", "category_id", "bbox", "score"}
 
 
+def test_a_part_of_odinw_is_scored_without_the_average_and_the_submission_of_the_whole(tmp_path: Path) -> None:
+    write_odinw(tmp_path, sets=["pothole", "Raccoons"])
+    request = EvalRequest("odinw13", tmp_path / "out", tmp_path, DetectorSpec("glip-t-a"), SMALL, gallery=0)
+    result = evaluate(request, detector=Everything())
+    assert sorted(item.name for item in result.sets) == ["Raccoons", "pothole"]
+    assert list(result.summary) == ["average of 2 sets, 11 missing", "median of 2 sets, 11 missing"]
+    assert result.rows[-1].published is result.rows[-2].published is None
+    assert result.protocol["sets"] == "2 of the benchmark's 13"
+    assert [entry.count for entry in result.left_out] == [11]
+    assert result.to_json()["left_out"][0]["kind"] == "missing_sets"
+    assert not (tmp_path / "out/odinw_submission.json").exists()
+
+
 def test_worded_prompts_reach_the_detector_as_they_are(tmp_path: Path) -> None:
     write_odinw(tmp_path, sets=["Packages"])
     perfect = Everything()
@@ -228,6 +241,9 @@ def test_coco_o_has_an_average_and_effective_robustness(tmp_path: Path) -> None:
     assert number(again, "effective robustness") is None
     given = run(tmp_path, "coco-o", gallery=0, predictions=tmp_path / "out", coco_ap=40.0)
     assert number(given, "effective robustness") == pytest.approx(82)
+    (tmp_path / "ood_coco/tattoo/annotations/instances_val2017.json").unlink()
+    part = run(tmp_path, "coco-o", gallery=0, predictions=tmp_path / "out", coco_ap=40.0)
+    assert number(part, "effective robustness") is None and number(part, "average of 5 sets, 1 missing") == 100
 
 
 def write_flickr(root: Path) -> None:
