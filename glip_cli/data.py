@@ -1,19 +1,24 @@
-"""`glip data`: makes training data."""
+"""`glip data`: lists, fetches and checks data sets, and makes training data."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from glip.errors import InputError
-from glip_cli.options import JsonOption, SeedOption
-from glip_cli.output import print_json, print_table, progress
+from glip_cli.models import download_shown
+from glip_cli.options import DataRootOption, JsonOption, SeedOption
+from glip_cli.output import print_json, print_line, print_table, progress, say
 
-app = typer.Typer(help="Make training data.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from glip.data.pull import Holding
+
+app = typer.Typer(help="List, fetch and check data sets; make training data.", no_args_is_help=True)
 
 SCENES = 1000
 IMAGES_OF_A_SET = 80
@@ -21,7 +26,100 @@ IMAGES_OF_A_SET = 80
 
 @app.callback()
 def data() -> None:
-    """Make training data."""
+    """List, fetch and check data sets; make training data."""
+
+
+@app.command("list")
+def list_data(
+    name: Annotated[str | None, typer.Argument(help="Show one benchmark with its files.", show_default="all")] = None,
+    data_root: DataRootOption = Path("data"),
+    as_json: JsonOption = False,
+) -> None:
+    """List the benchmarks: what is on this machine, what is missing, and how to get it."""
+    from glip.data.lookup import name_of_benchmark
+    from glip.data.pull import holdings
+
+    wanted = None if name is None else name_of_benchmark(name)
+    rows = [row for row in holdings(data_root) if wanted in (None, row.name)]
+    if as_json:
+        print_json([asdict(row) | {"state": row.state} for row in rows])
+        return
+    if wanted is not None and rows:
+        _show_holding(rows[0])
+        return
+    print_table(
+        ("name", "here", "to fetch", "how"),
+        ((row.name, row.state, _to_fetch(row), row.command or "by hand") for row in rows),
+    )
+    say(
+        f"Below {data_root} (`--data-root`, or the environment variable GLIP_DATA). "
+        "`glip data list NAME` shows the files of one."
+    )
+
+
+def _show_holding(row: Holding) -> None:
+    print_line(f"{row.name}: {row.about}")
+    print_line(f"  here    {row.state}")
+    for split, is_here in row.splits.items():
+        print_line(f"  split   {split}: {'here' if is_here else 'missing'}")
+    if row.missing:
+        print_line(f"  missing {', '.join(row.missing)}")
+    print_line(f"  files   {row.layout}")
+    print_line(f"  get it  {row.fetch}")
+
+
+def _to_fetch(row: Holding) -> str:
+    if row.unfinished:
+        return f"unfinished, {_size(row.unfinished)} here"
+    if not row.command or row.download == 0:
+        return "—"
+    return "size unknown" if row.download is None else _size(row.download)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="odinw13, odinw/Aquarium, coco, lvis-minival, …: see `glip data list`.")],
+    data_root: DataRootOption = Path("data"),
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="val, test, train, …", show_default="the benchmark's usual split"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download the files of a benchmark, check them, and lay them out. Repeat the command to resume."""
+    from glip.data.pull import pull as run
+
+    with download_shown() as on_progress:
+        done = run(name, data_root, split, on_progress)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        for file in done.here:
+            say(f"{file}: already here")
+        for file, why in (done.failed or {}).items():
+            say(f"{file} failed: {why}")
+        for entry in done.left_out:
+            say(f"left out: {entry}")
+        say(
+            f"{done.name}: {len(done.fetched)} files fetched, {len(done.here)} here before, "
+            f"{len(done.failed or {})} failed."
+        )
+        if done.is_complete:
+            say(f"Next: glip eval --dataset {done.name}{_data_root_words(data_root)}{_split_words(split)}")
+    if not done.is_complete:
+        raise typer.Exit(1)
+
+
+def _data_root_words(data_root: Path) -> str:
+    return "" if data_root == Path("data") else f" --data-root {quote(str(data_root))}"
+
+
+def _split_words(split: str | None) -> str:
+    return "" if split is None else f" --split {split}"
 
 
 @app.command("synthetic")

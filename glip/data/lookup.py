@@ -127,6 +127,15 @@ def find_training_splits(
     return splits, list(suite.left_out)
 
 
+def name_of_benchmark(word: str) -> str:
+    """Returns the name of a benchmark, or of a set of ODinW (`odinw/Aquarium`), in the form of the table.
+
+    Raises:
+        InputError: there is none; the message names the nearest.
+    """
+    return _key(word) if _key(word) in TABLE else f"odinw/{_find_odinw_set(word).name}"
+
+
 def _key(dataset: str) -> str:
     return dataset.strip().removeprefix("@").casefold()
 

@@ -217,7 +217,14 @@ def pull_command(benchmark: str, root: Path) -> str:
 
 def how_to_fetch(benchmark: str, by_hand: str, root: Path) -> str:
     """Returns the sentence that says how to get a benchmark: the command, or what to do by hand."""
-    return f"Run `{pull_command(benchmark, root)}`." if can_be_pulled(benchmark) else by_hand
+    if not can_be_pulled(benchmark):
+        return with_root(by_hand, root)
+    return f"Run `{pull_command(benchmark, root)}`."
+
+
+def with_root(sentence: str, root: Path) -> str:
+    """Returns a sentence with the data folder put in for DATA-ROOT."""
+    return sentence.replace("DATA-ROOT", quote(str(root)))
 
 
 def splits_with_sources(benchmark: str) -> tuple[str, ...]:
