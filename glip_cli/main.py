@@ -6,20 +6,21 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from glip.errors import GlipError
-from glip_cli import data, models, review
+from glip_cli import config, data, models, review
 from glip_cli.bench import bench
 from glip_cli.calibrate import calibrate
+from glip_cli.command_tree import read_tree, tree_as_json
 from glip_cli.evaluate import evaluate
 from glip_cli.export import export
 from glip_cli.finetune import finetune
 from glip_cli.label import label
 from glip_cli.options import FIELD_OPTIONS, with_options, with_todays_spellings
-from glip_cli.output import print_line, say, show_exception, show_logs_and_warnings
+from glip_cli.output import print_json, print_line, say, show_exception, show_logs_and_warnings
 from glip_cli.pretrain import pretrain
 from glip_cli.streams import problem_of_stdout, secure_streams
 
@@ -41,6 +42,10 @@ app.command("bench")(bench)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(review.app, name="review")
+app.add_typer(config.app, name="config")
+
+# Words that only ask for information. They work whatever a configuration file holds.
+QUESTIONS = frozenset({"-h", "--help", "--help-json", "--version"})
 
 
 def _show_version(wanted: bool) -> None:
@@ -51,11 +56,28 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _show_help_json(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print_json(tree_as_json(typer.main.get_command(app), version("glip")))
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show more details of the work.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    help_json: Annotated[
+        bool,
+        typer.Option(
+            "--help-json",
+            callback=_show_help_json,
+            is_eager=True,
+            help="Show the help of all commands as JSON: options, types, defaults, choices and examples.",
+        ),
     ] = False,
 ) -> None:
     """Label images with anything that can be named."""
@@ -85,7 +107,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
 def _run(words: Sequence[str]) -> int:
     """Runs one command, shows its error, and returns its exit code."""
     try:
-        return app(args=words, prog_name="glip", standalone_mode=False) or 0
+        defaults = {} if QUESTIONS.intersection(words) else _configured(words)
+        return app(args=words, prog_name="glip", standalone_mode=False, default_map=defaults) or 0
     except GlipError as error:
         say(f"error: {with_options(str(error), _options_by_field(words))}")
         return error.exit_code
@@ -99,6 +122,14 @@ def _run(words: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  # a mistake of this program: shown like everything else, for a report
         show_exception(error)
         return 1
+
+
+def _configured(words: Sequence[str]) -> dict[str, Any]:
+    """Returns the defaults of all commands that a configuration file sets, and says which of them count now."""
+    commands = list(read_tree(typer.main.get_command(app)))
+    configuration = config.read_configuration(commands)
+    configuration.announce(words, commands)
+    return configuration.default_map()
 
 
 def _help_of(words: Sequence[str]) -> str:
