@@ -6,6 +6,10 @@
     for found in detector.predict(["street.jpg"], "person . hard hat ."):
         print(found.boxes, found.scores, found.labels, found.names)
 
+    from glip import label
+
+    label("photos/", "person . hard hat .", out="labels/")  # a folder, as the command `glip label`
+
 Public names are imported on first use, so that `import glip` loads no torch.
 """
 
@@ -19,9 +23,10 @@ if TYPE_CHECKING:
     from glip.detectors.glip import Detector
     from glip.detectors.spec import load_detector
     from glip.errors import GlipError
+    from glip.labeling.label_folder import label
     from glip.prompts import Prompt, PromptSet
 
-__all__ = ["Detections", "Detector", "GlipError", "Prompt", "PromptSet", "load_detector"]
+__all__ = ["Detections", "Detector", "GlipError", "Prompt", "PromptSet", "label", "load_detector"]
 
 _HOME = {
     "Detections": "glip.detections",
@@ -29,6 +34,7 @@ _HOME = {
     "GlipError": "glip.errors",
     "Prompt": "glip.prompts",
     "PromptSet": "glip.prompts",
+    "label": "glip.labeling.label_folder",
     "load_detector": "glip.detectors.spec",
 }
 

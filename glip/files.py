@@ -259,7 +259,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def _flush(folder: Path) -> None:
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    # A link is not followed: it leads to somebody else's file, which may be read-only.
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     if len(files) > _FEW_FILES and hasattr(os, "sync"):
         os.sync()  # one call for up to a million small files; flushing each takes hours
         return

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -157,7 +158,8 @@ class ObjectDetector(Protocol):
         """Detects the names of a prompt in images.
 
         Args:
-            images: paths, PIL images or arrays (H, W, 3) of uint8 RGB; one of them, or a sequence.
+            images: paths, PIL images or arrays (H, W, 3) of uint8 RGB; one of them, or a sequence. `glip.label` labels
+                folders.
             prompt: 'person . dog .', a list of names, or a `Prompt` (a caption with spans).
             score_threshold: minimum score, see `score_rule`.
             imgsz: size of the short side in pixels; None for the model's own.
@@ -165,12 +167,12 @@ class ObjectDetector(Protocol):
                 do not depend on it, except for rounding.
 
         Returns:
-            One `Detections` per image, in order, best score first; at most 100 boxes each.
+            One `Detections` per image, in order, best score first; at most 100 boxes each. It holds the path and the
+            size of its image.
 
         Raises:
             InputError: a prompt, an image or a number cannot be used.
         """
-        from glip.images import as_image
 
         if not 0 <= score_threshold <= 1:
             raise InputError(f"score_threshold is {score_threshold}; it must lie between 0 and 1.")
@@ -188,13 +190,16 @@ class ObjectDetector(Protocol):
             for (index, _), detections in zip(batch, found, strict=True):
                 results[index] = self.apply_floor(detections, score_threshold)
 
-        for index, image in enumerate(inputs):
-            prepared = self.prepare(as_image(image), self.imgsz if imgsz is None else imgsz)
+        origins = []
+        for index, source in enumerate(inputs):
+            image, path = _open(source)
+            origins.append((path, (image.height, image.width)))
+            prepared = self.prepare(image, self.imgsz if imgsz is None else imgsz)
             if batch := batcher.add(self.batch_key(prepared), (index, prepared)):
                 detect(batch)
         for batch in batcher.rest():
             detect(batch)
-        return [results[index] for index in range(len(inputs))]
+        return [replace(results[index], path=path, size_hw=size) for index, (path, size) in enumerate(origins)]
 
 
 class OpensDetector(Protocol):
@@ -220,6 +225,25 @@ class OpenedOnce:
         if self._opened is None:
             self._opened = self._spec.open(on_download)
         return self._opened
+
+
+def _open(source: ImageInput) -> tuple[Image.Image, Path | None]:
+    """Returns an image and its file; None for one from memory.
+
+    Raises:
+        InputError: it is a folder, or no image.
+    """
+    from glip.images import as_image
+
+    path = Path(source) if isinstance(source, str | Path) else None
+    if path is not None and path.is_dir():
+        raise InputError(
+            f"The image is {str(path)!r}, a folder; `predict` takes images. glip.label labels a folder, and "
+            f"sorted(Path(folder).glob('*.jpg')) lists its images for `predict`."
+        )
+    if path is None and (file := getattr(source, "filename", "")):
+        path = Path(file)
+    return as_image(source), path
 
 
 def _as_prompts(detector: ObjectDetector, prompt: str | Sequence[str] | Prompt) -> Sequence[Prompt]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,8 +22,11 @@ from glip.files import whole_file
 from glip.labeling.filtering import Chooser, ExportSettings, nearest_name, open_run
 from glip.labeling.records import Record, RunInfo, read_listing, read_records, read_run
 from glip.labeling.report import ReportBuilder
-from glip.labeling.writers import FORMATS
-from glip.labeling.writers.base import AddImage, ExportInfo, GroundedCaption, LabelledImage, OpenFormat
+from glip.labeling.splitting import Split, divide
+from glip.labeling.writers import FORMATS, SPLIT_FORMATS, UNCLIPPED, WITH_IMAGES
+from glip.labeling.writers.base import ExportInfo, GroundedCaption, LabelledImage, OpenFormat
+from glip.labeling.writers.images import ImagePlacer
+from glip.left_out import MAX_EXAMPLES, LeftOut, first_examples
 
 if TYPE_CHECKING:
     from glip.images import ImageFile, RemoteFile
@@ -47,6 +50,8 @@ class ExportSummary:
         boxes: number of boxes.
         per_class: number of boxes of each class, in the order of the classes.
         files: the files and folders written.
+        parts: number of images in each part of a split export; empty for one that is not split.
+        left_out: what the files lack, counted and named.
     """
 
     images: int
@@ -56,6 +61,8 @@ class ExportSummary:
     boxes: int
     per_class: dict[str, int]
     files: tuple[Path, ...]
+    parts: dict[str, int] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the summary as plain values for JSON."""
@@ -86,6 +93,9 @@ def export(
     advance: Callable[[int], object] = lambda count: None,
     *,
     report_images: Mapping[str, Path | RemoteFile] | None = None,
+    images: Mapping[str, Path | RemoteFile] | None = None,
+    copy_images: bool = False,
+    split: Split | None = None,
 ) -> ExportSummary:
     """Writes the labels of a run in the given formats, each whole or not at all.
 
@@ -96,16 +106,31 @@ def export(
         settings: which boxes.
         advance: called with the number of records done since the last call.
         report_images: writes report.html as well, with the images found here by name; None writes none.
+        images: where the images are, by name. They are placed beside the labels in the formats that have a place for
+            them (`placing`); None writes labels only.
+        copy_images: copy them instead of linking them.
+        split: divide the images into parts in the formats of `SPLIT_FORMATS`; None writes them as one.
 
     Raises:
-        InputError: a format or class is unknown, or the records do not hold what the settings need.
+        InputError: a format or class is unknown, no format can be split, or the records do not hold what the settings
+            need.
         JobFailed: a file cannot be written.
     """
-    targets = {name: _target(name) for name in formats}
+    targets = {name: _target(name, split is not None) for name in formats}
+    if split is not None and not SPLIT_FORMATS.keys() & targets.keys():
+        raise InputError(f"split_ratio is given, but {', '.join(targets)} has no parts; {', '.join(SPLIT_FORMATS)} do.")
     run = read_run(folder)
     chooser = open_run(folder, run, settings)
+    part_of = {} if split is None else divide(_chosen(folder, chooser), split, images)
+    placer = None if images is None or not placing(formats, split) else ImagePlacer(images, copy=copy_images)
+    info = ExportInfo(
+        *(chooser.classes.names, chooser.classes.ids, provenance(run, settings, chooser), settings.image_prefix),
+        placer=placer,
+        parts=() if split is None else split.parts,
+    )
     report = None if report_images is None else ReportBuilder(run, settings, chooser)
-    counts, _ = _pass_over(folder, out, targets, settings, run, chooser, report=report, advance=advance)
+    counts, _ = _pass_over(folder, out, targets, info, chooser, part_of=part_of, report=report, advance=advance)
+    unlabelled = sum(1 for _ in read_listing(folder)) - counts.images - counts.unreadable
     files = [out / name for name, _ in targets.values()]
     if report is not None:
         files.append(report.write(out, report_images or {}))
@@ -113,11 +138,18 @@ def export(
         images=counts.images,
         empty=counts.empty,
         unreadable=counts.unreadable,
-        unlabelled=sum(1 for _ in read_listing(folder)) - counts.images - counts.unreadable,
+        unlabelled=unlabelled,
         boxes=counts.boxes.total(),
         per_class={name: counts.boxes[label] for label, name in enumerate(chooser.classes.names)},
         files=tuple(files),
+        parts={part: list(part_of.values()).count(part) for part in info.parts},
+        left_out=tuple(_left_out(counts, unlabelled, targets, info)),
     )
+
+
+def placing(formats: Sequence[str], split: Split | None) -> list[str]:
+    """Returns the formats that have a place for images."""
+    return [name for name in formats if name in WITH_IMAGES or (split is not None and name in SPLIT_FORMATS)]
 
 
 def write_outputs(
@@ -141,9 +173,10 @@ def write_outputs(
     paths = {image.name: image.path for image in images}
     targets = {name: _target(name) for name in (["coco", "grounding"] if run.by_caption else ["coco"])}
     builder = ReportBuilder(run, settings, chooser) if report else None
+    info = ExportInfo(chooser.classes.names, chooser.classes.ids, provenance(run, settings, chooser))
     with whole_file(folder / ERRORS_FILE) as errors:
         counts, previews = _pass_over(
-            folder, folder, targets, settings, run, chooser, report=builder, errors=errors, preview=preview
+            folder, folder, targets, info, chooser, report=builder, errors=errors, preview=preview
         )
     written = [*(folder / name for name, _ in targets.values()), folder / ERRORS_FILE]
     if preview:
@@ -180,28 +213,78 @@ class _Counts:
     images: int = 0
     empty: int = 0
     unreadable: int = 0
+    unreadable_names: list[str] = field(default_factory=list)
+    outside: int = 0
+    outside_names: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.boxes: Counter[int] = Counter()
+
+    def add_outside(self, image: LabelledImage) -> None:
+        """Counts the boxes without area inside the image, which formats that clip leave out."""
+        if count := len(image.found) - len(image.visible_boxes()[1]):
+            self.outside += count
+            if len(self.outside_names) <= MAX_EXAMPLES:
+                self.outside_names.append(image.file_name)
+
+
+def _left_out(
+    counts: _Counts, unlabelled: int, targets: Mapping[str, tuple[str, OpenFormat]], info: ExportInfo
+) -> Iterator[LeftOut]:
+    if counts.unreadable:
+        yield LeftOut(
+            kind="unreadable_images",
+            count=counts.unreadable,
+            sentence=f"{counts.unreadable} images could not be labelled and are in no file; {ERRORS_FILE} of the run "
+            f"has the reasons.",
+            examples=first_examples(counts.unreadable_names),
+        )
+    if unlabelled:
+        yield LeftOut(
+            kind="unlabelled_images",
+            count=unlabelled,
+            sentence=f"{unlabelled} images are not labelled yet and are in no file; `glip label` resumes the run.",
+        )
+    if counts.outside:
+        clipping = ", ".join(name for name in targets if name not in UNCLIPPED)
+        yield LeftOut(
+            kind="boxes_outside",
+            count=counts.outside,
+            sentence=f"{counts.outside} boxes have no area inside their image and are left out of {clipping}.",
+            examples=first_examples(counts.outside_names),
+        )
+    if info.parts and (whole := [name for name in targets if name not in SPLIT_FORMATS]):
+        yield LeftOut(
+            kind="formats_not_split",
+            count=len(whole),
+            sentence=f"{', '.join(whole)}: this format has no parts and holds all images.",
+        )
+    yield from info.left_out
+    if info.placer is not None:
+        yield from info.placer.left_out()
+
+
+def _chosen(folder: Path, chooser: Chooser) -> Iterator[tuple[str, Detections, tuple[int, int]]]:
+    for record in read_records(folder):
+        if record.error is None:
+            yield record.file_name, chooser.choose(record), (record.height, record.width)
 
 
 def _pass_over(
     folder: Path,
     out: Path,
     targets: Mapping[str, tuple[str, OpenFormat]],
-    settings: ExportSettings,
-    run: RunInfo,
+    info: ExportInfo,
     chooser: Chooser,
     *,
+    part_of: Mapping[str, str] | None = None,
     report: ReportBuilder | None = None,
     errors: BinaryIO | None = None,
     preview: int = 0,
     advance: Callable[[int], object] = lambda count: None,
 ) -> tuple[_Counts, PreviewPool]:
     """Reads the records once and gives each to every output; finishes the files of the formats."""
-    info = ExportInfo(
-        chooser.classes.names, chooser.classes.ids, provenance(run, settings, chooser), settings.image_prefix
-    )
+    clips = not targets.keys() <= UNCLIPPED
     counts, previews = _Counts(), PreviewPool(preview)
     with ExitStack() as stack:
         adds = [stack.enter_context(opened(out / name, info)) for name, opened in targets.values()]
@@ -209,6 +292,8 @@ def _pass_over(
             advance(1)
             if record.error is not None:
                 counts.unreadable += 1
+                if len(counts.unreadable_names) <= MAX_EXAMPLES:
+                    counts.unreadable_names.append(record.file_name)
                 if errors is not None:
                     errors.write(msgspec.json.encode({"file_name": record.file_name, "error": record.error}) + b"\n")
                 if report is not None:
@@ -218,28 +303,30 @@ def _pass_over(
             found = chooser.choose(record)
             counts.empty += not len(found)
             counts.boxes.update(found.labels.tolist())
-            _add_image(adds, counts.images, record, found, chooser)
+            image = _labelled(counts.images, record, found, chooser, (part_of or {}).get(record.file_name, ""))
+            for add in adds:
+                add(image)
+            if clips:
+                counts.add_outside(image)
             previews.add(record.file_name, found)
             if report is not None:
                 report.add(record, found)
     return counts, previews
 
 
-def _add_image(adds: Sequence[AddImage], id: int, record: Record, found: Detections, chooser: Chooser) -> None:
+def _labelled(id: int, record: Record, found: Detections, chooser: Chooser, part: str) -> LabelledImage:
     caption = None
     if record.caption is not None:
         caption = GroundedCaption(record.caption, record.spans, chooser.grounded(record))
-    image = LabelledImage(id, record.file_name, record.width, record.height, found, caption)
-    for add in adds:
-        add(image)
+    return LabelledImage(id, record.file_name, record.width, record.height, found, caption, part)
 
 
-def _target(name: str) -> tuple[str, OpenFormat]:
+def _target(name: str, split: bool = False) -> tuple[str, OpenFormat]:
     if name not in FORMATS:
         raise InputError(
             f"There is no format {name!r}.{nearest_name(name, list(FORMATS))} Formats: {', '.join(FORMATS)}."
         )
-    return FORMATS[name]
+    return SPLIT_FORMATS.get(name, FORMATS[name]) if split else FORMATS[name]
 
 
 class PreviewPool:

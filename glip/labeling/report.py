@@ -249,7 +249,7 @@ def find_images(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path | R
     except GlipError as error:
         if sources:
             raise
-        logger.warning("The report shows boxes without images: %s", error)
+        logger.warning("The images of this run are not found: %s", error)
         return {}
 
 

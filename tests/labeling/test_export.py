@@ -41,7 +41,11 @@ def test_the_summary_counts_what_the_files_hold(run: Path) -> None:
         boxes=5,
         per_class={"person": 2, "dog": 2, "traffic light": 1},
         files=(run / "annotations.coco.json", run / "yolo"),
+        left_out=summary.left_out,
     )
+    assert [(entry.kind, entry.count, entry.examples) for entry in summary.left_out] == [
+        ("unreadable_images", 1, ("zz/broken.jpg",))
+    ]
 
 
 @pytest.mark.parametrize("records", [(), (broken("a.jpg"),), (a_record("a.jpg"),)], ids=["none", "broken", "empty"])
@@ -200,7 +204,8 @@ from pathlib import Path
 from glip.labeling.export import ExportSettings, export
 from glip.labeling.writers import FORMATS
 run = Path(sys.argv[1])
-export(run, run / "out", [name for name in FORMATS if name not in ("yolo", "voc", "grounding")], ExportSettings())
+skipped = ("yolo", "voc", "labelme", "grounding")
+export(run, run / "out", [name for name in FORMATS if name not in skipped], ExportSettings())
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 

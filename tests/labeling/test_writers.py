@@ -24,7 +24,8 @@ from glip.data.coco import CocoResult, load_coco
 from glip.errors import InputError, JobFailed
 from glip.labeling.filtering import ExportSettings
 from glip.labeling.records import Record, read_records
-from glip.labeling.writers.yolo import label_name
+from glip.labeling.writers.images import split_suffix
+from glip.labeling.writers.yolo import image_name
 from tests.labeling.runs import BOX_FORMATS, LOW, NAMES, READABLE, RECORDS, a_record, contents, write, write_run
 
 
@@ -214,21 +215,22 @@ def test_yolo_names_never_belong_to_other_labels(run: Path, monkeypatch: pytest.
     ],
 )
 def test_the_label_path_follows_the_rule_of_ultralytics(name: str, label: str) -> None:
-    assert label_name(name) == label
-    image = f"/data/images/{label.removesuffix('.txt')}{Path(name).suffix}"
+    placed = image_name(name)
+    assert f"{split_suffix(placed)[0]}.txt" == label
+    image = f"/data/images/{placed}"
     assert "/labels/".join(image.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt" == f"/data/labels/{label}"
 
 
-@pytest.mark.parametrize("kind", ["yolo", "voc"])
+@pytest.mark.parametrize("kind", ["yolo", "voc", "labelme"])
 def test_two_images_that_differ_in_their_suffix_only_are_refused(tmp_path: Path, kind: str) -> None:
     run = write_run(tmp_path, [a_record("sub/a.jpg"), a_record("sub/a.png"), a_record("a.jpg")])
     with pytest.raises(InputError, match=r"'sub/a\.\w+'.*'sub/a\.png'"):
         write(run, kind)
     assert contents(run / "out") == {}
-    write(run, *(set(BOX_FORMATS) - {"yolo", "voc"}))
+    write(run, *(set(BOX_FORMATS) - {"yolo", "voc", "labelme"}))
 
 
-@pytest.mark.parametrize("kind", ["yolo", "voc"])
+@pytest.mark.parametrize("kind", ["yolo", "voc", "labelme"])
 @pytest.mark.parametrize("name", ["../a.jpg", "/tmp/a.jpg"])
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, kind: str, name: str) -> None:
     run = write_run(tmp_path / "x" / "y", [a_record(name)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,16 +15,23 @@ from glip.labeling.writers.base import AddImage, ExportInfo, LabelledImage, xml_
 def write_cvat(path: Path, info: ExportInfo) -> Iterator[AddImage]:
     """Writes boxes in pixels, clipped to the image, with `score` as a text attribute.
 
-    CVAT finds an image by its name, which must be the same in the task, sub-folders included. If a label of the task
-    has no attribute called `score`, CVAT drops the score and keeps the box.
+    CVAT finds an image by its name, which must be the same in the task, sub-folders included. Where the names differ it
+    counts: frame 0 is the first image in the order of characters (10 before 2), so the images are numbered and written
+    in that order. If a label of the task has no attribute called `score`, CVAT drops the score and keeps the box.
     """
-    with whole_file(path) as file:
+    with whole_file(path) as file, tempfile.TemporaryFile(dir=path.parent) as images:
         file.write(_head(info.names).encode())
+        starts: list[tuple[str, int]] = []
 
         def add(image: LabelledImage) -> None:
-            file.write("".join(_image(image, info.names)).encode())
+            starts.append((image.file_name, images.tell()))
+            images.write("".join(_image(image, info.names)).encode())
 
         yield add
+        ends = [start for _, start in starts[1:]] + [images.tell()]
+        for frame, ((name, start), end) in enumerate(sorted(zip(starts, ends, strict=False))):
+            images.seek(start)
+            file.write(f'  <image id="{frame}" name={xml_attribute(name)} '.encode() + images.read(end - start))
         file.write(b"</annotations>\n")
 
 
@@ -41,11 +49,8 @@ def _head(names: tuple[str, ...]) -> str:
 
 
 def _image(image: LabelledImage, names: tuple[str, ...]) -> Iterator[str]:
-    # CVAT counts frames from 0.
-    yield (
-        f'  <image id="{image.id - 1}" name={xml_attribute(image.file_name)} '
-        f'width="{image.width}" height="{image.height}">\n'
-    )
+    """Yields the element of an image after its id and name."""
+    yield f'width="{image.width}" height="{image.height}">\n'
     boxes, indices = image.visible_boxes()
     for index, (x1, y1, x2, y2) in zip(indices, boxes.tolist(), strict=True):
         yield (

@@ -36,6 +36,21 @@ def write_labelstudio(path: Path, info: ExportInfo) -> Iterator[AddImage]:
         config.write(_interface(info.names).encode())
 
 
+def image_address(prefix: str, file_name: str) -> str:
+    """Returns the address under which Label Studio finds an image.
+
+    In an address of the web or of Label Studio itself, spaces and '#' have a meaning, so the name is percent-encoded.
+    After s3://, gs://, azure-blob:// and other storages it takes the rest as the key, as it stands.
+
+    Args:
+        prefix: as the user gave it; '' for the bare name.
+        file_name: relative, '/' between folders.
+    """
+    scheme, is_address, _ = prefix.partition("://")
+    is_key = is_address and scheme.lower() not in ("http", "https")
+    return prefix + (file_name if is_key or not prefix else quote(file_name))
+
+
 def _interface(names: tuple[str, ...]) -> str:
     labels = "".join(f"    <Label value={xml_attribute(name)}/>\n" for name in names)
     return (
@@ -45,13 +60,11 @@ def _interface(names: tuple[str, ...]) -> str:
 
 
 def _task(image: LabelledImage, info: ExportInfo) -> dict[str, Any]:
-    # With a prefix it is an address, in which spaces and '#' have a meaning.
-    name = quote(image.file_name) if info.image_prefix else image.file_name
     result = list(_regions(image, info.names))
     prediction: dict[str, Any] = {"model_version": info.provenance["model"], "result": result}
     if result:
         prediction["score"] = min(region["score"] for region in result)
-    return {"data": {"image": info.image_prefix + name}, "predictions": [prediction]}
+    return {"data": {"image": image_address(info.image_prefix, image.file_name)}, "predictions": [prediction]}
 
 
 def _regions(image: LabelledImage, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:

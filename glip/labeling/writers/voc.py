@@ -1,35 +1,110 @@
-"""Pascal VOC: one XML file per image."""
+"""Pascal VOC: one XML file per image, lists of the images, and the images beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
-from glip.labeling.writers.base import AddImage, ExportInfo, LabelledImage, own_folder, write_beside, xml_text
+from glip.files import whole_file
+from glip.labeling.writers.base import (
+    AddImage,
+    ExportInfo,
+    LabelledImage,
+    checked_name,
+    own_folders,
+    write_beside,
+    xml_text,
+)
+from glip.labeling.writers.images import PlacedNames, split_suffix
+from glip.left_out import LeftOut, first_examples
+
+# The list of an export that is not split: CVAT and datumaro name the subset by it.
+WHOLE = "default"
 
 
 @contextmanager
 def write_voc(path: Path, info: ExportInfo) -> Iterator[AddImage]:
     """Writes Annotations/ with the sub-folders of the images; an image without boxes has a file, too.
 
+    ImageSets/Main/ lists the images without their suffix, in default.txt or in a file for each part. Images in
+    JPEGImages/ end with .jpg whatever they hold, because readers of VOC append that; decoders look at the content.
+    labelmap.txt names the classes, which CVAT and datumaro need for others than VOC's own.
+
     VOC counts pixels from 1 and includes the last one. Edges are rounded to whole pixels, halves up: a box from 0 to 10
     covers pixels 1 to 10, and one narrower than a pixel still covers one. `score` is an element of its own, as
     detectors write it; readers that do not know it skip it.
     """
-    with own_folder(path / "Annotations", info) as folder:
+    names, unlisted = PlacedNames(one_stem=True), list[str]()
+    with own_folders(path, ("Annotations", "ImageSets"), info, images="JPEGImages", index="labelmap.txt") as folders:
+        with _open_lists(folders[1] / "Main", info.parts or (WHOLE,)) as lists:
 
-        def add(image: LabelledImage) -> None:
-            name = f"{image.file_name.rpartition('.')[0]}.xml"
-            write_beside(folder, name, _document(image, info.names), image)
+            def add(image: LabelledImage) -> None:
+                name = checked_name(image)
+                if info.placer is not None:
+                    name = names.name(name)
+                    info.placer.note_name(image.file_name, name)
+                stem = split_suffix(name)[0]
+                name = f"{stem}.jpg" if len(folders) > 2 else name
+                if _fits_a_line(stem):
+                    lists[image.part or WHOLE].write(f"{stem}\n")
+                else:
+                    unlisted.append(image.file_name)
+                write_beside(folders[0], f"{stem}.xml", _document(image, name, info.names), image)
+                if info.placer is not None and len(folders) > 2:
+                    info.placer.place(image.file_name, folders[2] / name)
 
-        yield add
+            yield add
+        if unlisted:
+            info.left_out.append(
+                LeftOut(
+                    kind="voc_list_names",
+                    count=len(unlisted),
+                    sentence=f"{len(unlisted)} images are not in voc/ImageSets, because their names cannot stand in "
+                    f"a list, one per line. An export with images gives them other names.",
+                    examples=first_examples(unlisted),
+                )
+            )
+    with whole_file(path / "labelmap.txt") as file:
+        file.write(_label_map(info).encode())
 
 
-def _document(image: LabelledImage, names: tuple[str, ...]) -> str:
-    parent, _, name = image.file_name.rpartition("/")
+@contextmanager
+def _open_lists(folder: Path, parts: tuple[str, ...]) -> Iterator[Mapping[str, TextIO]]:
+    folder.mkdir()
+    with ExitStack() as stack:
+        yield {
+            part: stack.enter_context((folder / f"{part}.txt").open("w", encoding="utf-8", newline="\n"))
+            for part in parts
+        }
+
+
+def _fits_a_line(text: str) -> bool:
+    """Returns whether readers get a text back from its line: they strip lines, and skip those that begin with #."""
+    return text == text.strip() and not text.startswith("#") and len(text.splitlines()) == 1
+
+
+def _label_map(info: ExportInfo) -> str:
+    unfit = [name for name in info.names if ":" in name or not _fits_a_line(name)]
+    if unfit:
+        info.left_out.append(
+            LeftOut(
+                kind="voc_labelmap_names",
+                count=len(unfit),
+                sentence=f"{len(unfit)} class names cannot stand in voc/labelmap.txt (a colon, a line break, # or a "
+                f"space at the edge), so CVAT and datumaro refuse their boxes. A class file gives them other names.",
+                examples=first_examples(unfit),
+            )
+        )
+    rows = "".join(f"{name}:::\n" for name in info.names if name not in unfit)
+    return f"# label:color_rgb:parts:actions\n{rows}"
+
+
+def _document(image: LabelledImage, placed: str, names: tuple[str, ...]) -> str:
+    parent, _, name = placed.rpartition("/")
     return (
         "<annotation>\n"
         f"  <folder>{xml_text(parent)}</folder>\n"

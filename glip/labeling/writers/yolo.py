@@ -1,4 +1,4 @@
-"""YOLO as Ultralytics reads it: data.yaml, and labels/ with one text file per image."""
+"""YOLO as Ultralytics reads it: data.yaml, labels/ with one text file per image, and images/ beside it."""
 
 from __future__ import annotations
 
@@ -11,37 +11,53 @@ import yaml
 
 from glip.boxes import xyxy_to_cxcywh
 from glip.files import whole_file
-from glip.labeling.writers.base import AddImage, ExportInfo, LabelledImage, own_folder, write_beside
+from glip.labeling.writers.base import AddImage, ExportInfo, LabelledImage, checked_name, own_folders, write_beside
+from glip.labeling.writers.images import PlacedNames, split_suffix
+
+# Trainers skip files whose suffix they do not know; these hold what the common one says.
+_COMMON_SUFFIX = {".jpe": ".jpg", ".jfif": ".jpg", ".apng": ".png"}
 
 
 @contextmanager
 def write_yolo(path: Path, info: ExportInfo) -> Iterator[AddImage]:
     """Writes `class cx cy w h`, relative to the size of the image and clipped to it; an empty file without boxes.
 
-    The images belong into images/ beside labels/, in the same sub-folders. Scores are left out, since training refuses
-    a sixth column. data.yaml has no `path`: it then means the folder of data.yaml itself, wherever that is moved.
+    The images belong into images/ beside labels/, in the same sub-folders; a split export has a sub-folder for each
+    part in both. Scores are left out, since training refuses a sixth column. data.yaml has no `path`: it then means the
+    folder of data.yaml itself, wherever that is moved.
     """
-    with own_folder(path / "labels", info) as folder:
+    names = PlacedNames(one_stem=True)
+    with own_folders(path, ("labels",), info, images="images", index="data.yaml") as folders:
 
         def add(image: LabelledImage) -> None:
-            write_beside(folder, label_name(image.file_name), _lines(image), image)
+            name = image_name(checked_name(image))
+            if info.placer is not None:
+                name = names.name(name)
+                info.placer.note_name(image_name(image.file_name), name)
+            stem, suffix = split_suffix(f"{image.part}/{name}" if image.part else name)
+            write_beside(folders[0], f"{stem}.txt", _lines(image), image)
+            if info.placer is not None and len(folders) > 1:
+                suffix = _COMMON_SUFFIX.get(suffix.lower(), suffix)
+                info.placer.place(image.file_name, folders[1] / f"{stem}{suffix}")
 
         yield add
-        # If this is interrupted between the new labels and their names, no data.yaml is better than a wrong one.
-        (path / "data.yaml").unlink(missing_ok=True)
+        for part in info.parts:
+            for folder in folders:
+                (folder / part).mkdir(exist_ok=True)
     with whole_file(path / "data.yaml") as file:
-        data = {"train": "images", "val": "images", "names": dict(enumerate(info.names))}
+        images = {part: f"images/{part}" for part in info.parts} or {"train": "images", "val": "images"}
+        data = {**images, "names": dict(enumerate(info.names))}
         file.write(yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode())
 
 
-def label_name(file_name: str) -> str:
-    """Returns the path of an image's label file below labels/, the same as its own below images/ up to the suffix.
+def image_name(file_name: str) -> str:
+    """Returns the path of an image below images/; its label file has the same below labels/ up to the suffix.
 
     Ultralytics finds labels by replacing the last folder called `images` in the path of an image. That must be the
-    outermost one, so sub-folders of that name are left out of both paths.
+    outermost one, so sub-folders of that name are left out.
     """
     *folders, name = file_name.split("/")
-    return "/".join([folder for folder in folders if folder != "images"] + [f"{name.rpartition('.')[0]}.txt"])
+    return "/".join([folder for folder in folders if folder != "images"] + [name])
 
 
 def _lines(image: LabelledImage) -> str:
