@@ -68,14 +68,32 @@ def read_json(
         UnexpectedJson: the file is JSON, but not `what`.
         InputError: the file cannot be read, is too large or is not JSON.
     """
+    content = read_content(path, what, max_bytes)
+    return decode_json(content, type, str(path), what, hint=hint, repair=repair, strict=strict)
+
+
+def read_content(path: Path, what: str, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """Returns the bytes of a file.
+
+    Args:
+        path: the file.
+        what: what the file should be, for the message.
+        max_bytes: a larger file is refused.
+
+    Raises:
+        InputError: the file cannot be read or is too large.
+    """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is a pipe or a device, not a file. Give {what}.")
         size = path.stat().st_size
         if size > max_bytes:
             raise InputError(f"{path} is {size} bytes large; {what} has at most {max_bytes}. Is it another file?")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
-    return decode_json(content, type, str(path), what, hint=hint, repair=repair, strict=strict)
+    except ValueError as error:  # a NUL character in the path
+        raise InputError(f"Cannot read {str(path)!r}: {error}.") from error
 
 
 def decode_json(
@@ -116,7 +134,10 @@ def decode_json(
         ending = f" {hint}" if hint else ""
         # In backticks they would be fields of the API, which the command line shows as options.
         difference = str(error).replace("`", "'")
-        raise UnexpectedJson(f"{where} is not {what}: {difference}.{ending}", str(error)) from error
+        line = _line_of(content, str(error))
+        if "out of range" in difference:
+            difference = f"a number is too large for 64 bits ({difference})"
+        raise UnexpectedJson(f"{where} is not {what}: {difference}{line}.{ending}", str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{where} {json_problem(content, error, repair)}") from error
 
@@ -175,6 +196,37 @@ def text_problem(content: bytes, repair: str = _FETCH_AGAIN) -> str | None:
             f"(line {_line(content, error.start)}). Save it as UTF-8, or write such letters as \\u escapes."
         )
     return None
+
+
+def line_of_entry(content: bytes, key: str | None, index: int) -> int | None:
+    """Returns the line of an entry of a list in JSON text; None if it cannot be told or the text has one line.
+
+    Args:
+        content: the text.
+        key: the list's key in the object that the text is; None if the text is the list.
+        index: of the entry.
+    """
+    if b"\n" not in content.strip():
+        return None
+    try:
+        inner = content.removeprefix(_UTF8_MARK)
+        whole = inner if key is None else bytes(msgspec.json.decode(inner, type=dict[str, msgspec.Raw])[key])
+        entries = msgspec.json.decode(whole, type=list[msgspec.Raw])
+        position = content.find(whole)
+        for entry in entries[:index]:
+            position = content.find(entry, position) + len(memoryview(entry))
+        return _line(content, content.find(entries[index], position))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, IndexError):
+        return None
+
+
+_ENTRY = re.compile(r"at `\$(?:\.(\w+))?\[(\d+)\]")
+
+
+def _line_of(content: bytes, difference: str) -> str:
+    found = _ENTRY.search(difference)
+    line = None if found is None else line_of_entry(content, found[1], int(found[2]))
+    return "" if line is None else f" (line {line})"
 
 
 def _problem_of(content: bytes, repair: str) -> str | None:

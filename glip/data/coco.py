@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from glip.errors import InputError
-from glip.files import read_json, whole_file
+from glip.files import whole_file
 
 BoxXYWH = tuple[float, float, float, float]
 
@@ -141,34 +141,15 @@ class CocoDataset(msgspec.Struct, frozen=True, dict=True):
         )
 
 
-class _ImageList(msgspec.Struct, frozen=True):
-    images: tuple[CocoImage, ...]
-    categories: tuple[CocoCategory, ...]
-
-
 def load_coco(path: str | Path) -> CocoDataset:
-    """Reads and checks a COCO file.
+    """Reads and checks a COCO file without its images; see `glip.data.coco_reading` for files of other tools.
 
     Raises:
         InputError: the file cannot be read, lacks a field, or contradicts itself.
     """
-    path = Path(path)
-    dataset = read_json(path, CocoDataset, "a COCO file")
-    _check(path, dataset)
-    return dataset
+    from glip.data.coco_reading import read_coco  # builds on this module
 
-
-def load_coco_images(path: str | Path) -> CocoDataset:
-    """Reads a COCO file of images and categories without annotations, as test-dev is published.
-
-    Raises:
-        InputError: the file cannot be read, lacks a field, or contradicts itself.
-    """
-    path = Path(path)
-    listed = read_json(path, _ImageList, "a list of images and categories in COCO's format")
-    dataset = CocoDataset(listed.images, (), listed.categories)
-    _check(path, dataset)
-    return dataset
+    return read_coco(Path(path)).dataset
 
 
 def save_coco(path: Path, dataset: CocoDataset) -> None:
@@ -286,23 +267,3 @@ def check_image(path: Path, id: int, file_name: str, width: int, height: int) ->
         )
     if width < 1 or height < 1:
         raise InputError(f"{path}: image {id} has the size {width} × {height} pixels; both must be at least 1.")
-
-
-def _check(path: Path, dataset: CocoDataset) -> None:
-    check_unique(path, "image id", [image.id for image in dataset.images])
-    check_unique(path, "image file_name", [image.file_name for image in dataset.images])
-    check_unique(path, "category id", [category.id for category in dataset.categories])
-    check_unique(path, "annotation id", [annotation.id for annotation in dataset.annotations])
-    for image in dataset.images:
-        check_image(path, image.id, image.file_name, image.width, image.height)
-    images = {image.id for image in dataset.images}
-    categories = {category.id for category in dataset.categories}
-    for box in dataset.annotations:
-        if box.image_id not in images:
-            raise InputError(f"{path}: annotation {box.id} belongs to image {box.image_id}, which is not listed.")
-        if box.category_id not in categories:
-            raise InputError(f"{path}: annotation {box.id} has category {box.category_id}, which is not listed.")
-        if box.bbox[2] < 0 or box.bbox[3] < 0:
-            raise InputError(
-                f"{path}: annotation {box.id} has a negative size: {list(box.bbox)} (left, top, width, height)."
-            )

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from glip.data.coco import CocoAnnotation, CocoDataset, load_coco
+from glip.data.coco import CocoAnnotation, CocoDataset
+from glip.data.coco_reading import Place, check_coco, decode_coco
+from glip.data.image_files import match_names
 from glip.errors import InputError
+from glip.files import read_content
 
 SHOTS = (1, 3, 5, 10)  # images per class of ODinW's published lists ...
 SEEDS = (3, 30, 300)  # ... and their seeds
@@ -78,7 +81,7 @@ def draw_few_shot(dataset: CocoDataset, shots: int, seed: int) -> FewShot:
 
 
 def _read_list(path: Path, dataset: CocoDataset, annotations: Path) -> CocoDataset:
-    few = load_coco(path)
+    few = _with_names_of(path, dataset)
     known = {category.id for category in dataset.categories}
     used = {box.category_id for box in few.annotations}
     other = [category for category in few.categories if category.id not in known and category.name.strip()]
@@ -89,6 +92,21 @@ def _read_list(path: Path, dataset: CocoDataset, annotations: Path) -> CocoDatas
         )
     boxes = tuple(box for box in few.annotations if box.category_id in known)
     return msgspec.structs.replace(few, categories=dataset.categories, annotations=boxes)
+
+
+def _with_names_of(path: Path, dataset: CocoDataset) -> CocoDataset:
+    """Reads a list; images that `dataset` has get its file names and sizes, which may have been corrected."""
+    content = read_content(path, "a few-shot list")
+    few, _ = decode_coco(path, content)
+    known = {image.file_name: image for image in dataset.images}
+    same = match_names((image.file_name for image in few.images), list(known))
+    images = tuple(
+        msgspec.structs.replace(known[same[image.file_name]], id=image.id) if image.file_name in same else image
+        for image in few.images
+    )
+    few = msgspec.structs.replace(few, images=images)
+    check_coco(Place(path, content), few)
+    return few
 
 
 def _is_valid(box: CocoAnnotation) -> bool:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from glip.data.annotations import Truth, check_box_format
 from glip.data.benchmarks import Format
-from glip.data.coco import CocoDataset, load_coco, load_coco_images
+from glip.data.coco import CocoDataset
+from glip.data.coco_reading import read_coco
 from glip.data.unusable import LEARNED, SCORED, can_be_prompted, unusable_parts
 from glip.errors import InputError
 from glip.left_out import LeftOut
@@ -119,13 +120,15 @@ def open_split(split: Split, limit: int | None = None) -> OpenSplit:
     Raises:
         InputError: a file cannot be used, or its classes are not those of the benchmark.
     """
-    whole, dataset = _read(split)
+    read = _read(split)
+    whole, dataset = read.truth, read.dataset
     names, ids = _prompted_classes(split, whole, dataset)
     truth = whole if limit is None else whole.of_images(whole.image_ids[:limit])
     if not len(truth.image_ids):
         raise InputError(f"{split.annotations} lists no image.")
     notes = [
         *split.notes,
+        *read.notes,
         *_renamed_note(split, truth),
         *_same_names_note(split, names),
         *_id_zero_note(split, truth),
@@ -134,11 +137,13 @@ def open_split(split: Split, limit: int | None = None) -> OpenSplit:
         notes.append(
             f"{split.name} has {len(truth.image_ids)} images here and {split.size} as published: compare with care."
         )
-    left_out = unusable_parts(truth, ids, _where(split), SCORED)
+    left_out = (*read.left_out, *unusable_parts(truth, ids, _where(split), SCORED))
+    if read.folders:
+        split = replace(split, images=read.folders)
     if dataset is not None:
         split = _with_likely_folder_first(split, dataset)
         dataset = dataset.with_categories(ids, names)
-    return OpenSplit(split, truth, names, ids, split.wordings, tuple(notes), dataset, whole, tuple(left_out))
+    return OpenSplit(split, truth, names, ids, split.wordings, tuple(notes), dataset, whole, left_out)
 
 
 def with_images_of(opened: OpenSplit, dataset: CocoDataset) -> OpenSplit:
@@ -168,23 +173,34 @@ def _where(split: Split) -> str:
     return f"{split.name}, {split.split} split" if split.split else split.name
 
 
-def _read(split: Split) -> tuple[Truth, CocoDataset | None]:
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a split, and what should be said about it."""
+
+    truth: Truth
+    dataset: CocoDataset | None = None
+    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    folders: tuple[Path, ...] = ()
+
+
+def _read(split: Split) -> _Read:
     path = split.annotations
     if split.format == "lvis":
         from glip.data.lvis import read_lvis
 
-        return read_lvis(path), None
+        return _Read(read_lvis(path))
     if split.format == "voc":
         from glip.data.voc import read_voc
 
-        return read_voc(path, path.parents[2] / "Annotations"), None
+        return _Read(read_voc(path, path.parents[2] / "Annotations"))
+    assert split.format in ("coco", "coco-images", "d3"), f"{split.format} has no class names"
+    file = read_coco(path, split.images, boxes=split.format != "coco-images")
+    truth = Truth.from_coco(file.dataset)
     if split.format == "coco-images":
-        return Truth.from_coco(load_coco_images(path)), None
-    assert split.format in ("coco", "d3"), f"{split.format} has no class names"
-    dataset = load_coco(path)
-    truth = Truth.from_coco(dataset)
+        return _Read(truth, None, file.notes)
     check_box_format(truth, path)
-    return truth, dataset
+    return _Read(truth, file.dataset, file.notes, file.left_out, file.folders)
 
 
 def _with_likely_folder_first(split: Split, dataset: CocoDataset) -> Split:

@@ -6,22 +6,26 @@ names of images and classes. A box is [left, top, width, height] in pixels of th
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from glip.data.annotations import Bools, Floats, Integers, Truth, box_format_problem
-from glip.data.coco import BoxXYWH, CocoCategory, CocoImage
+from glip.data.coco import CocoDataset, CocoResult
+from glip.data.coco_reading import Place, decode_coco, decode_results
+from glip.data.image_files import match_names
 from glip.errors import InputError
-from glip.files import UnexpectedJson, decode_json
+from glip.files import UnexpectedJson, decode_json, read_content
 from glip.names import name_key
 
-_Format = TypeVar("_Format")
+logger = logging.getLogger(__name__)
+
 _FORMATS = (
     "a list of COCO results (image_id, category_id, bbox, score) or a COCO file with scores (images, annotations, "
     "categories)"
@@ -67,19 +71,6 @@ class Predictions:
         return self.rows(np.isin(self.image_id, image_ids))
 
 
-class _ScoredBox(msgspec.Struct, frozen=True, gc=False):
-    image_id: int
-    category_id: int
-    bbox: BoxXYWH
-    score: float
-
-
-class _ScoredFile(msgspec.Struct, frozen=True):
-    images: list[CocoImage]
-    annotations: list[_ScoredBox]
-    categories: list[CocoCategory]
-
-
 def read_predictions(path: str | Path, truth: Truth) -> Predictions:
     """Reads boxes with scores, in either format, and checks them against the truth.
 
@@ -87,14 +78,18 @@ def read_predictions(path: str | Path, truth: Truth) -> Predictions:
         InputError: the file cannot be read or has another format, or `check_predictions` refuses its boxes.
     """
     path = Path(path)
+    content = read_content(path, _FORMATS)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    if content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-        predictions = _matched_by_name(path, _decode(path, content, _ScoredFile), truth)
-    else:
-        predictions = _columns(_decode(path, content, list[_ScoredBox]))
+        if content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+            dataset, left_out = decode_coco(path, content, what=_FORMATS)
+            for entry in left_out:
+                logger.warning("%s", entry)
+            predictions = _matched_by_name(path, dataset, _scored(Place(path, content), dataset), truth)
+        else:
+            predictions = _columns(decode_results(path, content, _FORMATS))
+    except UnexpectedJson as error:
+        hint = "" if "out of range" in error.reason else f" {_hint(content, error.reason)}"
+        raise InputError(f"{error}{hint}") from error
     check_predictions(predictions, truth, str(path))
     return predictions
 
@@ -130,15 +125,17 @@ def check_predictions(predictions: Predictions, truth: Truth, where: str) -> Non
         raise InputError(f"{where}: {problem}")
 
 
-def _decode(path: Path, content: bytes, kind: type[_Format]) -> _Format:
-    try:
-        return decode_json(content, kind, str(path), _FORMATS)
-    except UnexpectedJson as error:
-        if "out of range" in error.reason:
-            raise InputError(
-                f"{path} has a number that is too large ({error.reason}); numbers must be finite."
-            ) from error
-        raise InputError(f"{error} {_hint(content, error.reason)}") from error
+def _scored(place: Place, dataset: CocoDataset) -> Sequence[CocoResult]:
+    """Returns the boxes of a COCO file, which must all have a score."""
+    for index, box in enumerate(dataset.annotations):
+        if box.score is UNSET:
+            place.fail(
+                "annotations",
+                index,
+                f"annotation {box.id} has no score, by which predictions are ranked. Write one, or leave the box out.",
+            )
+    boxes = dataset.annotations
+    return [CocoResult(b.image_id, b.category_id, b.bbox, b.score) for b in boxes if b.score is not UNSET]
 
 
 def _hint(content: bytes, reason: str) -> str:
@@ -154,7 +151,7 @@ def _hint(content: bytes, reason: str) -> str:
     return "Write it in one of these formats."
 
 
-def _columns(boxes: Sequence[_ScoredBox]) -> Predictions:
+def _columns(boxes: Sequence[CocoResult]) -> Predictions:
     return Predictions(
         np.array([box.image_id for box in boxes], np.int64),
         np.array([box.category_id for box in boxes], np.int64),
@@ -163,7 +160,7 @@ def _columns(boxes: Sequence[_ScoredBox]) -> Predictions:
     )
 
 
-def _matched_by_name(path: Path, file: _ScoredFile, truth: Truth) -> Predictions:
+def _matched_by_name(path: Path, file: CocoDataset, results: Sequence[CocoResult], truth: Truth) -> Predictions:
     """Returns boxes with the truth's ids: a COCO file has ids of its own, so images and classes are matched by name."""
     double = next((name for name, count in Counter(truth.names).items() if count > 1), None)
     if double is not None:
@@ -171,7 +168,7 @@ def _matched_by_name(path: Path, file: _ScoredFile, truth: Truth) -> Predictions
             f"{path} gives classes by name, and the truth has several called {double!r}. Write a list of COCO results "
             f"instead, which gives them by id."
         )
-    boxes = _columns(file.annotations)
+    boxes = _columns(results)
     images = _truth_image_ids(path, file, truth, set(boxes.image_id.tolist()))
     categories = _truth_category_ids(path, file, truth, set(boxes.category_id.tolist()))
     return Predictions(
@@ -182,12 +179,13 @@ def _matched_by_name(path: Path, file: _ScoredFile, truth: Truth) -> Predictions
     )
 
 
-def _truth_image_ids(path: Path, file: _ScoredFile, truth: Truth, used: set[int]) -> dict[int, int]:
+def _truth_image_ids(path: Path, file: CocoDataset, truth: Truth, used: set[int]) -> dict[int, int]:
     known = dict(zip(truth.file_names, truth.image_ids.tolist(), strict=True))
+    same = match_names([image.file_name for image in file.images], truth.file_names)
     ids = {}
     for image in file.images:
-        if image.file_name in known:
-            ids[image.id] = known[image.file_name]
+        if image.file_name in same:
+            ids[image.id] = known[same[image.file_name]]
         elif image.id in used:
             raise InputError(
                 f"{path} has boxes for the image {image.file_name!r}, which is not in the truth"
@@ -196,7 +194,7 @@ def _truth_image_ids(path: Path, file: _ScoredFile, truth: Truth, used: set[int]
     return ids
 
 
-def _truth_category_ids(path: Path, file: _ScoredFile, truth: Truth, used: set[int]) -> dict[int, int]:
+def _truth_category_ids(path: Path, file: CocoDataset, truth: Truth, used: set[int]) -> dict[int, int]:
     known = dict(zip(truth.names, truth.category_ids.tolist(), strict=True))
     spelling = {name_key(name): name for name in truth.names}
     ids = {}

@@ -15,10 +15,11 @@ from pathlib import Path
 import msgspec
 
 from glip.data.coco import CocoResult, results_writer
+from glip.data.coco_reading import decode_results
 from glip.data.fewshot import SEEDS
 from glip.errors import InputError
 from glip.evaluation.predictions import Predictions
-from glip.files import decode_json, read_json, whole_file
+from glip.files import UnexpectedJson, decode_json, read_content, whole_file
 
 RESULTS_FILE = "results.json"
 
@@ -101,8 +102,8 @@ def results_of(folder: Path) -> dict[str, Path]:
 
 def read_submission(path: Path) -> dict[str, msgspec.Raw] | None:
     """Returns the results of each set from a zero-shot or full-data file of ODinW; None for any other file."""
-    content = path.read_bytes()
-    if content.lstrip()[:1] != b"{":
+    content = read_content(path, "a submission for ODinW")
+    if content.removeprefix(codecs.BOM_UTF8).lstrip()[:1] != b"{":
         return None
     try:
         sets = decode_json(content, dict[str, msgspec.Raw], str(path), "a submission for ODinW")
@@ -118,6 +119,11 @@ def _results(predictions: Predictions) -> Iterator[CocoResult]:
 
 
 def _checked(path: Path) -> bytes:
-    """Returns the content of a results file, without a byte order mark."""
-    read_json(path, list[CocoResult], "a list of COCO results", hint="Write it again with `glip eval`.")
-    return path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
+    """Returns the content of a results file as servers accept it: strict, without a byte order mark."""
+    content = read_content(path, "a list of COCO results")
+    try:
+        decode_json(content, list[CocoResult], str(path), "a list of COCO results")
+    except UnexpectedJson:
+        results = decode_results(path, content, "a list of COCO results; write it again with `glip eval`")
+        return msgspec.json.encode(results)
+    return content.removeprefix(codecs.BOM_UTF8).strip()

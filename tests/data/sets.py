@@ -13,7 +13,7 @@ from PIL import Image
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage
 from glip.data.examples import Example
 from glip.data.grounding import GroundingAnnotation, GroundingDataset, GroundingImage
-from glip.files import read_json
+from glip.files import read_content
 
 WIDTH, HEIGHT = 40, 30
 BOX = (5.0, 6.0, 20.0, 10.0)
@@ -93,7 +93,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def counted(path: Path, *rest: Any) -> Any:
         reads.append(path)
-        return read_json(path, *rest)
+        return read_content(path, *rest)
 
-    monkeypatch.setattr("glip.data.coco.read_json", counted)
+    monkeypatch.setattr("glip.data.coco_reading.read_content", counted)
     return reads

@@ -70,9 +70,7 @@ def test_tuning_takes_other_validation_images(tmp_path: Path) -> None:
     assert "validation_images_in_training" not in {entry.kind for entry in open_training_splits(found[0]).left_out}
 
 
-@pytest.mark.parametrize(
-    ("name", "usable"), [("cat", True), ("猫", True), ("7", True), ("+", True), ("犬 (big)", True)]
-)
+@pytest.mark.parametrize("name", ["cat", "猫", "7", "+", "犬 (big)"])
 def test_names_with_letters_can_be_prompted(name: str) -> None:
     assert can_be_prompted(name)
 
