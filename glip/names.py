@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from glip.errors import InputError
+from glip.name_files import NamedClasses, read_names
 
 # A full stop only ends a name before a space or at the end, so that 'node.js' stays whole. A row of full stops is tried
 # once, from its first, because trying it from each of them would take quadratic time.
@@ -20,7 +21,7 @@ def split_names(text: str) -> list[str]:
     Args:
         text: names separated by line breaks, commas or full stops ('person . dog .', 'bench. car'), or '@names.txt' for
             a file with one name per line. In a file a name may hold '. ' or a comma; empty lines and lines that begin
-            with '#' are skipped.
+            with '#' are skipped. A list in JSON or YAML, YOLO's data.yaml and COCO files are read as well.
 
     Raises:
         InputError: there is no name, or the file cannot be read.
@@ -36,16 +37,14 @@ def split_names(text: str) -> list[str]:
 
 def _lines_of(path: str) -> list[str]:
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise InputError(f"The file of names {path!r} is not UTF-8 text. Save it as UTF-8.") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InputError(
-            f"The file of names {path!r} cannot be read: {reason}. "
-            "Write the path of a text file with one name per line after '@'."
-        ) from None
-    return [line for line in lines if not line.lstrip().startswith("#")]
+        found = read_names(Path(path).expanduser(), lists=True)
+    except RuntimeError as error:  # an unknown ~user
+        raise InputError(f"The file of names {path!r} cannot be read: {error}.") from None
+    except InputError as error:
+        raise InputError(f"The file of names {path!r} cannot be used. {error}") from None
+    if isinstance(found, NamedClasses):
+        return list(found.names)
+    return [line for line in found.split("\n") if not line.lstrip().startswith("#")]
 
 
 def clean_name(name: str) -> str:

@@ -20,11 +20,16 @@ import numpy as np
 
 from glip.boxes import xywh_to_xyxy
 from glip.data.annotations import Floats
-from glip.data.grounding import GroundingDataset, Span, load_grounding
+from glip.data.coco import is_inside
+from glip.data.grounding import GroundingDataset, GroundingImage, Span, load_grounding
+from glip.data.xml_files import number, read_xml
 from glip.errors import InputError
+from glip.files import read_content
 
 ENTITIES_FOLDER = "flickr30k_entities"  # the data set's own files, which alone have the types of the phrases
-_MARK = re.compile(r"\[/EN#(?P<id>[^/\s]+)(?P<types>(?:/[^/\s\]]+)+) (?P<words>[^\]]*)\]")
+# Without '[' inside a mark, the search takes linear time on any text.
+_MARK = re.compile(r"\[/EN#(?P<id>[^/\s\[]+)(?P<types>(?:/[^/\s\[\]]+)+) (?P<words>[^\[\]]*)\]")
+_MAX_TEXT = 256_000_000  # bytes
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -93,6 +98,9 @@ def read_flickr30k(path: Path) -> FlickrSplit:
     """
     if path.suffix == ".txt":
         images = _text(path).split()
+        outside = next((image for image in images if not is_inside(image)), None)
+        if outside is not None:
+            raise InputError(f"{path}: the image {outside[:200]!r} leads out of its folder; write names only.")
         sentences = [sentence for image in images for sentence in _sentences(path.parent, image)]
         return FlickrSplit(tuple(sentences), {image: f"{image}.jpg" for image in images}, has_types=True)
     entities = path.parent.parent / ENTITIES_FOLDER
@@ -124,9 +132,16 @@ def _sentences_of_mdetr(path: Path, dataset: GroundingDataset) -> list[Sentence]
                 )
             phrases.append(Phrase(ranges, (), xywh_to_xyxy(np.array(own, np.float64))))
         stem = PurePosixPath(image.file_name).stem
-        number = image.sentence_id if isinstance(image.sentence_id, int | str) else index
-        sentences.append(Sentence(stem, int(number), image.caption, tuple(phrases)))
+        sentences.append(Sentence(stem, _sentence_number(path, image, index), image.caption, tuple(phrases)))
     return sentences
+
+
+def _sentence_number(path: Path, image: GroundingImage, index: int) -> int:
+    """Returns the number of a caption among those of its image; `index` where the file has none."""
+    id = image.sentence_id
+    if isinstance(id, str) and not re.fullmatch(r"\s*\d{1,18}\s*", id, re.ASCII):
+        raise InputError(f"{path}: caption {image.id} has the sentence_id {id[:40]!r}; it must be a whole number.")
+    return int(id) if isinstance(id, int | str) else index
 
 
 def _parse_sentence(line: str) -> tuple[str, list[tuple[str, tuple[str, ...], Span]]]:
@@ -145,14 +160,11 @@ def _parse_sentence(line: str) -> tuple[str, list[tuple[str, tuple[str, ...], Sp
 def _boxes(path: Path) -> dict[str, Floats]:
     """Returns the (B, 4) boxes of each number; things that are not visible or are the whole scene have none."""
     boxes: dict[str, list[list[float]]] = {}
-    try:
-        for item in ET.fromstring(_text(path)).iterfind("object"):  # noqa: S314 (a file the user has chosen)
-            for box in item.iterfind("bndbox"):
-                corners = [float(box.findtext(corner, "")) for corner in _CORNERS]
-                for name in item.iterfind("name"):
-                    boxes.setdefault(name.text or "", []).append(corners)
-    except (ET.ParseError, ValueError) as error:
-        raise InputError(f"{path} is not an annotation file of Flickr30k Entities: {error}.") from error
+    for item in _xml(path).iterfind("object"):
+        for box in item.iterfind("bndbox"):
+            corners = [number(box.findtext(corner), corner, path) for corner in _CORNERS]
+            for name in item.iterfind("name"):
+                boxes.setdefault(name.text or "", []).append(corners)
     return {id: np.array(corners, np.float64) for id, corners in boxes.items()}
 
 
@@ -174,19 +186,28 @@ def _with_types(sentences: Sequence[Sentence], folder: Path) -> list[Sentence]:
 
 def _sentences(folder: Path, image: str) -> Iterator[Sentence]:
     boxes = _boxes(folder / "Annotations" / f"{image}.xml")
-    for number, line in enumerate(filter(None, _text(folder / "Sentences" / f"{image}.txt").split("\n"))):
+    for index, line in enumerate(filter(None, _text(folder / "Sentences" / f"{image}.txt").split("\n"))):
         caption, marked = _parse_sentence(line)
         phrases = tuple(Phrase((span,), types, boxes[id]) for id, types, span in marked if id in boxes)
-        yield Sentence(image, number, caption, phrases)
+        yield Sentence(image, index, caption, phrases)
+
+
+def _xml(path: Path) -> ET.Element:
+    _refuse_missing(path)
+    return read_xml(path, "an annotation file of Flickr30k Entities")
 
 
 def _text(path: Path) -> str:
+    _refuse_missing(path)
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return read_content(path, "a text of Flickr30k Entities", _MAX_TEXT).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"Cannot read {path}: {error}.") from error
+
+
+def _refuse_missing(path: Path) -> None:
+    if not path.exists():
         raise InputError(
             f"{path} is missing. Flickr30k Entities consists of val.txt, test.txt, Sentences/ and Annotations/; it is "
             f"at github.com/BryanPlummer/flickr30k_entities."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from error
+        )

@@ -14,13 +14,17 @@ import numpy as np
 
 from glip.data.annotations import Truth
 from glip.data.class_lists import find_class_list
+from glip.data.coco import is_inside
+from glip.data.xml_files import number, read_xml
 from glip.errors import InputError
+from glip.files import read_content
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_MAX_LIST = 256_000_000  # bytes of a list of image names
 
 
 def read_voc(image_list: Path, annotations: Path) -> Truth:
-    """Reads a split in VOC's layout. Images get the ids 1, 2, … in the order of the list.
+    """Reads a split of the published data set. Images get the ids 1, 2, … in the order of the list.
 
     Classes are VOC's twenty or, if the files have others, theirs in alphabetical order.
 
@@ -29,13 +33,9 @@ def read_voc(image_list: Path, annotations: Path) -> Truth:
         annotations: folder of NAME.xml.
 
     Raises:
-        InputError: a file is missing or has another format.
+        InputError: a file is missing or has another format, or a name leads out of its folder.
     """
-    try:
-        stems = [line.split()[0] for line in image_list.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {image_list}: {error}.") from error
-    images = [_read_image(annotations / f"{stem}.xml", stem) for stem in stems]
+    images = [read_voc_file(annotations, stem) for stem in listed_stems(image_list)]
     known = _class_names(images)
     count = [len(image.names) for image in images]
     bbox = np.array([box for image in images for box in image.boxes], np.float64).reshape(-1, 4)
@@ -56,7 +56,17 @@ def read_voc(image_list: Path, annotations: Path) -> Truth:
 
 
 @dataclass(frozen=True)
-class _VocImage:
+class VocImage:
+    """The annotations of one image.
+
+    Attributes:
+        file_name: as the file states it, or NAME.jpg.
+        size_hw: pixels.
+        names: (N) class of each box.
+        boxes: (N) left, top, width, height in pixels; corners in the file count from 1 and are both inside the box.
+        difficult: (N) whether a box is marked so.
+    """
+
     file_name: str
     size_hw: tuple[int, int]
     names: tuple[str, ...]
@@ -64,29 +74,75 @@ class _VocImage:
     difficult: tuple[bool, ...]
 
 
-def _class_names(images: Sequence[_VocImage]) -> tuple[str, ...]:
+def listed_stems(image_list: Path) -> list[str]:
+    """Returns the image names of a list such as ImageSets/Main/test.txt.
+
+    Raises:
+        InputError: it cannot be read, or a name leads out of its folder.
+    """
+    content = read_content(image_list, "a list of image names", _MAX_LIST)
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"Cannot read {image_list}: {error}.") from error
+    stems = []
+    for line_number, line in enumerate(lines, start=1):
+        if line.strip():
+            stems.append(line.split()[0])
+            if not is_inside(stems[-1]):
+                raise InputError(
+                    f"{image_list}, line {line_number}: the image name {stems[-1][:200]!r} leads out of its "
+                    f"folder. Only names below it are accepted."
+                )
+    return stems
+
+
+def read_voc_file(annotations: Path, stem: str, *, sized: bool = True) -> VocImage:
+    """Reads the annotation file of an image.
+
+    Args:
+        annotations: the folder of the files.
+        stem: name of the file without `.xml`.
+        sized: False if the size may be missing; it is then 0 × 0.
+
+    Raises:
+        InputError: it is missing, has another format, or names an image outside of the folder of images.
+    """
+    path = annotations / f"{stem}.xml"
+    root = read_xml(path, "an annotation file of Pascal VOC")
+    name = (root.findtext("filename") or "").strip() or f"{stem}.jpg"
+    if sized and not is_inside(name):
+        raise InputError(
+            f"{path}: the filename {name[:200]!r} leads out of the folder of images. Only relative paths without `..` "
+            f"are accepted."
+        )
+    items = root.findall("object")
+    sides = (_side(path, root, side, sized) for side in ("height", "width"))
+    return VocImage(
+        file_name=name,
+        size_hw=(next(sides), next(sides)),
+        names=tuple((item.findtext("name") or "").strip() for item in items),
+        boxes=tuple(_box(path, item) for item in items),
+        difficult=tuple((item.findtext("difficult") or "0").strip() == "1" for item in items),
+    )
+
+
+def _side(path: Path, root: ET.Element, side: str, sized: bool) -> int:
+    text = root.findtext(f"size/{side}")
+    if not sized and not (text or "").strip():
+        return 0
+    value = int(number(text, f"the {side}", path))
+    if sized and value < 1:
+        raise InputError(f"{path}: the {side} is {value} pixels; it must be at least 1.")
+    return value
+
+
+def _class_names(images: Sequence[VocImage]) -> tuple[str, ...]:
     used = {name for image in images for name in image.names}
     known = find_class_list("voc").names
     return known if used <= set(known) else tuple(sorted(used))
 
 
-def _read_image(path: Path, stem: str) -> _VocImage:
-    try:
-        root = ET.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314 (a file the user has chosen)
-        items = root.findall("object")
-        return _VocImage(
-            file_name=root.findtext("filename") or f"{stem}.jpg",
-            size_hw=(int(root.findtext("size/height", "")), int(root.findtext("size/width", ""))),
-            names=tuple(item.findtext("name", "").strip() for item in items),
-            boxes=tuple(_box(item) for item in items),
-            difficult=tuple(item.findtext("difficult", "0").strip() == "1" for item in items),
-        )
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}. Every listed image needs such a file.") from error
-    except (ET.ParseError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is not an annotation file of Pascal VOC: {error}.") from error
-
-
-def _box(item: ET.Element) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (float(item.findtext(f"bndbox/{corner}", "")) for corner in _CORNERS)
+def _box(path: Path, item: ET.Element) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (number(item.findtext(f"bndbox/{corner}"), corner, path) for corner in _CORNERS)
     return left - 1, top - 1, right - left + 1, bottom - top + 1

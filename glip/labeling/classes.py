@@ -8,27 +8,32 @@
     dog: a small dog                   # one prompt
     cat:                               # the name is the prompt
 
-A plain list of names, or of single `name: ...` entries, is accepted as well. Knows YAML and words; knows nothing of
+A plain list of names, or of single `name: ...` entries, is accepted as well, and so are files of other tools that hold
+names: one per line, YOLO's data.yaml, COCO files (see `glip.name_files`). Knows YAML and words; knows nothing of
 boxes, tokens or the model.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Never
 
-import yaml
+from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from glip.errors import InputError
+from glip.name_files import NamedClasses, read_names
 from glip.names import find_names, name_key
+from glip.yaml_files import compose
 
+_YAML = (".yaml", ".yml", ".json")
+_NO_PLAIN_NAME = re.compile(r"^[-\[{\"'&*!|>%@]|[:,;\t]")  # of a file with one name per line
+_START = Mark("", 0, 0, 0, None, 0)  # of names that have no place of their own
 FIELDS = ("prompts", "conf", "id", "negative")
-# Class files are written by hand; a larger file is given by mistake.
-MAX_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -99,42 +104,14 @@ def load_class_file(path: str | Path) -> ClassFile:
         InputError: it cannot be read or used; the message names the file, the line and what is accepted there.
     """
     path = Path(path)
-    return _Reader(path).classes(_compose(path))
-
-
-def _compose(path: Path) -> Node | None:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(
-                f"The class file {path} is larger than {MAX_BYTES // 10**6} MB, too large for a list of classes."
-            )
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"Cannot read the class file {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"The class file {path} is not UTF-8 text (byte {error.start}).") from error
-    try:
-        return _Loader(text).get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: this is not YAML: {error.problem or error.context}.") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: this is not YAML: {error}.") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply for a class file.") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML without anchors: a class file needs none, and a few lines of them can mean billions of names."""
-
-    def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(
-                problem="anchors (&) and aliases (*) are not accepted", problem_mark=event.start_mark
-            )
-        return super().compose_node(parent, index)
+    found = read_names(path, lists=False)
+    if isinstance(found, NamedClasses):
+        return _Reader(path).named(found)
+    lines = [line.strip() for line in found.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if lines and path.suffix.lower() not in _YAML and not any(_NO_PLAIN_NAME.search(line) for line in lines):
+        return _Reader(path).named(NamedClasses(tuple(lines)))
+    return _Reader(path).classes(compose(found, str(path)))
 
 
 @dataclass(frozen=True)
@@ -162,6 +139,18 @@ class _Reader:
         if not isinstance(root, SequenceNode | MappingNode):
             self.fail(root, f"expected a list of names or `name: ...` entries, found {_show(root)}.")
         entries = [self.entry(*pair) for pair in self.pairs(root)]
+        self.check_names(entries)
+        return self.assemble(entries)
+
+    def named(self, found: NamedClasses) -> ClassFile:
+        """Returns classes of names alone, such as those of a data.yaml."""
+        nodes = [ScalarNode("tag:yaml.org,2002:str", name, _START, _START) for name in found.names]
+        ids = found.ids or (None,) * len(nodes)
+        entries = [
+            _Entry(name, node, ((name, node),), id=id)
+            for node, id in zip(nodes, ids, strict=True)
+            if (name := self.text(node, "a class name"))
+        ]
         self.check_names(entries)
         return self.assemble(entries)
 

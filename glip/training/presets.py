@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import yaml
 
 from glip.data.photos import Looks
 from glip.data.synthetic.stream import Sides
 from glip.data.transforms import PUBLISHED_LONGEST, PUBLISHED_SHORT_SIDES
 from glip.errors import InputError
+from glip.files import read_content
 from glip.training.loop import FitSettings
 from glip.training.optimizer import Rates, Schedule
+from glip.yaml_files import load_yaml
+
+_MAX_SETTINGS = 1_000_000  # bytes of a settings file
 
 
 @dataclass(frozen=True)
@@ -257,9 +260,10 @@ def read_changes(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read, or holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = read_content(path, "settings in YAML", _MAX_SETTINGS).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise InputError(f"Cannot read the settings {path}: {error}") from error
+    content = load_yaml(text, f"the settings {path}")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no fields of a preset; write lines such as 'batch_size: 32'.")
     return {str(key): value for key, value in content.items()}
@@ -274,10 +278,7 @@ def parse_change(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         raise InputError(f"{text!r} changes no field of a preset; write FIELD=VALUE, such as fit.rates.base=0.001.")
-    try:
-        return path.strip(), _as_number(yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise InputError(f"The value of {text!r} is not YAML: {error}") from error
+    return path.strip(), _as_number(load_yaml(value, f"the value of {text!r}"))
 
 
 def _as_number(value: Any) -> Any:

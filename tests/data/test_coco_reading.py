@@ -113,7 +113,7 @@ def test_null_area_is_that_of_the_box(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_other_unicode_forms_mean_the_same_file(tmp_path: Path, form: Any) -> None:
-    other = "NFD" if form == "NFC" else "NFC"
+    other: Any = "NFD" if form == "NFC" else "NFC"
     Image.new("RGB", (40, 30)).save(tmp_path / unicodedata.normalize(other, "ä.png"))
     data = content()
     data["images"][0]["file_name"] = unicodedata.normalize(form, "ä.png")

@@ -149,9 +149,9 @@ def test_endless_nesting_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_class_file_is_refused(tmp_path: Path) -> None:
     assert "larger than" in refused(tmp_path, "#" * 5_000_000)
     (tmp_path / "image.yaml").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(InputError, match="not UTF-8 text"):
+    with pytest.raises(InputError, match="UTF-8"):
         load_class_file(tmp_path / "image.yaml")
-    with pytest.raises(InputError, match=r"Cannot read the class file .*nowhere\.yaml: No such file"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml"):
         load_class_file(tmp_path / "nowhere.yaml")
 
 
