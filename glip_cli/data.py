@@ -50,6 +50,7 @@ def list_data(
     print_table(
         ("name", "here", "to fetch", "how"),
         ((row.name, row.state, _to_fetch(row), row.command or "by hand") for row in rows),
+        whole=(0,),
     )
     say(
         f"Below {data_root} (`--data-root`, or the environment variable GLIP_DATA). "

@@ -52,12 +52,22 @@ def list_models(as_json: JsonOption = False) -> None:
     """List the published checkpoints with their training data and published scores."""
     from dataclasses import asdict
 
-    from glip.weights.cache import model_path
-    from glip.weights.zoo import EMBEDDED, EMBEDDED_FOLDER, ZOO
+    from glip.weights.cache import cache_home, folder_bytes, model_path, unfinished_bytes
+    from glip.weights.zoo import EMBEDDED, EMBEDDED_FOLDER, WEIGHT_BYTES, ZOO
 
+    sizes = {row.name: folder_bytes(model_path(row.name)) for row in ZOO.values()}
+    unfinished = {row.name: unfinished_bytes(row.file_name) for row in ZOO.values()}
     if as_json:
         rows = [
-            asdict(row) | {"url": row.url, "hash_head": row.hash_head, "here": model_path(row.name).is_dir()}
+            asdict(row)
+            | {
+                "url": row.url,
+                "hash_head": row.hash_head,
+                "here": model_path(row.name).is_dir(),
+                "weight_bytes": WEIGHT_BYTES[row.architecture],
+                "bytes_here": sizes[row.name],
+                "unfinished_bytes": unfinished[row.name],
+            }
             for row in ZOO.values()
         ]
         embedded = {
@@ -65,32 +75,61 @@ def list_models(as_json: JsonOption = False) -> None:
             "architecture": EMBEDDED,
             "pretraining": _SCENES,
             "here": EMBEDDED_FOLDER.is_dir(),
+            "bytes_here": folder_bytes(EMBEDDED_FOLDER),
         }
         print_json([embedded, *rows])
         return
+
+    def here(name: str) -> str:
+        if unfinished[name]:
+            return f"part, {_megabytes(unfinished[name])}"
+        return "yes" if sizes[name] else "no"
+
     print_table(
-        ("name", "architecture", "trained on", "COCO AP", "LVIS AP", "LVIS APr", "here"),
+        ("name", "trained on", "COCO", "LVIS", "rare", "weights", "here"),
         (
-            (EMBEDDED, EMBEDDED, _SCENES, *3 * (_number(None),), "yes" if EMBEDDED_FOLDER.is_dir() else "no"),
+            (EMBEDDED, _SCENES, *3 * (_number(None),), _megabytes(folder_bytes(EMBEDDED_FOLDER)), "yes"),
             *(
                 (
                     row.name,
-                    row.architecture,
-                    row.pretraining + (f" → {row.finetuned}" if row.finetuned else ""),
+                    (row.pretraining + (f" → {row.finetuned}" if row.finetuned else "")).replace(",", ", "),
                     _number(row.coco_ap),
                     _number(row.lvis_ap),
                     _number(row.lvis_apr),
-                    "yes" if model_path(row.name).is_dir() else "no",
+                    _megabytes(WEIGHT_BYTES[row.architecture]),
+                    here(row.name),
                 )
                 for row in ZOO.values()
             ),
         ),
+        whole=(0, 5, 6),
     )
     say(
-        "Published scores: box AP on COCO val2017; fixed AP and APr (rare classes) on LVIS minival. Zero-shot, except "
-        "for checkpoints tuned on COCO."
+        "Published scores: box AP on COCO val2017; fixed AP, and that of rare classes, on LVIS minival. Zero-shot, "
+        "except for checkpoints tuned on COCO. A download is at least as large as the weights."
     )
     say("OpenMMLab and the Hugging Face hub host the files; their licences apply.")
+    say(f"Cache: {cache_home()}, {_megabytes(folder_bytes(cache_home()))}. `glip models remove NAME` frees space.")
+
+
+@app.command()
+def remove(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Checkpoints, or model folders of the cache.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Delete downloaded checkpoints, and their unfinished downloads, from the cache."""
+    from glip.errors import InputError
+    from glip.weights.cache import remove_model
+    from glip.weights.zoo import EMBEDDED, ZOO
+
+    freed: dict[str, int] = {}
+    for name in names:
+        if name == EMBEDDED:
+            raise InputError(f"{EMBEDDED} is a part of glip and cannot be removed.")
+        freed[name] = remove_model(name, ZOO[name].file_name if name in ZOO else None)
+        say(f"{name} removed, {_megabytes(freed[name])} freed.")
+    if as_json:
+        print_json({"freed_bytes": freed})
 
 
 @app.command()
@@ -155,7 +194,10 @@ def convert(
 
 @app.command()
 def inspect(
-    source: Annotated[Path, typer.Argument(metavar="FILE_OR_DIR", help="A checkpoint file, or a model folder.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="NAME_OR_PATH", help="Name of a checkpoint, a checkpoint file, or a model folder."),
+    ],
     ema: EmaOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -270,6 +312,10 @@ def _cell(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_cell(part)}" for key, part in value.items())
     return "—" if value is None else str(value)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,7 @@ import sys
 import traceback
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -78,12 +78,18 @@ def print_json(value: object) -> None:
     typer.echo(text)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table on stdout; without colours if stdout is not a terminal."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[int] = ()) -> None:
+    """Prints a table on stdout; without colours if stdout is not a terminal.
+
+    Args:
+        columns: their titles.
+        rows: the cells.
+        whole: indices of the columns that are never wrapped, such as names that are copied.
+    """
     # Text is shown as it is; in strings, rich reads [brackets] as markup and :names: as emoji.
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(Text(printable(column)))
+    for index, column in enumerate(columns):
+        table.add_column(Text(printable(column)), no_wrap=index in whole)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     width = None if sys.stdout.isatty() else PIPE_WIDTH

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from glip.errors import JobFailed
+from glip.errors import InputError, JobFailed
 from glip.fetch import OnDownload, Unreachable, fetch, hash_file
 from glip.files import read_json, whole_file
 
@@ -53,6 +54,52 @@ def model_paths() -> list[Path]:
     """Returns the paths of all model folders in the cache."""
     models = cache_home() / "models"
     return sorted(path for path in models.glob("[!.]*") if path.is_dir()) if models.is_dir() else []
+
+
+def folder_bytes(folder: Path) -> int:
+    """Returns the size of all files below a folder in bytes; 0 if there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def unfinished_bytes(file_name: str) -> int:
+    """Returns how much of a download is in the cache and not converted yet, in bytes."""
+    file = cache_home() / "downloads" / file_name
+    return sum(path.stat().st_size for path in (file, file.with_name(f"{file_name}.part")) if path.is_file())
+
+
+def remove_model(name: str, file_name: str | None = None) -> int:
+    """Deletes a model folder of the cache, and an unfinished download of it. Returns the number of bytes that are free.
+
+    Args:
+        name: of the model folder, as `glip models verify` lists it.
+        file_name: of the published file, whose unfinished download is deleted too.
+
+    Raises:
+        InputError: the cache holds neither.
+        JobFailed: the folder cannot be deleted.
+    """
+    folder = model_path(name)
+    # Only what the cache lists: a name such as `..` must not leave it.
+    is_here = folder in model_paths()
+    parts = () if file_name is None else (file_name, f"{file_name}.part", f"{file_name}.part.json")
+    files = [path for part in parts if (path := cache_home() / "downloads" / part).is_file()]
+    if not is_here and not files:
+        here = ", ".join(path.name for path in model_paths()) or "no model"
+        raise InputError(f"{name!r} is not in the cache {cache_home()}. It holds {here}.")
+    freed = sum(path.stat().st_size for path in files) + (folder_bytes(folder) if is_here else 0)
+    try:
+        with FileLock(folder.with_name(f"{name}.lock")):
+            if is_here:
+                # Under another name first: a folder that is half deleted must not look like a model.
+                leaving = folder.with_name(f".{name}.leaving")
+                shutil.rmtree(leaving, ignore_errors=True)
+                folder.replace(leaving)
+                shutil.rmtree(leaving)
+            for path in files:
+                path.unlink()
+    except OSError as error:
+        raise JobFailed(f"Cannot delete {folder}: {error.strerror or error}.") from error
+    return freed
 
 
 def fetched(what: str, url: str, file_name: str, published_hash: str | None, fetching: Fetching) -> tuple[Path, str]:

@@ -205,12 +205,34 @@ def _check_options(out: Path, to: Layout, half: bool, conf: float | None, imgsz:
         raise InputError(f"imgsz is {imgsz}; it must lie between 32 and 4096 pixels.")
 
 
-def inspect_checkpoint(path: Path, *, ema: bool = False) -> dict[str, Any]:
+def local_path(name_or_path: str | Path) -> Path:
+    """Returns the folder of a checkpoint that `glip models list` names, or the path itself. Nothing may be there.
+
+    Write `./` before a folder that is named like a checkpoint.
+    """
+    name = str(name_or_path)
+    if name == EMBEDDED:
+        return EMBEDDED_FOLDER
+    return model_path(name) if name in ZOO else Path(name_or_path).expanduser()
+
+
+def inspect_checkpoint(name_or_path: str | Path, *, ema: bool = False) -> dict[str, Any]:
     """Describes a model folder or checkpoint file, as JSON; `problem` says why it is unusable, or is None.
 
+    Args:
+        name_or_path: a path, or the name of a checkpoint that is on this machine.
+        ema: describe the averaged weights of a training checkpoint.
+
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or is not on this machine.
     """
+    path = local_path(name_or_path)
+    if str(name_or_path) in ZOO and not path.exists():
+        raise InputError(
+            f"{name_or_path} is not on this machine (no folder {path}). `glip models pull {name_or_path}` downloads it."
+        )
+    if not path.exists():
+        raise UnknownCheckpoint(str(name_or_path))
     if path.is_dir():
         folder = load_model_folder(path)
         facts = {"sha256": folder.sha256, "origin": folder.source.get("origin")}
@@ -256,7 +278,7 @@ def verify(name_or_path: str | None = None) -> dict[str, list[str]]:
     if name_or_path is None:
         folders = model_paths()
     else:
-        folders = [model_path(name_or_path) if name_or_path in ZOO else Path(name_or_path).expanduser()]
+        folders = [local_path(name_or_path)]
         if folders[0].is_file():
             raise InputError(
                 f"{folders[0]} is a file, and only model folders hold hashes to compare with. "

@@ -22,6 +22,8 @@ ARCHITECTURES: Mapping[str, GLIPConfig] = {
     "glip-l": GLIP_L,
     "nano": GLIP_NANO,
 }
+# Bytes of the weights in float32. The published files are at least as large; some hold more than the weights.
+WEIGHT_BYTES: Mapping[str, int] = {"glip-t-a": 605_639_864, "glip-t": 927_038_648, "glip-l": 1_721_607_296}
 DEFAULT = "glip-t"
 # The small model inside the package, which needs no download.
 EMBEDDED = "nano"

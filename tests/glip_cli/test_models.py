@@ -49,13 +49,48 @@ def test_list_shows_every_checkpoint_and_dashes_for_what_is_unknown(glip: Glip) 
     assert len(lines) == len(ZOO) + 2  # the head, and the model that ships with glip
     assert lines[1].startswith("nano ")
     row = next(line for line in lines if line.startswith("glip-t "))
-    assert row.split() == ["glip-t", "glip-t", "O365,GoldG,CC3M,SBU", "46.6", "26.7", "18.1", "no"]
-    assert next(line for line in lines if line.startswith("glip-l-original-lvisbest")).split()[3:6] == [
-        "—",
-        "—",
-        "30.1",
-    ]
+    assert row.split() == ["glip-t", "O365,", "GoldG,", "CC3M,", "SBU", "46.6", "26.7", "18.1", "927", "MB", "no"]
+    best = next(line for line in lines if line.startswith("glip-l-original-lvisbest"))
+    assert [word for word in best.split() if word in ("—", "30.1")] == ["—", "—", "30.1"]
     assert "licences" in result.stderr
+
+
+def test_names_are_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch, glip: Glip) -> None:
+    from glip.weights.zoo import ZOO
+
+    monkeypatch.setattr("glip_cli.output.PIPE_WIDTH", 80)
+    lines = glip("models", "list").stdout.splitlines()
+    assert {*ZOO, "nano"} <= {line.split(" ")[0] for line in lines}
+    assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
+
+
+def test_what_is_here_in_part_is_shown_and_can_be_removed(glip: Glip, cache: Path, model: Path) -> None:
+    (cache / "downloads").mkdir(parents=True)
+    (cache / "downloads" / "glip_l_mmdet-abfe026b.pth.part").write_bytes(bytes(3_000_000))
+    (cache / "models").mkdir()
+    model.rename(cache / "models/glip-t")
+    rows = {row["name"]: row for row in glip("models", "list", "--json").json}
+    assert rows["glip-l"]["unfinished_bytes"] == 3_000_000 and not rows["glip-l"]["here"]
+    assert rows["glip-t"]["here"] and rows["glip-t"]["bytes_here"] > 100_000
+    shown = glip("models", "list")
+    assert "part, 3 MB" in shown.stdout and str(cache) in shown.stderr
+    assert glip("models", "inspect", "glip-t").code == 0
+    removed = glip("models", "remove", "glip-t", "glip-l", "--json")
+    assert removed.json["freed_bytes"] == {"glip-t": rows["glip-t"]["bytes_here"], "glip-l": 3_000_000}
+    assert not (cache / "models/glip-t").exists() and not list((cache / "downloads").glob("*.part"))
+    (cache / "keep").mkdir()
+    for name in ("glip-t", "nano", "..", "../keep", "x"):
+        again = glip("models", "remove", name)
+        assert again.code == 2 and name in again.stderr
+    assert (cache / "keep").is_dir()
+
+
+def test_the_embedded_model_is_known_by_name(glip: Glip) -> None:
+    assert glip("models", "inspect", "nano", "--json").json["architecture"] == "nano"
+    assert list(glip("models", "verify", "nano", "--json").json.values()) == [[]]
+    absent = glip("models", "inspect", "glip-t")
+    assert absent.code == 2 and "glip models pull glip-t" in absent.stderr
+    assert "'nanoo'" in glip("models", "inspect", "nanoo").stderr
 
 
 def test_list_as_json_tells_what_is_here(glip: Glip, cache: Path) -> None:

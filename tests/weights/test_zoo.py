@@ -5,8 +5,18 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
-from glip.weights.zoo import ARCHITECTURES, DEFAULT, ZOO, UnknownCheckpoint, architecture_name, find
+from glip.model.glip import build_glip
+from glip.weights.zoo import (
+    ARCHITECTURES,
+    DEFAULT,
+    WEIGHT_BYTES,
+    ZOO,
+    UnknownCheckpoint,
+    architecture_name,
+    find,
+)
 
 HOSTED_BY_OPENMMLAB = {
     "glip-t-a": "glip_tiny_a_mmdet-b3654169.pth",
@@ -102,3 +112,10 @@ def test_architectures_are_told_by_their_settings() -> None:
         "glip-t",
         "glip-l",
     ]
+
+
+@pytest.mark.parametrize("name", WEIGHT_BYTES)
+def test_the_size_of_the_weights_is_that_of_the_architecture(name: str) -> None:
+    with torch.device("meta"):
+        model = build_glip(ARCHITECTURES[name])
+    assert 4 * sum(parameter.numel() for parameter in model.parameters()) == WEIGHT_BYTES[name]
