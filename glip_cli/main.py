@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,8 @@ from glip_cli.options import FIELD_OPTIONS, with_options, with_todays_spellings
 from glip_cli.output import print_json, print_line, say, show_exception, show_logs_and_warnings
 from glip_cli.pretrain import pretrain
 from glip_cli.streams import problem_of_stdout, secure_streams
+
+_TYPE_EXPECTED = "Input should be "
 
 app = typer.Typer(
     name="glip",
@@ -113,8 +116,8 @@ def _run(words: Sequence[str]) -> int:
         say(f"error: {with_options(str(error), _options_by_field(words))}")
         return error.exit_code
     except typer.TyperException as error:  # words that are no command line
-        if message := error.format_message().strip():  # a group without a command has shown its help instead
-            say(f"error: {' '.join(message.split()).rstrip('.')}. See `{_help_of(words)}`.")
+        if message := _usage_problem(error, words):  # a group without a command has shown its help instead
+            say(f"error: {message.rstrip('.')}. See `{_help_of(words)}`.")
         return error.exit_code
     except typer.Abort:
         say("Aborted.")
@@ -130,6 +133,17 @@ def _configured(words: Sequence[str]) -> dict[str, Any]:
     configuration = config.read_configuration(commands)
     configuration.announce(words, commands)
     return configuration.default_map()
+
+
+def _usage_problem(error: typer.TyperException, words: Sequence[str]) -> str:
+    """Returns what is wrong with a command line, on one line and with the value, which typer leaves out."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    for word, following in pairwise([*words, ""]):
+        name, equals, value = word.partition("=")
+        if name in names and error.message.startswith(_TYPE_EXPECTED):
+            expected = error.message.removeprefix(_TYPE_EXPECTED).partition(",")[0]
+            return f"{name} is {value if equals else following!r}; it must be {expected}"
+    return " ".join(error.format_message().split())
 
 
 def _help_of(words: Sequence[str]) -> str:

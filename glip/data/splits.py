@@ -19,7 +19,7 @@ from glip.data.coco_reading import read_coco
 from glip.data.unusable import LEARNED, SCORED, can_be_prompted, unusable_parts
 from glip.errors import InputError
 from glip.left_out import LeftOut
-from glip.names import name_key
+from glip.names import names_read_alike
 
 if TYPE_CHECKING:
     from glip.prompts import Wording
@@ -246,15 +246,13 @@ def _same_names_note(split: Split, names: Sequence[str]) -> list[str]:
     """Returns a note if the model cannot tell some classes apart, because it reads their names alike."""
     if split.format != "coco":
         return []
-    same: dict[str, list[str]] = {}
-    for name in names:
-        same.setdefault(name_key(name), []).append(name)
-    pairs = [" and ".join(map(repr, group)) for group in same.values() if len(group) > 1]
+    pairs = [" and ".join(map(repr, group)) for group in names_read_alike(names)]
     if not pairs:
         return []
     return [
-        f"{split.name} has classes that a model reads as the same name: {', '.join(pairs)}. Each gets the boxes of "
-        f"all of them; join or rename them in {split.annotations}."
+        f"{split.name} has classes that a model reads as the same name: {', '.join(pairs)}. A model that is asked by "
+        f"name gives each the boxes of all of them, so a right box of one is a false positive of the others and lowers "
+        f"their AP; join or rename them in {split.annotations}."
     ]
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from glip.csv_cells import csv_text
 from glip.data.benchmarks import group_of_set
 from glip.data.lookup import Suite
 from glip.evaluation.results import EvaluationResult, Numbers, ScoreRow, SetResult
@@ -109,7 +110,7 @@ def write_tables(out: Path, result: EvaluationResult) -> tuple[Path, ...]:
     for item in result.sets:
         for row in item.classes:
             numbers = ["" if value is None else round(value, 4) for value in (row.ap, row.ap50, row.ap75, row.ar)]
-            writer.writerow((item.name, row.category_id, row.name, row.boxes, *numbers))
+            writer.writerow((csv_text(item.name), row.category_id, csv_text(row.name), row.boxes, *numbers))
     with whole_file(out / CLASSES_FILE) as file:
         file.write(text.getvalue().encode())
     return out / METRICS_FILE, out / CLASSES_FILE

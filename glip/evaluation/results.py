@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from glip.evaluation.metrics.coco import CocoScores
-from glip.left_out import LeftOut
+from glip.left_out import LeftOut, without_repeats
 
 Numbers = Mapping[str, float | None]
 
@@ -47,6 +47,7 @@ class SetResult:
         found: number of predicted boxes that were scored.
         group: the part of the benchmark in whose average the set is.
         notes: sentences about anything unusual.
+        left_out: what was not asked, not covered or cannot be found, and how that counts.
     """
 
     name: str
@@ -59,6 +60,7 @@ class SetResult:
     found: int
     group: str = ""
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def main(self) -> float | None:
@@ -103,7 +105,7 @@ class EvaluationResult:
         summary: averages over the sets, by name; empty for one set.
         files: the written files.
         interrupted: the run was stopped; it has the sets that were finished, and no averages.
-        left_out: states what was not scored, such as sets of the benchmark that are not on this machine.
+        left_out: states what was not scored: sets that are not on this machine, and parts of the scored sets.
     """
 
     benchmark: str
@@ -137,6 +139,11 @@ def class_rows(scores: CocoScores) -> tuple[ClassRow, ...]:
         )
         for row in scores.per_class()
     )
+
+
+def left_out_of_sets(sets: Sequence[SetResult]) -> tuple[LeftOut, ...]:
+    """Returns what was left out of several sets, each entry once."""
+    return tuple(without_repeats([entry for item in sets for entry in item.left_out]))
 
 
 def averages(sets: Sequence[SetResult], missing: Sequence[str] = ()) -> dict[str, float | None]:

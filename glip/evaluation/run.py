@@ -20,7 +20,7 @@ from glip.detectors.spec import GPU_BATCH, DetectorSpec, InferenceOptions
 from glip.errors import InputError
 from glip.evaluation.inference import LABELS_FOLDER, SplitLabelling, label_split
 from glip.evaluation.report import find_published, protocol_of, score_rows, write_tables
-from glip.evaluation.results import EvaluationResult, SetResult, averages
+from glip.evaluation.results import EvaluationResult, SetResult, averages, left_out_of_sets
 from glip.evaluation.submission import RESULTS_FILE, read_submission, write_submission
 from glip.evaluation.tasks import ONE_CLASS_LIST, Score, ScoreOptions, Task
 from glip.evaluation.tasks.described_objects import DescribedObjects
@@ -28,6 +28,7 @@ from glip.evaluation.tasks.detection import Detection
 from glip.evaluation.tasks.phrase_grounding import PhraseGrounding
 from glip.files import whole_file
 from glip.labeling.records import read_run
+from glip.left_out import LeftOut, first_examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,7 +155,13 @@ def evaluate(
     except _Stopped:
         results = tuple(one.result for one in scored)
         return EvaluationResult(
-            suite.name, request.detector.model, {}, (), results, interrupted=True, left_out=suite.left_out
+            suite.name,
+            request.detector.model,
+            {},
+            (),
+            results,
+            interrupted=True,
+            left_out=(*suite.left_out, *left_out_of_sets(results)),
         )
     return _conclude(suite, request, scored)
 
@@ -169,11 +176,18 @@ class _ScoredSplit:
 def _score_split(split: Split, request: EvalRequest, labelling: SplitLabelling, given: Path | None) -> _ScoredSplit:
     out = request.out / split.name
     task = open_task(split, request.score_options)
-    score = task.score_file(given) if given is not None else _label_and_score(task, split, out, request, labelling)
-    return _ScoredSplit(score.result, task.protocol(), score.write(out, request.gallery))
+    if given is not None:
+        score = task.score_file(given)
+        return _ScoredSplit(score.result, {"limits": task.limits_of_file()}, score.write(out, request.gallery))
+    score, failed = _label_and_score(task, split, out, request, labelling)
+    result = replace(score.result, left_out=(*score.result.left_out, *failed))
+    return _ScoredSplit(result, task.protocol(), score.write(out, request.gallery))
 
 
-def _label_and_score(task: Task, split: Split, out: Path, request: EvalRequest, labelling: SplitLabelling) -> Score:
+def _label_and_score(
+    task: Task, split: Split, out: Path, request: EvalRequest, labelling: SplitLabelling
+) -> tuple[Score, list[LeftOut]]:
+    """Returns the score of a split, and the images that could not be labelled."""
     prompts = task.prompts(request.detector.adapter)
     labelled: _Labelled
     if request.tta:
@@ -184,13 +198,17 @@ def _label_and_score(task: Task, split: Split, out: Path, request: EvalRequest, 
         labelled = label_split(out, task.images(), prompts, labelling, task.limits())
     if labelled.interrupted:
         raise _Stopped
-    notes = []
-    if labelled.failed:
-        notes.append(
-            f"{labelled.failed} images of {split.name} could not be labelled and count as empty; errors.jsonl below "
-            f"{out} has the reasons."
-        )
-    return task.score_records(labelled.records(), notes)
+    score = task.score_records(labelled.records())
+    if not labelled.failed:
+        return score, []
+    failed = LeftOut(
+        kind="unreadable_images",
+        count=labelled.failed,
+        sentence=f"{labelled.failed} images of {split.name} could not be labelled and count as images without a "
+        f"prediction; errors.jsonl below {out} has the reasons.",
+        examples=first_examples(path.name for path, record in labelled.records() if record.error is not None),
+    )
+    return score, [failed]
 
 
 class _Labelled(Protocol):
@@ -281,7 +299,8 @@ def _conclude(suite: Suite, request: EvalRequest, scored: Sequence[_ScoredSplit]
         summary, words = _with_robustness(suite, summary, words, request, model)
     protocol = protocol_of(suite, sets=results, model=model, words=words, limit=request.limit)
     rows = score_rows(suite, compared, results, summary)
-    result = EvaluationResult(suite.name, model, protocol, rows, results, summary, left_out=suite.left_out)
+    left_out = (*suite.left_out, *left_out_of_sets(results))
+    result = EvaluationResult(suite.name, model, protocol, rows, results, summary, left_out=left_out)
     # The server of ODinW takes the results of all sets at once.
     if suite.name in ("odinw13", "odinw35") and not suite.missing:
         write_submission(

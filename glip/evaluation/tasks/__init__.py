@@ -107,3 +107,7 @@ class Task(Protocol):
     def protocol(self) -> dict[str, str]:
         """Returns what a reader must know to compare the score: `prompts`, `limits` and, if special, `batch size`."""
         ...
+
+    def limits_of_file(self) -> str:
+        """Returns which boxes of a results file are scored, in words. How they were made is not known."""
+        ...

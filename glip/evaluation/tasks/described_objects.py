@@ -25,6 +25,7 @@ from glip.evaluation.predictions import Predictions, read_predictions
 from glip.evaluation.results import SetResult, class_rows, percent
 from glip.evaluation.tasks import ScoreOptions
 from glip.evaluation.tasks.detection import DetectionScore
+from glip.left_out import LeftOut, first_examples
 
 if TYPE_CHECKING:
     from glip.detectors.base import DetectionLimits
@@ -121,6 +122,10 @@ class DescribedObjects:
             "batch size": "1: each image has its own caption",
         }
 
+    def limits_of_file(self) -> str:
+        """Returns which boxes of a results file are scored, in words."""
+        return "the best 100 boxes per description and image"
+
     def _score(self, predictions: Predictions, notes: Sequence[str]) -> DescribedScore:
         own = inside_scenarios(predictions, self._scenarios)
         scores = described_scores(self._parts, own)
@@ -129,7 +134,14 @@ class DescribedObjects:
         numbers |= {f"FULL, {name} descriptions": percent(value) for name, value in lengths.items()}
         folder = self._split.annotations.parent
         absent = [part for part in PARTS if part not in self._parts]
-        missing = [f"{folder / PARTS[part]} is missing; {part} is left out." for part in absent]
+        left_out = [*self._opened.left_out]
+        if absent:
+            sentence = "Parts of D3 whose descriptions are missing are not scored; fetch their files."
+            files = first_examples(f"{part}: {folder / PARTS[part]}" for part in absent)
+            left_out.append(LeftOut(kind="missing_parts", count=len(absent), sentence=sentence, examples=files))
+        if outside := len(predictions) - len(own):
+            sentence = f"{outside} boxes of descriptions outside their image's scenario are not scored, as published."
+            left_out.append(LeftOut(kind="boxes_outside_scenario", count=outside, sentence=sentence))
         truth = self._parts["FULL"]
         result = SetResult(
             self._split.name,
@@ -140,7 +152,8 @@ class DescribedObjects:
             images=len(truth.image_ids),
             annotated=len(truth.image_id),
             found=len(predictions),
-            notes=(*self._opened.notes, *missing, *notes),
+            notes=(*self._opened.notes, *notes),
+            left_out=tuple(left_out),
         )
         return DescribedScore(result, DetectionScore(result, self._opened, scores["FULL"], truth, own))
 

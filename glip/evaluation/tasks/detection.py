@@ -21,6 +21,7 @@ from glip.evaluation.predictions import Predictions, read_predictions
 from glip.evaluation.results import ClassRow, SetResult, class_rows, percent
 from glip.evaluation.submission import RESULTS_FILE, write_results
 from glip.evaluation.tasks import ScoreOptions
+from glip.left_out import LeftOut, first_examples
 
 if TYPE_CHECKING:
     from glip.detectors.base import DetectionLimits
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 LVIS_NAMES_PER_PROMPT = 40  # of 1203: 31 prompts per image, the last of three names
 LVIS_LIMIT = 300  # boxes of each prompt
+_LVIS_SCORED = "fixed AP: 10,000 boxes per class over the set, no limit per image; standard AP: 300 per image"
 _PROMPTS = {
     "plain": "plain: only the class names",
     "original": "original: the caption prompts of the authors' configurations",
@@ -129,20 +131,72 @@ class Detection:
         predictions = read_predictions(path, self._opened.whole_truth)
         predictions = predictions.of_images(self._opened.truth.image_ids)
         notes = () if len(predictions) else (f"{path} has no box in these images, so all of them are missed.",)
-        return score_split(self._opened, predictions, self._options.max_det, notes)
+        missing = not_covered(self._opened.truth, predictions, path) if len(predictions) else []
+        return score_split(self._opened, predictions, self._options.max_det, notes, missing)
+
+    def limits_of_file(self) -> str:
+        """Returns which boxes of a results file are scored, in words."""
+        if self._split.format == "coco-images":
+            return "none: all boxes are written, and nothing is scored"
+        if self._split.format == "voc":
+            return "none: VOC's evaluator scores every box"
+        if self._is_lvis:
+            return _LVIS_SCORED
+        return f"the best {self._options.max_det} boxes per class and image"
 
     def protocol(self) -> dict[str, str]:
         """Returns the prompts and limits in words."""
         limits = f"{self._options.max_det} boxes per image"
         if self._is_lvis:
-            limits = (
-                f"{LVIS_NAMES_PER_PROMPT} names per caption, {LVIS_LIMIT} boxes for each caption; fixed AP: 10,000 "
-                f"boxes per class over the set, no limit per image; standard AP: 300 per image"
-            )
+            limits = f"{LVIS_NAMES_PER_PROMPT} names per caption, {LVIS_LIMIT} boxes for each caption; {_LVIS_SCORED}"
         return {"prompts": _PROMPTS[self._options.prompts], "limits": limits}
 
 
-def score_split(opened: OpenSplit, predictions: Predictions, max_det: int, notes: Sequence[str] = ()) -> DetectionScore:
+def not_covered(truth: Truth, predictions: Predictions, path: Path) -> list[LeftOut]:
+    """Returns the annotated images and classes for which a results file has no box.
+
+    Args:
+        truth: the annotated boxes.
+        predictions: all boxes of the file.
+        path: of the file, for the sentences.
+    """
+    entries = []
+    images = np.setdiff1d(truth.image_id, predictions.image_id)
+    if len(images):
+        boxes = int(np.isin(truth.image_id, images).sum())
+        name_of = dict(zip(truth.image_ids.tolist(), truth.file_names, strict=True))
+        entries.append(
+            LeftOut(
+                kind="images_without_results",
+                count=len(images),
+                sentence=f"{path} has no box in {len(images)} of {len(np.unique(truth.image_id))} annotated images; "
+                f"their {boxes} annotated boxes count as missed. If they were not processed, add their results.",
+                examples=first_examples(name_of[id] for id in images.tolist()),
+            )
+        )
+    classes = np.setdiff1d(truth.category_id, predictions.category_id)
+    if len(classes):
+        boxes = int(np.isin(truth.category_id, classes).sum())
+        names = dict(zip(truth.category_ids.tolist(), truth.names, strict=True))
+        entries.append(
+            LeftOut(
+                kind="classes_without_results",
+                count=len(classes),
+                sentence=f"{path} has no box of {len(classes)} of the {len(np.unique(truth.category_id))} annotated "
+                f"classes; their {boxes} annotated boxes count as missed, and their AP is 0.",
+                examples=first_examples(repr(names[id]) for id in classes.tolist()),
+            )
+        )
+    return entries
+
+
+def score_split(
+    opened: OpenSplit,
+    predictions: Predictions,
+    max_det: int,
+    notes: Sequence[str] = (),
+    missing: Sequence[LeftOut] = (),
+) -> DetectionScore:
     """Scores boxes against a split whose classes are names.
 
     Args:
@@ -150,6 +204,7 @@ def score_split(opened: OpenSplit, predictions: Predictions, max_det: int, notes
         predictions: checked boxes.
         max_det: maximum number of boxes per class and image; LVIS has its own limits.
         notes: sentences about the run.
+        missing: what the run or file left out.
     """
     numbers, rows, scores = _EVALUATORS[opened.split.format](opened.truth, predictions, max_det)
     result = SetResult(
@@ -163,6 +218,7 @@ def score_split(opened: OpenSplit, predictions: Predictions, max_det: int, notes
         found=len(predictions),
         group=opened.split.group,
         notes=(*opened.notes, *notes),
+        left_out=(*opened.left_out, *missing),
     )
     return DetectionScore(result, opened, scores, opened.truth, predictions)
 

@@ -118,6 +118,10 @@ class PhraseGrounding:
             "batch size": "1: each image has its own captions",
         }
 
+    def limits_of_file(self) -> str:
+        """Returns which boxes of a grounding file are scored, in words."""
+        return f"the best {TOP_K[-1]} boxes per phrase"
+
     def _records_of_sentences(self, records: Iterable[tuple[Path, Record]]) -> Iterator[Record]:
         """Yields a record for each sentence; the labels of an image's record count through all of its sentences."""
         for path, record in records:
