@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from glip_cli.output import print_json, print_line, print_table, progress, say
 
 if TYPE_CHECKING:
     from glip.labeling.filtering import ExportSettings
+    from glip.left_out import LeftOut
     from glip.review.summary import PullSummary
 
 app = typer.Typer(help="Correct labels in FiftyOne, and write the corrected labels.", no_args_is_help=True)
@@ -41,8 +43,8 @@ def push(
     """Put labels into FiftyOne and open its app. Repeat it to update the labels; corrections are kept."""
     from glip.review.app import check_port, serve
     from glip.review.database import connect
+    from glip.review.push import none_left_behind, save_views
     from glip.review.push import push as run
-    from glip.review.push import save_views
     from glip.review.source import open_source
     from glip.review.truth import compare_with_truth, has_truth
 
@@ -56,18 +58,19 @@ def push(
         true_boxes = load_coco(truth)
     source = open_source(labels, _settings(labels, conf, class_conf or ()), images or ())
     name = source.name if name is None else name
-    with progress("Pushing", source.total) as bar:
-        summary = run(source, name, bar.advance)
-    content: dict[str, Any] = summary.to_json()
-    content["views"] = save_views(fiftyone, fiftyone.load_dataset(name))
-    if true_boxes is not None or (summary.changed and has_truth(fiftyone, name)):
-        say("Comparing with the truth …")
-        content |= compare_with_truth(fiftyone, name, true_boxes, str(truth))
+    with none_left_behind(fiftyone, name):
+        with progress("Pushing", source.total) as bar:
+            summary = run(source, name, bar.advance)
+        content: dict[str, Any] = summary.to_json()
         content["views"] = save_views(fiftyone, fiftyone.load_dataset(name))
+        if true_boxes is not None or (summary.changed and has_truth(fiftyone, name)):
+            say("Comparing with the truth …")
+            content |= compare_with_truth(fiftyone, name, true_boxes, str(truth))
+            content["views"] = save_views(fiftyone, fiftyone.load_dataset(name))
     if as_json:
         print_json(content)
     else:
-        _show_push(content)
+        _show_push(content, summary.left_out)
     if launch:
         serve(fiftyone, name, port, lambda url: say(f"The app runs at {url}. Ctrl-C stops it; edits are kept."))
 
@@ -154,14 +157,14 @@ def _settings(labels: Path, conf: float | None, class_conf: list[str] | tuple[st
     return ExportSettings(conf=conf, class_conf=parse_class_conf(class_conf))
 
 
-def _show_push(content: dict[str, Any]) -> None:
+def _show_push(content: dict[str, Any], left_out: Sequence[LeftOut]) -> None:
     print_line(
         f"{content['dataset']}: {content['added']} images added, {content['updated']} updated, "
         f"{content['unchanged']} unchanged, {content['removed']} removed; "
         f"{content['predictions']} boxes written, {content['labels']} of them labels"
     )
-    if content["unreadable"]:
-        print_line(f"{content['unreadable']} unreadable images left out")
+    for entry in left_out:
+        print_line(f"left out: {entry}")
     if "average_precision" in content:
         precision = content["average_precision"]
         score = "no AP (it needs true boxes and scores)" if precision is None else f"AP {precision:.3f} of all boxes"
@@ -182,8 +185,8 @@ def _show_summary(summary: PullSummary) -> None:
         print_line("No label is reviewed yet. Approve, reject, change or delete some in the app.")
     else:
         print_line(f"{rate:.1%} of {total.proposed} labels accepted")
-    if summary.nameless:
-        say(f"{summary.nameless} drawn boxes have no class and are left out. Give them a class in the app.")
+    for entry in summary.left_out:
+        print_line(f"left out: {entry}")
     columns = ("class", "proposed", "accepted", "moved", "relabelled", "deleted", "added")
     rows = [
         (name, *(getattr(counts, column) for column in columns[1:]))

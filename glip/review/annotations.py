@@ -116,6 +116,8 @@ class ReviewedImage:
         proposals: all boxes of the source.
         labels: boxes as people left them.
         tags: given by people to the image.
+        cornerless: number of labels without a box, which are left out of `labels`.
+        foreign: number of predictions that `push` did not write, which are left out of `proposals`.
     """
 
     id: str
@@ -126,6 +128,8 @@ class ReviewedImage:
     proposals: tuple[Proposal, ...]
     labels: tuple[Label, ...]
     tags: frozenset[str] = frozenset()
+    cornerless: int = 0
+    foreign: int = 0
 
 
 def iou(one: BoxXYWH, other: BoxXYWH) -> float:

@@ -6,6 +6,7 @@ database are [left, top, width, height] as shares of the image. Attributes that 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ GET_MONGODB = (
 )
 PING_TIMEOUT = 5000  # milliseconds that a database may take to answer
 BATCH = 64  # images in memory at once
+MAX_NUMBER = 2**62  # greatest id that is accepted; MongoDB stores 64 bits with a sign, and new ids follow
 
 # Names stored in the database. Datasets of 0.1.0 have the same ones.
 STATE = "review"  # key of the dataset's info that holds `DatasetState`
@@ -180,7 +182,44 @@ def _storable(value: object) -> object:
     """Returns a value that MongoDB accepts: no dots and no leading dollar signs in names."""
     if isinstance(value, Mapping):
         return {str(key).replace(".", "·").replace("$", "S") or "·": _storable(part) for key, part in value.items()}
+    if isinstance(value, int) and not -MAX_NUMBER <= value <= MAX_NUMBER:
+        return str(value)
     return [_storable(part) for part in value] if isinstance(value, list) else value
+
+
+def check_storable(value: object, where: str) -> None:
+    """Refuses plain values that MongoDB cannot store, or that leave no room for the ids of new boxes.
+
+    Raises:
+        InputError: the message begins with `where` and says why.
+    """
+    import bson
+    from bson.errors import BSONError
+
+    for number in _numbers(value):
+        if abs(number) > MAX_NUMBER:
+            raise InputError(
+                f"{where} has the number {number}; ids in FiftyOne's database go up to {MAX_NUMBER}. Number images, "
+                f"annotations and categories from 1."
+            )
+    try:
+        bson.encode({"value": value})
+    except (BSONError, UnicodeError, OverflowError) as error:
+        raise InputError(
+            f"{where} cannot be stored in FiftyOne's database: {error}. Correct it in the file."
+        ) from error
+
+
+def _numbers(value: object) -> Iterator[int]:
+    """Yields all whole numbers in a plain value."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _numbers(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _numbers(part)
 
 
 def documents(dataset: Any) -> Any:
@@ -247,6 +286,15 @@ def prediction_document(proposal: Proposal, size_wh: tuple[int, int]) -> dict[st
     return label_document(proposal, size_wh) | exact
 
 
+# Images that `push` wrote, as a condition of MongoDB: people can add others in the app.
+PUSHED = {
+    "file_name": {"$type": "string"},
+    "image_id": {"$type": "number"},
+    "metadata.width": {"$gt": 0},
+    "metadata.height": {"$gt": 0},
+}
+
+
 def boxes_of(document: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
     """Returns the documents of the boxes in a field of an image; empty if it has no such field."""
     boxes: list[dict[str, Any]] = (document.get(field) or {}).get("detections") or []
@@ -256,29 +304,48 @@ def boxes_of(document: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
 def as_image(document: Mapping[str, Any]) -> ReviewedImage:
     """Returns an image of the database as plain values."""
     size_wh = document["metadata"]["width"], document["metadata"]["height"]
+    labels = boxes_of(document, LABELS)
+    proposals = boxes_of(document, PREDICTIONS)
     return ReviewedImage(
         id=str(document["_id"]),
         file_name=document["file_name"],
         width=size_wh[0],
         height=size_wh[1],
         image_id=document["image_id"],
-        proposals=tuple(map(_as_proposal, boxes_of(document, PREDICTIONS))),
-        labels=tuple(_as_label(box, size_wh) for box in boxes_of(document, LABELS)),
+        proposals=tuple(_as_proposal(box) for box in proposals if is_proposal(box)),
+        labels=tuple(_as_label(box, size_wh) for box in labels if has_corners(box)),
         tags=frozenset(document.get("tags") or ()),
+        cornerless=sum(not has_corners(box) for box in labels),
+        foreign=sum(not is_proposal(box) for box in proposals),
     )
+
+
+def has_corners(box: Mapping[str, Any]) -> bool:
+    """Returns whether a box has four finite numbers; FiftyOne also stores detections without a box."""
+    bbox = box.get("bounding_box")
+    return (
+        isinstance(bbox, list)
+        and len(bbox) == 4
+        and all(isinstance(number, (int, float)) and math.isfinite(number) for number in bbox)
+    )
+
+
+def is_proposal(box: Mapping[str, Any]) -> bool:
+    """Returns whether `push` wrote a box of the predictions; people can add others."""
+    return all(isinstance(box.get(name), kind) for name, kind in (("record", str), ("label", str), ("bbox", list)))
 
 
 def _as_proposal(box: Mapping[str, Any]) -> Proposal:
     return Proposal(
         label=box["label"],
         bbox=tuple(box["bbox"]),
-        kept=box["kept"],
-        score=box["confidence"],
-        area=box["area"],
-        iscrowd=box["iscrowd"],
-        deleted=box["deleted"],
-        tags=frozenset(box["tags"]),
-        **{name: box[name] for name in ATTRIBUTES},
+        kept=bool(box.get("kept")),
+        score=box.get("confidence"),
+        area=box.get("area"),
+        iscrowd=box.get("iscrowd") or 0,
+        deleted=bool(box.get("deleted")),
+        tags=frozenset(box.get("tags") or ()),
+        **{name: box[name] for name in ATTRIBUTES if name in box},
     )
 
 
@@ -286,7 +353,7 @@ def _as_label(box: Mapping[str, Any], size_wh: tuple[int, int]) -> Label:
     left, top, width, height = box["bounding_box"]
     return Label(
         id=str(box["_id"]),
-        label=box.get("label"),
+        label=label if isinstance(label := box.get("label"), str) else None,
         bbox=(left * size_wh[0], top * size_wh[1], width * size_wh[0], height * size_wh[1]),
         record=box.get("record") or "",
         annotation_id=box.get("annotation_id"),

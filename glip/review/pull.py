@@ -19,6 +19,7 @@ from glip.data.coco import BoxXYWH, CocoAnnotation, CocoCategory, CocoImage, Coc
 from glip.data.coco_folders import CORRECTED_FILE
 from glip.errors import InputError
 from glip.files import whole_file
+from glip.left_out import LeftOut, first_examples
 from glip.review import database as db
 from glip.review.annotations import ReviewedImage
 from glip.review.difference import BoxChange, CorrectedBox, ImageDifference, compare
@@ -56,7 +57,7 @@ def pull(
     _assign_ids(dataset, state)
     ids = {category.name: category.id for category in state.categories}
     info = msgspec.json.decode(state.info) | {"description": "Labels made by glip, corrected by people"}
-    counter = _Counter(name, state.categories)
+    counter = _Counter(dataset, state.categories)
     with ExitStack() as stack:
         file = stack.enter_context(whole_file(out / CORRECTED_FILE))
         writer = stack.enter_context(coco_writer(file, state.categories, info))
@@ -64,7 +65,7 @@ def pull(
         diff = stack.enter_context(_diff_writer(stack.enter_context(whole_file(out / DIFF_FILE)), per_class))
         for image, difference in _images(dataset):
             advance(1)
-            counter.add(difference)
+            counter.add(image, difference)
             if difference.reviewed:
                 _write_changes(diff, image, difference)
             elif only_reviewed:
@@ -82,15 +83,15 @@ def pull(
 def summarise(fiftyone: ModuleType, name: str) -> PullSummary:
     """Returns the summary that `pull` would write, without writing anything."""
     dataset = db.open_dataset(fiftyone, name)
-    counter = _Counter(name, db.read_state(dataset).categories)
-    for _, difference in _images(dataset):
-        counter.add(difference)
+    counter = _Counter(dataset, db.read_state(dataset).categories)
+    for image, difference in _images(dataset):
+        counter.add(image, difference)
     return counter.finish()
 
 
 def _images(dataset: Any) -> Iterator[tuple[ReviewedImage, ImageDifference]]:
     fields = ("file_name", "image_id", "metadata", "tags", db.PREDICTIONS, db.LABELS)
-    found = db.documents(dataset).find({}, dict.fromkeys(fields, 1), batch_size=db.BATCH)
+    found = db.documents(dataset).find(db.PUSHED, dict.fromkeys(fields, 1), batch_size=db.BATCH)
     for document in found.sort("image_id", 1):
         image = db.as_image(document)
         yield image, compare(image)
@@ -99,13 +100,18 @@ def _images(dataset: Any) -> Iterator[tuple[ReviewedImage, ImageDifference]]:
 class _Counter:
     """Counts the changes of all images."""
 
-    def __init__(self, name: str, categories: list[CocoCategory]) -> None:
-        self.summary = PullSummary(name, per_class={category.name: ReviewCounts() for category in categories})
+    def __init__(self, dataset: Any, categories: list[CocoCategory]) -> None:
+        per_class = {category.name: ReviewCounts() for category in categories}
+        self.summary = PullSummary(dataset.name, per_class=per_class)
+        self._dataset = dataset
         self._ious: list[float] = []
+        self._cornerless = self._foreign = 0
 
-    def add(self, difference: ImageDifference) -> None:
+    def add(self, image: ReviewedImage, difference: ImageDifference) -> None:
         """Counts one image."""
         summary = self.summary
+        self._cornerless += image.cornerless
+        self._foreign += image.foreign
         summary.images += 1
         summary.boxes += len(difference.boxes)
         summary.nameless += difference.nameless
@@ -128,7 +134,46 @@ class _Counter:
     def finish(self) -> PullSummary:
         """Returns the summary of all images."""
         self.summary.mean_iou = sum(self._ious) / len(self._ious) if self._ious else None
+        self.summary.left_out = list(self._left_out())
         return self.summary
+
+    def _left_out(self) -> Iterator[LeftOut]:
+        counts = (
+            ("nameless_boxes", self.summary.nameless, "boxes have no class. Give them one in the app"),
+            ("labels_without_box", self._cornerless, "labels have no box. Draw them again in the app"),
+            (
+                "boxes_among_predictions",
+                self._foreign,
+                f"boxes were drawn in the field {db.PREDICTIONS!r}, which holds the source. Draw them in {db.LABELS!r}",
+            ),
+            (
+                "added_images",
+                len(self._dataset) - self.summary.images,
+                "images were added in FiftyOne or lost their size. Label them with `glip label`, and push them",
+            ),
+        )
+        for kind, count, what in counts:
+            if count > 0:
+                yield LeftOut(kind=kind, count=count, sentence=f"{count} {what}; they are left out.")
+        if fields := _other_label_fields(self._dataset):
+            yield LeftOut(
+                kind="other_fields",
+                count=len(fields),
+                sentence=f"{len(fields)} other fields with labels are left out: corrections are read from "
+                f"{db.LABELS!r}, as boxes.",
+                examples=first_examples(fields),
+            )
+
+
+def _other_label_fields(dataset: Any) -> list[str]:
+    """Returns the fields of a dataset that hold labels and that `push` did not make, such as polylines."""
+    from fiftyone.core.labels import Label
+
+    ours = {db.PREDICTIONS, db.LABELS, db.TRUTH}
+    types = {name: getattr(kind, "document_type", None) for name, kind in dataset.get_field_schema().items()}
+    return sorted(
+        name for name, kind in types.items() if name not in ours and kind is not None and issubclass(kind, Label)
+    )
 
 
 def _kinds(change: BoxChange) -> list[str]:
@@ -141,7 +186,7 @@ def _kinds(change: BoxChange) -> list[str]:
 def _link_images(dataset: Any, link: Path) -> None:
     """Makes `link` a symbolic link to the folder of the images; logs a warning if they have no common folder."""
     roots = set()
-    for document in db.documents(dataset).find({}, {"filepath": 1, "file_name": 1}, batch_size=db.BATCH):
+    for document in db.documents(dataset).find(db.PUSHED, {"filepath": 1, "file_name": 1}, batch_size=db.BATCH):
         roots.add(document["filepath"].removesuffix(document["file_name"]))
     folder = Path(roots.pop()) if len(roots) == 1 else None
     if link.exists() and not link.is_symlink():

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from types import ModuleType
@@ -16,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from glip.errors import InputError
+from glip.errors import InputError, JobFailed
+from glip.left_out import LeftOut
 from glip.review import database as db
 from glip.review.annotations import Proposal, ProposedImage
 from glip.review.difference import compare, update
@@ -46,6 +48,7 @@ class PushSummary:
         missing: images of the source that were not found on this machine.
         predictions: boxes of the images that were added or updated.
         labels: of these, the labels.
+        left_out: states what is not in the dataset.
     """
 
     dataset: str
@@ -58,6 +61,7 @@ class PushSummary:
     missing: int = 0
     predictions: int = 0
     labels: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -66,7 +70,7 @@ class PushSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the summary as plain values for JSON."""
-        return asdict(self)
+        return asdict(self) | {"left_out": msgspec.to_builtins(self.left_out)}
 
 
 def push(source: ReviewSource, name: str, advance: Callable[[int], object] = lambda count: None) -> PushSummary:
@@ -83,26 +87,79 @@ def push(source: ReviewSource, name: str, advance: Callable[[int], object] = lam
         JobFailed: the database does not answer.
     """
     fiftyone = db.connect()
-    images, seen = source.images(), set[str]()
-    batch = list(islice(images, db.BATCH))  # before the dataset is made, so that an unreadable source leaves none
-    if not batch:
+    seen = check_source(source)  # before anything is written
+    with none_left_behind(fiftyone, name):
+        dataset = _open(fiftyone, source, name)
+        pusher = _Pusher(fiftyone, dataset, db.read_state(dataset), PushSummary(name, left_out=list(source.left_out)))
+        images = source.images()
+        while batch := list(islice(images, db.BATCH)):
+            pusher.push(batch)
+            advance(len(batch))
+        return _finish(pusher, source, seen, advance)
+
+
+def check_source(source: ReviewSource) -> set[str]:
+    """Reads a whole source and returns the file names of its images.
+
+    Raises:
+        InputError: it has no image, it cannot be read to its end, or the database cannot store a value of it.
+    """
+    db.check_storable(msgspec.to_builtins(source.categories), f"{source.path}, in its categories,")
+    names = set()
+    for image in source.images():
+        where = f"{source.path}, image {image.file_name!r},"
+        if image.width < 1 or image.height < 1:
+            raise InputError(f"{where} has the size {image.width} × {image.height} pixels; both must be at least 1.")
+        db.check_storable(msgspec.to_builtins(image), where)
+        names.add(image.file_name)
+    if not names:
         raise InputError(_nothing_in(source))
-    dataset = _open(fiftyone, source, name)
-    pusher = _Pusher(fiftyone, dataset, db.read_state(dataset), PushSummary(name))
-    while batch:
-        pusher.push(batch)
-        seen.update(image.file_name for image in batch)
-        advance(len(batch))
-        batch = list(islice(images, db.BATCH))
+    return names
+
+
+@contextmanager
+def none_left_behind(fiftyone: ModuleType, name: str) -> Iterator[None]:
+    """Deletes the dataset if it is new and the block fails. An interrupted push is kept, to be resumed."""
+    is_new = not fiftyone.dataset_exists(name)
+    try:
+        yield
+    except Exception as error:
+        from pymongo.errors import PyMongoError
+
+        with suppress(PyMongoError):
+            if is_new and fiftyone.dataset_exists(name):
+                fiftyone.delete_dataset(name)
+        if isinstance(error, PyMongoError):
+            raise JobFailed(f"FiftyOne's database did not take the images: {error}. Push again.") from error
+        raise
+
+
+def _finish(pusher: _Pusher, source: ReviewSource, seen: set[str], advance: Callable[[int], object]) -> PushSummary:
+    """Removes images that the source no longer has, and stores the state of the dataset."""
     skipped = source.skipped
     advance(skipped.unreadable + skipped.missing)
     pusher.summary.unreadable, pusher.summary.missing = skipped.unreadable, skipped.missing
-    if skipped.missing:
-        logger.warning("%d images were moved or deleted and are left out.", skipped.missing)
-    else:
+    if not skipped.missing:
         pusher.remove_others(seen)
-    db.write_state(dataset, pusher.state)
+    pusher.summary.left_out += _skipped(source)
+    db.write_state(pusher.dataset, pusher.state)
     return pusher.summary
+
+
+def _skipped(source: ReviewSource) -> Iterator[LeftOut]:
+    skipped = source.skipped
+    if skipped.unreadable:
+        yield LeftOut(
+            kind="unreadable_images",
+            count=skipped.unreadable,
+            sentence=f"{skipped.unreadable} unreadable images left out; errors.jsonl of the run has the reasons.",
+        )
+    if skipped.missing:
+        yield LeftOut(
+            kind="missing_images",
+            count=skipped.missing,
+            sentence=f"{skipped.missing} images are not found and are left out. Give their folder with --images.",
+        )
 
 
 def _nothing_in(source: ReviewSource) -> str:
@@ -238,7 +295,8 @@ class _Pusher:
         while True:
             document = self._documents.find_one({"file_name": image.file_name})
             boxes = {str(box["_id"]): box for box in db.boxes_of(document, db.LABELS)}
-            updated = update(db.as_image(document), image.proposals)
+            size = {"metadata": {"width": image.width, "height": image.height}}
+            updated = update(db.as_image(document | size), image.proposals)
             proposals = [self._with_id(proposal) for proposal in updated.proposals]
             ids = {proposal.record: proposal.annotation_id for proposal in proposals}
             labels = []
@@ -250,6 +308,7 @@ class _Pusher:
                 known = replace(proposal, annotation_id=ids.get(proposal.record, proposal.annotation_id))
                 box = db.label_document(known, (image.width, image.height))
                 labels.append(box if label is None else boxes[label.id] | box | {"_id": _object_id(label.id)})
+            labels += [box for box in boxes.values() if not db.has_corners(box)]  # a person's, and kept
             content = self._content(image, proposals, labels)
             condition = {"_id": document["_id"], "last_modified_at": document["last_modified_at"]}
             if self._documents.update_one(condition, {"$set": content}).matched_count:
@@ -282,7 +341,7 @@ class _Pusher:
 
     def remove_others(self, names: set[str]) -> None:
         """Removes images that are no longer in the source, except those that a person changed or tagged."""
-        for document in self._documents.find({}, {"file_name": 1}):
+        for document in self._documents.find(db.PUSHED, {"file_name": 1}):
             if document["file_name"] in names:
                 continue
             whole = self._documents.find_one({"_id": document["_id"]})
@@ -335,9 +394,14 @@ def save_views(fiftyone: ModuleType, dataset: Any) -> list[str]:
             dataset.delete_saved_view(name)
     # The app shows labels by default; a view cannot select another field.
     hint = f"Tick '{db.PREDICTIONS}' at the left to see them. Tag one with 'approve' to make it a label."
+    saved = []
     for name, view in views.items():
-        dataset.save_view(name, view, description=hint if name == "likely misses" else None, overwrite=True)
-    return list(views)
+        try:
+            dataset.save_view(name, view, description=hint if name == "likely misses" else None, overwrite=True)
+            saved.append(name)
+        except ValueError:  # FiftyOne compares names of views by their letters and digits: 'class: a' and 'class: A'
+            logger.info("The view %r is not saved, because another has the same letters and digits.", name)
+    return saved
 
 
 def _views(fiftyone: ModuleType, dataset: Any) -> dict[str, Any]:

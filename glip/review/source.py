@@ -18,6 +18,7 @@ from glip.errors import InputError
 from glip.labeling.export import provenance
 from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings, open_run
 from glip.labeling.records import Record, RunInfo, read_listing, read_records, read_run
+from glip.left_out import LeftOut, first_examples
 from glip.review.annotations import Proposal, ProposedImage
 from glip.review.priorities import entropy, hints
 from glip.run_folder import RUN_FILE
@@ -57,6 +58,7 @@ class ReviewSource:
         images: starts reading the images.
         total: number of images, skipped ones included.
         skipped: images left out so far.
+        left_out: other parts of the source that are left out.
     """
 
     name: str
@@ -67,6 +69,7 @@ class ReviewSource:
     images: Callable[[], Iterator[ProposedImage]]
     total: int
     skipped: SkippedImages = field(default_factory=SkippedImages)
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def open_source(path: Path, settings: ExportSettings | None = None, images: Sequence[str] = ()) -> ReviewSource:
@@ -218,7 +221,7 @@ def _paths_of_run(folder: Path, run: RunInfo, images: Sequence[str]) -> dict[str
 
 
 def _open_coco(path: Path, images: Sequence[str]) -> ReviewSource:
-    coco = load_coco(path)
+    coco, left_out = _with_unique_names(load_coco(path), path)
     names = {category.id: category.name for category in coco.categories}
     thresholds = _thresholds_of_file(coco)
     folders = _folders_of_coco(path, images)
@@ -251,7 +254,41 @@ def _open_coco(path: Path, images: Sequence[str]) -> ReviewSource:
         images=read,
         total=len(coco.images),
         skipped=skipped,
+        left_out=left_out,
     )
+
+
+def _with_unique_names(coco: CocoDataset, path: Path) -> tuple[CocoDataset, tuple[LeftOut, ...]]:
+    """Returns the file with one category of each name, because FiftyOne knows classes by name only.
+
+    A category without boxes that has the name of another is dropped, such as the group that Roboflow writes.
+
+    Raises:
+        InputError: two categories with boxes have one name, so that their boxes could not be told apart.
+    """
+    used = {box.category_id for box in coco.annotations}
+    kept: dict[str, CocoCategory] = {}
+    dropped: list[CocoCategory] = []
+    for category in sorted(coco.categories, key=lambda category: (category.id not in used, category.id)):
+        first = kept.setdefault(category.name, category)
+        if first is category:
+            continue
+        if category.id in used:
+            raise InputError(
+                f"{path}: the categories {first.id} and {category.id} are both called {category.name!r}, and both have "
+                f"boxes; FiftyOne knows classes by name. Give one of them another name, or join them."
+            )
+        dropped.append(category)
+    if not dropped:
+        return coco, ()
+    entry = LeftOut(
+        kind="categories_of_one_name",
+        count=len(dropped),
+        sentence=f"{path}: {len(dropped)} categories without boxes have the name of another and are left out; boxes "
+        f"keep their category ids.",
+        examples=first_examples(f"category {category.id}, {category.name!r}" for category in dropped),
+    )
+    return msgspec.structs.replace(coco, categories=tuple(kept.values())), (entry,)
 
 
 def _proposals_of_file(
@@ -292,8 +329,12 @@ def _thresholds_of_file(coco: CocoDataset) -> Callable[[str], float]:
     """Returns a function from class name to the threshold the file was made with, as far as the file records it."""
     info = coco.info.get("glip")
     info = info if isinstance(info, dict) else {}
-    conf, class_conf = info.get("conf", DEFAULT_CONF), info.get("class_conf", {})
-    return lambda name: float(class_conf.get(name, conf))
+    class_conf = info.get("class_conf")
+    own = class_conf if isinstance(class_conf, dict) else {}
+    numbers = {name: float(value) for name, value in own.items() if isinstance(value, (int, float))}
+    conf = info.get("conf")
+    default = float(conf) if isinstance(conf, (int, float)) else DEFAULT_CONF
+    return lambda name: numbers.get(name, default)
 
 
 def _folders_of_coco(path: Path, images: Sequence[str]) -> tuple[Path, ...] | None:

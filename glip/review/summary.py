@@ -6,6 +6,10 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from msgspec.structs import asdict as asdict_of
+
+from glip.left_out import LeftOut
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -56,6 +60,7 @@ class PullSummary:
         total: counts in the reviewed images.
         per_class: likewise, by the class that was proposed, or of the box that was added.
         mean_iou: between boxes before and after they were moved; None if none was moved.
+        left_out: states what of the dataset is not in the corrected file.
     """
 
     dataset: str
@@ -67,6 +72,7 @@ class PullSummary:
     total: ReviewCounts = field(default_factory=ReviewCounts)
     per_class: dict[str, ReviewCounts] = field(default_factory=dict)
     mean_iou: float | None = None
+    left_out: list[LeftOut] = field(default_factory=list)
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -75,7 +81,8 @@ class PullSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the summary as plain values for JSON."""
-        return asdict(self) | {"acceptance_rate": self.acceptance_rate}
+        left_out = [asdict_of(entry) for entry in self.left_out]
+        return asdict(self) | {"acceptance_rate": self.acceptance_rate, "left_out": left_out}
 
 
 def write_chart(summary: PullSummary, file: BinaryIO) -> None:

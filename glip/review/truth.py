@@ -66,7 +66,7 @@ def _write_truth(fiftyone: ModuleType, dataset: Any, state: db.DatasetState, tru
     boxes = truth.boxes_by_image()
     ids = {image.file_name: image.id for image in truth.images}
     writes = []
-    for sample in samples.find({}, {"file_name": 1, "metadata": 1}):
+    for sample in samples.find(db.PUSHED, {"file_name": 1, "metadata": 1}):
         if sample["file_name"] not in ids:
             continue
         size_wh = sample["metadata"]["width"], sample["metadata"]["height"]
@@ -147,7 +147,7 @@ def _mark_labels(dataset: Any) -> dict[str, int]:
 
 def _verdicts(image: Mapping[str, Any]) -> tuple[dict[str, list[str]], list[object]]:
     """Returns the records of an image's labels by verdict (tp, fp), and the ids of true boxes that no label matches."""
-    kept = [box for box in db.boxes_of(image, db.PREDICTIONS) if box["kept"]]
+    kept = [box for box in db.boxes_of(image, db.PREDICTIONS) if db.is_proposal(box) and box.get("kept")]
     right = {box["_id"] for box in kept if box.get(VERDICT) == "tp"}
     records = {
         "tp": [box["record"] for box in kept if box["_id"] in right],
@@ -157,6 +157,6 @@ def _verdicts(image: Mapping[str, Any]) -> tuple[dict[str, list[str]], list[obje
     missed = [
         box["_id"]
         for box in db.boxes_of(image, db.TRUTH)
-        if not box["iscrowd"] and box.get(f"{VERDICT}_id") not in found_by
+        if not box.get("iscrowd") and box.get(f"{VERDICT}_id") not in found_by
     ]
     return records, missed
