@@ -81,8 +81,8 @@ def test_characters_that_the_encoding_lacks_are_escaped(tmp_path: Path) -> None:
     script = tmp_path / "ascii.py"
     script.write_text(
         "from glip_cli.streams import secure_streams\nsecure_streams()\n"
-        "from glip_cli.output import print_json, print_line\nprint_line('犬')\nprint_json(['é犬'])\n"
+        "from glip_cli.output import print_json, print_table\nprint_json(['é犬'])\nprint_table('x', ['犬'])\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "ascii"}
     out = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True).stdout
-    assert out.split() == [r"\u72ac", "[", r'"\u00e9\u72ac"', "]"]
+    assert out.split() == ["[", r'"\u00e9\u72ac"', "]", "x", r"\u72ac"]
