@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 from pathlib import Path
@@ -54,6 +55,40 @@ def test_results_without_a_box_are_noted(tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text("[]")
     result = run(tmp_path, "coco", predictions=tmp_path / "none.json")
     assert number(result, "AP") == 0 and "none.json" in result.sets[0].notes[-1]
+
+
+def test_what_a_results_file_does_not_cover_is_counted(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    boxes = [{"image_id": 1, "category_id": 1, "bbox": [2, 3, 18, 27], "score": 0.9}]
+    (tmp_path / "some.json").write_text(json.dumps(boxes))
+    result = run(tmp_path, "coco", predictions=tmp_path / "some.json")
+    entries = {entry.kind: entry for entry in result.left_out}
+    assert set(entries) == {"images_without_results", "classes_without_results"}
+    assert (entries["images_without_results"].count, entries["classes_without_results"].count) == (2, 1)
+    assert entries["classes_without_results"].examples == ("'dog'",)
+    written = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert [entry["kind"] for entry in written["left_out"]] == [entry.kind for entry in result.left_out]
+
+
+@pytest.mark.parametrize("name", ["coco", "lvis-val"])
+def test_the_limits_of_a_results_file_say_nothing_of_how_it_was_made(tmp_path: Path, name: str) -> None:
+    write_coco(tmp_path)
+    classes = {1: "person", 2: "dog"}
+    write_set(tmp_path / "coco/annotations/lvis_v1_val.json", tmp_path / "coco", classes, prefix="val2017/", lvis=True)
+    (tmp_path / "some.json").write_text("[]")
+    result = run(tmp_path, name, predictions=tmp_path / "some.json", gallery=0)
+    assert "caption" not in result.protocol["limits"] and "some.json" in result.protocol["boxes"]
+    assert ("10,000" if name == "lvis-val" else "100") in result.protocol["limits"]
+
+
+def test_class_names_are_no_formulas_in_a_table(tmp_path: Path) -> None:
+    names = {1: "=cmd|' /C calc'!A0", 2: "dog"}
+    write_set(tmp_path / "mine/annotations.json", tmp_path / "mine", names)
+    run(tmp_path, str(tmp_path / "mine"), gallery=0)
+    with (tmp_path / "out/per_class.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["'=cmd|' /C calc'!A0", "dog"]
+    assert all(float(row["AP"]) >= 0 for row in rows)
 
 
 def test_an_empty_object_is_no_submission(tmp_path: Path) -> None:

@@ -424,7 +424,9 @@ def test_images_that_are_missing_are_named_and_broken_ones_counted(tmp_path: Pat
     write_coco(tmp_path)
     (tmp_path / "coco/val2017/p2.png").write_bytes(b"no image")
     result = run(tmp_path, "coco")
-    assert result.sets[0].notes[-1].startswith("1 images of coco")
+    assert [(entry.kind, entry.count, entry.examples) for entry in result.left_out] == [
+        ("unreadable_images", 1, ("p2.png",))
+    ]
     assert result.sets[0].numbers["AP"] == pytest.approx((100 + 50.5) / 2, abs=0.1)
     (tmp_path / "coco/val2017/p2.png").unlink()
     (tmp_path / "coco/val2017/p3.png").unlink()

@@ -145,7 +145,9 @@ def test_notes_are_shown(coco: Path, capsys: pytest.CaptureFixture[str]) -> None
     write_set(coco / "mine/annotations.json", coco / "mine/images")
     (coco / "mine/images/p1.png").write_bytes(b"")
     code, out, _ = glip_eval(capsys, "-d", coco / "mine", "-o", coco / "out", "--imgsz", 64)
-    assert code == 0 and "note: 1 images of mine" in out
+    assert code == 0 and "left out: 1 images of mine" in out and "p1.png" in out
+    code, out, _ = glip_eval(capsys, "-d", coco / "mine", "-o", coco / "out", "--imgsz", 64, "--json")
+    assert [entry["kind"] for entry in json.loads(out)["left_out"]] == ["unreadable_images"]
 
 
 def test_several_sets_are_a_table_and_a_line_of_files(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
