@@ -311,8 +311,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def _flush(folder: Path) -> None:
-    # A link is not followed: it leads to somebody else's file, which may be read-only.
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    # Links lead to content that was not written here, and that may be read-only.
+    files = [path for path in folder.rglob("*") if path.is_file() and not _is_link(path)]
     if len(files) > _FEW_FILES and hasattr(os, "sync"):
         os.sync()  # one call for up to a million small files; flushing each takes hours
         return
@@ -320,6 +320,10 @@ def _flush(folder: Path) -> None:
     for file in files:
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
+
+
+def _is_link(path: Path) -> bool:
+    return path.is_symlink() or path.stat().st_nlink > 1
 
 
 def _not_written(path: Path, error: OSError) -> JobFailed:

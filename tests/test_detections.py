@@ -1,12 +1,19 @@
-"""The result type refuses what does not fit together, and draws its boxes on images."""
+"""The result type refuses what does not fit together, draws its boxes on images, and converts them."""
 
 from __future__ import annotations
+
+import json
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
 from glip.detections import DRAWN_SIDE, Detections, find_font
+from glip.errors import InputError
 
 
 def make(count: int = 2, label: int = 0) -> Detections:
@@ -104,3 +111,72 @@ def test_names_in_other_alphabets_are_drawn_with_their_own_letters(name: str) ->
 
 def test_a_name_that_no_font_has_is_still_drawn() -> None:
     assert changed(GREY, boxes((50, 50, 150, 150), names=("\U0001f9ea\ue123",)).draw(GREY)).any()
+
+
+# ---- other libraries
+
+FOUND = Detections(
+    np.array([[10, 20, 60.5, 80], [-2, 0, 210, 170]], np.float32),
+    np.array([0.75, 0.5], np.float32),
+    np.array([1, 0]),
+    ("cat", "hard hat"),
+    path=Path("photos/a.jpg"),
+    size_hw=(160, 200),
+)
+
+
+def test_coco_is_what_pycocotools_reads(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    (tmp_path / "a.json").write_text(json.dumps(FOUND.to_coco(image_id=7, first_id=30)))
+    with redirect_stdout(StringIO()):
+        coco = COCO(str(tmp_path / "a.json"))
+    assert coco.imgs[7] == {"id": 7, "file_name": "a.jpg", "width": 200, "height": 160}
+    rows = coco.loadAnns(coco.getAnnIds(7))
+    assert [row["id"] for row in rows] == [30, 31]
+    assert [coco.cats[row["category_id"]]["name"] for row in rows] == ["hard hat", "cat"]
+    assert rows[0]["bbox"] == [10, 20, 50.5, 60]
+    assert (rows[0]["area"], rows[0]["score"], rows[0]["segmentation"], rows[0]["iscrowd"]) == (3030, 0.75, [], 0)
+
+
+def test_pandas_gets_a_row_per_box() -> None:
+    frame = FOUND.to_pandas()
+    assert frame.columns.tolist() == ["path", "name", "label", "score", "x1", "y1", "x2", "y2"]
+    assert frame.iloc[0].tolist() == ["photos/a.jpg", "hard hat", 1, 0.75, 10, 20, 60.5, 80]
+    assert len(Detections.empty(("cat",)).to_pandas()) == 0
+
+
+def test_fiftyone_gets_shares_of_the_image() -> None:
+    boxes = FOUND.to_fiftyone().detections
+    assert [(box.label, box.confidence) for box in boxes] == [("hard hat", 0.75), ("cat", 0.5)]
+    assert boxes[0].bounding_box == pytest.approx([0.05, 0.125, 0.2525, 0.375])
+
+
+def test_json_holds_plain_values() -> None:
+    content = json.loads(json.dumps(FOUND.to_json()))
+    assert (content["path"], content["width"], content["height"]) == ("photos/a.jpg", 200, 160)
+    assert content["boxes"][0] == {"name": "hard hat", "score": 0.75, "xyxy": [10, 20, 60.5, 80]}
+    assert make(1).to_json()["width"] is None
+
+
+def test_filtering_keeps_path_and_size() -> None:
+    few = FOUND.filter(np.array([1]))
+    assert (few.path, few.size_hw, few.names) == (FOUND.path, FOUND.size_hw, FOUND.names)
+
+
+@pytest.mark.parametrize("method", ["to_coco", "to_fiftyone"])
+def test_what_needs_the_size_of_the_image_says_so(method: str) -> None:
+    with pytest.raises(InputError, match="size_hw"):
+        getattr(make(), method)()
+
+
+def test_drawing_reads_the_image_upright_from_its_path(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (160, 200), (90, 90, 90)).save(tmp_path / "a.png", exif=turned)
+    found = replace(boxes((60, 80, 140, 140)), path=tmp_path / "a.png")
+    assert np.array_equal(np.asarray(found.draw()), np.asarray(found.draw(GREY)))
+    with pytest.raises(InputError, match="gone"):
+        replace(found, path=tmp_path / "gone.png").draw()
+    with pytest.raises(InputError, match="image"):
+        boxes((60, 80, 140, 140)).draw()

@@ -14,7 +14,7 @@ from PIL import Image
 from glip.errors import InputError
 from glip_cli.export import parse_class_conf
 from tests.conftest import CommandResult
-from tests.labeling.runs import RECORDS, write_run
+from tests.labeling.runs import RECORDS, LabelledFolder, write_run
 
 Glip = Callable[..., CommandResult]
 
@@ -167,3 +167,57 @@ def test_exporting_from_the_command_line_loads_no_torch(run: Path) -> None:
         f"app(['export', {str(run)!r}], standalone_mode=False); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+# ---- images and parts
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> LabelledFolder:
+    return LabelledFolder(tmp_path, [f"{number}.jpg" for number in range(5)])
+
+
+def test_images_are_linked_unless_said_otherwise(glip: Glip, folder: LabelledFolder, tmp_path: Path) -> None:
+    photos = folder.images["0.jpg"].parent
+    linked, copied, bare = (tmp_path / name for name in ("linked", "copied", "bare"))
+    for out, words in ((linked, ()), (copied, ("--copy-images",)), (bare, ("--no-images",))):
+        assert glip("export", folder.run, "-f", "yolo", "--out", out, "--images", photos, *words).code == 0
+    assert (linked / "yolo" / "images" / "0.jpg").samefile(photos / "0.jpg")
+    assert not (copied / "yolo" / "images" / "0.jpg").samefile(photos / "0.jpg")
+    assert not (bare / "yolo" / "images").exists()
+
+
+def test_parts_are_counted_in_the_summary(glip: Glip, folder: LabelledFolder) -> None:
+    words = ("export", folder.run, "-f", "coco,csv", "--split-ratio", "60/20/20", "--no-images")
+    result = glip(*words, "--json")
+    assert result.json["parts"] == {"train": 3, "val": 1, "test": 1}
+    assert result.json["files"] == [str(folder.run / "coco"), str(folder.run / "annotations.csv")]
+    assert [entry["kind"] for entry in result.json["left_out"]] == ["formats_not_split"]
+    assert "train: 3 images, val: 1 images, test: 1 images" in glip(*words).stdout
+
+
+def test_images_that_are_gone_are_named_and_labels_written(glip: Glip, run: Path) -> None:
+    result = glip("export", run, "-f", "yolo")
+    assert result.code == 0
+    assert "5 images" in result.stderr and "a.jpg" in result.stderr
+    assert (run / "yolo" / "labels" / "a.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--split-ratio", "0.8"), "0.8"),
+        (("--split-ratio", "0.8/x"), "'0.8/x'"),
+        (("--split-ratio", "0.8/0.3"), "1.1"),
+        (("--split-ratio", "0.8/nan"), "nan"),
+        (("--copy-images", "--no-images"), "--no-images"),
+        (("--copy-images",), "coco"),
+        (("--split-ratio", "0.8/0.2", "-f", "csv"), "csv"),
+    ],
+)
+def test_options_of_images_that_make_no_sense_are_refused(
+    glip: Glip, run: Path, words: tuple[str, ...], named: str
+) -> None:
+    result = glip("export", run, *words)
+    assert (result.code, "Traceback" in result.stderr) == (2, False)
+    assert named in result.stderr

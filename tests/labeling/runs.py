@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from PIL import Image
 
 from glip.detections import Detections
 from glip.images import RemoteFile
-from glip.labeling.export import export
+from glip.labeling.export import ExportSummary, export
 from glip.labeling.filtering import ExportSettings, open_run
 from glip.labeling.records import (
     RECORDS_FOLDER,
@@ -126,3 +127,28 @@ def write_report(
         else:
             builder.add_error(record)
     return builder.write(out or run, images)
+
+
+def a_box(number: int) -> list[list[float]]:
+    """A box that no other image has."""
+    return [[1.0, 2.0, 20.0 + number, 30.0 + number]]
+
+
+class LabelledFolder:
+    """A labelled run and its images, each with its own color."""
+
+    def __init__(self, root: Path, names: Sequence[str], labels: Sequence[int] = (0,)) -> None:
+        self.images = {name: root / "photos" / name for name in names}
+        records: list[Record] = []
+        for number, (name, path) in enumerate(self.images.items()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (90, 80), (5 * number % 256, 50, 90)).save(
+                path, "PNG" if path.suffix == ".png" else "JPEG"
+            )
+            label = labels[number % len(labels)]
+            records.append(a_record(name, a_box(number), [0.9], [label], size_hw=(80, 90)))
+        self.run = write_run(root / "labels", records)
+        self.out = root / "out"
+
+    def export(self, *formats: str, images: bool = True, **words: Any) -> ExportSummary:
+        return export(self.run, self.out, formats, LOW, images=self.images if images else None, **words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -16,43 +15,17 @@ from PIL import Image
 
 from glip.errors import InputError
 from glip.labeling.export import ExportSummary, export
-from glip.labeling.records import Record
 from glip.labeling.splitting import Split
 from glip.labeling.writers.images import PlacedNames, split_suffix
-from tests.labeling.runs import LOW, NAMES, a_record, contents, write_run
+from tests.labeling.runs import LOW, NAMES, LabelledFolder, a_box, a_record, contents, write_run
 
 HALVES = Split((0.5, 0.5))
 THIRDS = Split((0.6, 0.2, 0.2))
 
 
-def box(number: int) -> list[list[float]]:
-    """A box that no other image has."""
-    return [[1.0, 2.0, 20.0 + number, 30.0 + number]]
-
-
-class Folder:
-    """A labelled run and its images, each with its own color."""
-
-    def __init__(self, root: Path, names: Sequence[str], labels: Sequence[int] = (0,)) -> None:
-        self.images = {name: root / "photos" / name for name in names}
-        records: list[Record] = []
-        for number, (name, path) in enumerate(self.images.items()):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (90, 80), (5 * number % 256, 50, 90)).save(
-                path, "PNG" if path.suffix == ".png" else "JPEG"
-            )
-            label = labels[number % len(labels)]
-            records.append(a_record(name, box(number), [0.9], [label], size_hw=(80, 90)))
-        self.run = write_run(root / "labels", records)
-        self.out = root / "out"
-
-    def export(self, *formats: str, images: bool = True, **words: Any) -> ExportSummary:
-        return export(self.run, self.out, formats, LOW, images=self.images if images else None, **words)
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path, [f"{number}.jpg" for number in range(9)] + ["day 1/a.png"], labels=(0, 1))
+def folder(tmp_path: Path) -> LabelledFolder:
+    return LabelledFolder(tmp_path, [f"{number}.jpg" for number in range(9)] + ["day 1/a.png"], labels=(0, 1))
 
 
 def kinds(summary: ExportSummary) -> dict[str, int]:
@@ -63,33 +36,33 @@ def kinds(summary: ExportSummary) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_yolo_has_its_images_where_the_label_path_leads(folder: Folder, copied: bool) -> None:
+def test_yolo_has_its_images_where_the_label_path_leads(folder: LabelledFolder, copied: bool) -> None:
     assert kinds(folder.export("yolo", copy_images=copied)) == {}
     for name, source in folder.images.items():
         placed = folder.out / "yolo" / "images" / name
-        assert placed.is_symlink() != copied
+        assert placed.samefile(source) != copied
+        assert not placed.is_symlink()  # which careful importers refuse
         assert placed.read_bytes() == source.read_bytes()
         assert (folder.out / "yolo" / "labels" / f"{split_suffix(name)[0]}.txt").is_file()
 
 
-def test_without_images_labels_alone_are_written(folder: Folder) -> None:
+def test_without_images_labels_alone_are_written(folder: LabelledFolder) -> None:
     folder.export("yolo", "voc", images=False)
     assert not (folder.out / "yolo" / "images").exists()
     assert not (folder.out / "voc" / "JPEGImages").exists()
 
 
-def test_where_links_are_refused_images_are_copied(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_links_are_refused_images_are_copied(folder: LabelledFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise OSError("A required privilege is not held by the client")
+        raise OSError("Invalid cross-device link")
 
-    monkeypatch.setattr(Path, "symlink_to", refuse)
-    folder.export("yolo")
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert kinds(folder.export("yolo")) == {"images_copied": 10}
     placed = folder.out / "yolo" / "images" / "0.jpg"
-    assert not placed.is_symlink()
     assert placed.read_bytes() == folder.images["0.jpg"].read_bytes()
 
 
-def test_images_that_are_not_found_are_counted_and_named_once(folder: Folder) -> None:
+def test_images_that_are_not_found_are_counted_and_named_once(folder: LabelledFolder) -> None:
     folder.images["3.jpg"].unlink()
     del folder.images["4.jpg"]
     summary = folder.export("yolo", "voc", "labelme")
@@ -98,26 +71,30 @@ def test_images_that_are_not_found_are_counted_and_named_once(folder: Folder) ->
     assert (folder.out / "yolo" / "labels" / "3.txt").read_text() != ""
 
 
-def test_originals_are_never_opened_for_writing(folder: Folder) -> None:
-    before = {}
-    for path in folder.images.values():
-        path.chmod(0o444)
-        before[path] = path.stat()
+def test_originals_are_never_opened_for_writing(folder: LabelledFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    plain = Path.open
+
+    def watched(path: Path, mode: str = "r", *words: Any, **more: Any) -> Any:
+        written.extend([path.name] if set(mode) & set("wa+x") else [])
+        return plain(path, mode, *words, **more)
+
+    monkeypatch.setattr(Path, "open", watched)
     folder.export("yolo", "voc", split=HALVES)
-    folder.export("yolo", "voc", split=THIRDS)
-    assert {path: path.stat() for path in before} == before
+    assert "0.txt" in written
+    assert not [name for name in written if name.endswith(("jpg", "png"))]
 
 
 # ---- what is there already
 
 
-def test_an_export_replaces_its_own_links_and_copies(folder: Folder) -> None:
+def test_an_export_replaces_its_own_links_and_copies(folder: LabelledFolder) -> None:
     for copied in (False, True, True, False):
         folder.export("yolo", "coco", "voc", "labelme", copy_images=copied, split=HALVES)
     assert len(list((folder.out / "yolo" / "images").rglob("*.*g"))) == 10
 
 
-def test_the_only_copy_of_an_image_is_never_deleted(folder: Folder) -> None:
+def test_the_only_copy_of_an_image_is_never_deleted(folder: LabelledFolder) -> None:
     folder.export("yolo", copy_images=True)
     before = contents(folder.out)
     folder.images["5.jpg"].unlink()
@@ -126,8 +103,16 @@ def test_the_only_copy_of_an_image_is_never_deleted(folder: Folder) -> None:
     assert contents(folder.out) == before
 
 
+def test_a_link_that_became_the_only_one_is_never_deleted(folder: LabelledFolder) -> None:
+    folder.export("voc", "yolo")
+    folder.images["5.jpg"].unlink()
+    folder.export("voc")  # the link in yolo/ remains
+    with pytest.raises(InputError, match=r"5\.jpg"):
+        folder.export("yolo")
+
+
 @pytest.mark.parametrize(("kind", "place"), [("yolo", "images"), ("voc", "JPEGImages"), ("labelme", ".")])
-def test_an_image_that_somebody_added_is_never_deleted(folder: Folder, kind: str, place: str) -> None:
+def test_an_image_that_somebody_added_is_never_deleted(folder: LabelledFolder, kind: str, place: str) -> None:
     folder.export(kind)
     added = folder.out / kind / place / "mine.jpg"
     added.write_bytes(b"mine")
@@ -136,7 +121,7 @@ def test_an_image_that_somebody_added_is_never_deleted(folder: Folder, kind: str
     assert added.read_bytes() == b"mine"
 
 
-def test_a_folder_of_images_that_glip_did_not_make_is_left_and_said(folder: Folder) -> None:
+def test_a_folder_of_images_that_glip_did_not_make_is_left_and_said(folder: LabelledFolder) -> None:
     folder.export("yolo", images=False)
     (folder.out / "yolo" / "images").mkdir()
     (folder.out / "yolo" / "images" / "0.jpg").write_bytes(b"mine")
@@ -146,13 +131,13 @@ def test_a_folder_of_images_that_glip_did_not_make_is_left_and_said(folder: Fold
         folder.export("yolo", split=HALVES)
 
 
-def test_labels_alone_keep_the_images_of_an_earlier_export(folder: Folder) -> None:
+def test_labels_alone_keep_the_images_of_an_earlier_export(folder: LabelledFolder) -> None:
     folder.export("yolo")
     folder.export("yolo", images=False)
-    assert (folder.out / "yolo" / "images" / "0.jpg").is_symlink()
+    assert (folder.out / "yolo" / "images" / "0.jpg").samefile(folder.images["0.jpg"])
 
 
-def test_the_parts_of_an_earlier_split_do_not_remain(folder: Folder) -> None:
+def test_the_parts_of_an_earlier_split_do_not_remain(folder: LabelledFolder) -> None:
     folder.export("coco", "yolo", split=THIRDS)
     folder.export("coco", "yolo", split=HALVES)
     assert not (folder.out / "coco" / "test").exists()
@@ -161,7 +146,7 @@ def test_the_parts_of_an_earlier_split_do_not_remain(folder: Folder) -> None:
     assert not (folder.out / "yolo" / "images").exists()
 
 
-def test_folders_of_0_1_0_are_replaced(folder: Folder) -> None:
+def test_folders_of_0_1_0_are_replaced(folder: LabelledFolder) -> None:
     (folder.out / "yolo" / "labels").mkdir(parents=True)
     (folder.out / "yolo" / "labels" / "glip.json").write_text("{}")
     (folder.out / "yolo" / "labels" / "old.txt").write_text("")
@@ -175,7 +160,7 @@ def test_folders_of_0_1_0_are_replaced(folder: Folder) -> None:
 
 def test_images_that_would_share_a_label_file_get_names_of_their_own(tmp_path: Path) -> None:
     names = ["a.jpg", "a.png", "A.jpg", "train/images/b.jpg", "train/b.jpg", "e\u0301.jpg", "\u00e9.jpg", "x\ny.jpg"]
-    folder = Folder(tmp_path, names)
+    folder = LabelledFolder(tmp_path, names)
     summary = folder.export("yolo", "voc", "labelme", split=None)
     assert kinds(summary)["images_renamed"] >= 5
     for kind, images, labels in (("yolo", "images", "labels"), ("voc", "JPEGImages", "Annotations")):
@@ -191,7 +176,7 @@ def test_images_that_would_share_a_label_file_get_names_of_their_own(tmp_path: P
         (label,) = (
             folder.out / "yolo" / "labels" / path.relative_to(folder.out / "yolo" / "images").with_suffix(".txt")
             for path in (folder.out / "yolo" / "images").rglob("*.*g")
-            if path.resolve() == source.resolve()
+            if path.samefile(source)
         )
         assert float(label.read_text().split()[3]) * 90 == pytest.approx(19 + index, abs=1e-4)
 
@@ -223,7 +208,7 @@ def test_a_long_name_stays_within_what_file_systems_take() -> None:
 
 @pytest.mark.parametrize(("split", "sizes"), [(HALVES, [5, 5]), (THIRDS, [6, 2, 2]), (Split((0.75, 0.25)), [8, 2])])
 def test_parts_have_the_sizes_of_their_shares_and_hold_each_image_once(
-    folder: Folder, split: Split, sizes: list[int]
+    folder: LabelledFolder, split: Split, sizes: list[int]
 ) -> None:
     summary = folder.export("coco", "yolo", "voc", split=split)
     assert list(summary.parts.values()) == sizes
@@ -258,7 +243,7 @@ def order(paths: Any) -> list[str]:
     return sorted((path.stem for path in paths), key=["train", "val", "valid", "test"].index)
 
 
-def test_a_split_follows_its_seed(folder: Folder) -> None:
+def test_a_split_follows_its_seed(folder: LabelledFolder) -> None:
     found = []
     for seed in (1, 1, 2, 3):
         folder.export("voc", split=Split((0.5, 0.5), seed))
@@ -268,7 +253,7 @@ def test_a_split_follows_its_seed(folder: Folder) -> None:
 
 
 def test_classes_are_divided_alike(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, [f"{number}.jpg" for number in range(50)], labels=(0, 0, 0, 1, 1, 2, 0, 0, 0, 0))
+    folder = LabelledFolder(tmp_path, [f"{number}.jpg" for number in range(50)], labels=(0, 0, 0, 1, 1, 2, 0, 0, 0, 0))
     folder.export("coco", split=Split((0.8, 0.2)))
     for part, counts in (("train", {1: 28, 2: 8, 3: 4}), ("valid", {1: 7, 2: 2, 3: 1})):
         content = json.loads((folder.out / "coco" / part / "_annotations.coco.json").read_text())
@@ -276,7 +261,7 @@ def test_classes_are_divided_alike(tmp_path: Path) -> None:
 
 
 def test_copies_of_an_image_stay_in_one_part(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, [f"{number}.jpg" for number in range(12)])
+    folder = LabelledFolder(tmp_path, [f"{number}.jpg" for number in range(12)])
     for number in range(0, 12, 2):  # each second image has the bytes of the one before it
         folder.images[f"{number + 1}.jpg"].write_bytes(folder.images[f"{number}.jpg"].read_bytes())
     for seed in range(5):
@@ -287,7 +272,7 @@ def test_copies_of_an_image_stay_in_one_part(tmp_path: Path) -> None:
 
 
 def test_images_with_the_same_boxes_are_copies_too(tmp_path: Path) -> None:
-    records = [a_record(f"{number}.jpg", box(number // 3), [0.9], [0]) for number in range(12)]
+    records = [a_record(f"{number}.jpg", a_box(number // 3), [0.9], [0]) for number in range(12)]
     run = write_run(tmp_path, records)
     export(run, run / "out", ["voc"], LOW, split=HALVES)
     for names in parts_of(run / "out", "voc").values():
@@ -295,7 +280,7 @@ def test_images_with_the_same_boxes_are_copies_too(tmp_path: Path) -> None:
 
 
 def test_more_parts_than_different_images_are_refused(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, ["a.jpg", "b.jpg"])
+    folder = LabelledFolder(tmp_path, ["a.jpg", "b.jpg"])
     with pytest.raises(InputError, match="3 parts"):
         folder.export("yolo", split=THIRDS)
     assert not folder.out.exists()
@@ -307,7 +292,7 @@ def test_shares_that_are_no_shares_are_refused(ratios: tuple[float, ...]) -> Non
         Split(ratios)
 
 
-def test_formats_without_parts_are_named(folder: Folder) -> None:
+def test_formats_without_parts_are_named(folder: LabelledFolder) -> None:
     assert kinds(folder.export("yolo", "csv", "cvat", split=HALVES)) == {"formats_not_split": 2}
     with pytest.raises(InputError, match="csv"):
         folder.export("csv", split=HALVES)
@@ -316,7 +301,7 @@ def test_formats_without_parts_are_named(folder: Folder) -> None:
 # ---- readers
 
 
-def test_torchvision_reads_the_parts_of_coco_and_voc(folder: Folder) -> None:
+def test_torchvision_reads_the_parts_of_coco_and_voc(folder: LabelledFolder) -> None:
     from torchvision.datasets import CocoDetection, VOCDetection
 
     folder.export("coco", "voc", split=THIRDS)
@@ -337,7 +322,7 @@ def test_torchvision_reads_the_parts_of_coco_and_voc(folder: Folder) -> None:
             assert tree["annotation"]["object"][0]["name"] in NAMES
 
 
-def test_supervision_reads_the_parts_of_yolo(folder: Folder) -> None:
+def test_supervision_reads_the_parts_of_yolo(folder: LabelledFolder) -> None:
     import supervision as sv
 
     folder.export("yolo", split=HALVES)
@@ -355,7 +340,7 @@ def test_supervision_reads_the_parts_of_yolo(folder: Folder) -> None:
     assert seen == 10
 
 
-def test_labelme_files_stand_beside_their_images(folder: Folder) -> None:
+def test_labelme_files_stand_beside_their_images(folder: LabelledFolder) -> None:
     folder.export("labelme")
     files = list((folder.out / "labelme").rglob("*.json"))
     assert len(files) == 10

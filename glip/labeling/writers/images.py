@@ -1,4 +1,4 @@
-"""Puts the images of an export beside their labels: linked or copied, under names that readers of labels find.
+"""Puts the images of an export beside their labels, linked or copied, under names that readers of labels find.
 
 Knows nothing of formats; each writer says where an image belongs.
 """
@@ -29,8 +29,9 @@ class ImagePlacer:
 
     Args:
         images: where they are, by name.
-        copy: copy their bytes. False makes symbolic links, or copies where the file system has none (Windows without
-            developer mode, FAT).
+        copy: copy their bytes. False makes hard links, and copies only where there can be none (another disk, FAT,
+            somebody else's files). Symbolic links are not used: careful importers refuse files that lead out of their
+            folder.
     """
 
     def __init__(self, images: Mapping[str, Path | RemoteFile], *, copy: bool = False) -> None:
@@ -38,6 +39,7 @@ class ImagePlacer:
         self._missing: dict[str, None] = {}
         self._remote: dict[str, None] = {}
         self._renamed: dict[str, str] = {}
+        self._copied: dict[str, None] = {}
         self._kept: list[Path] = []
 
     def place(self, file_name: str, target: Path) -> None:
@@ -58,8 +60,11 @@ class ImagePlacer:
                 self._missing[file_name] = None
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
-            if self._copy or not _link(source, target):
-                _copy_file(source, target)
+            if not self._copy:
+                if _link(source, target):
+                    return
+                self._copied[file_name] = None
+            _copy_file(source, target)
         elif self._copy:
             self._download(file_name, source, target)
         else:
@@ -107,6 +112,14 @@ class ImagePlacer:
                 sentence=f"{count} images have another name in an export, because their own would share a label file, "
                 f"is one on other systems, or cannot stand in a list.",
                 examples=first_examples(f"{name} → {placed}" for name, placed in self._renamed.items()),
+            )
+        if count := len(self._copied):
+            yield LeftOut(
+                kind="images_copied",
+                count=count,
+                sentence=f"{count} images are copied, because there can be no hard links to them from here (another "
+                f"disk, or another owner).",
+                examples=first_examples(self._copied),
             )
         for folder in self._kept:
             yield LeftOut(
@@ -161,30 +174,32 @@ def split_suffix(file_name: str) -> tuple[str, str]:
 
 
 def lost_file(old: Path, new: Path) -> Path | None:
-    """Returns a file that would be lost if the folder `new` replaced `old`; None if links and copies only would be.
+    """Returns an image that would be lost if the folder `new` replaced `old`; None if only links and copies would be.
 
-    Labels are replaced. A file with another content is lost unless `new` has it, too: at the same path, of the same
-    size and time.
+    A file is not lost if it has another hard link, or if `new` holds one of its name, size and time. Labels are
+    replaced.
     """
-    for folder, _, names in os.walk(old):
+    known = {_state(path) for path in _images(new)}
+    return next((path for path in _images(old) if path.stat().st_nlink == 1 and _state(path) not in known), None)
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Yields all files that neither glip nor a trainer writes."""
+    for parent, _, names in os.walk(folder):
         for name in names:
-            path = Path(folder) / name
-            if path.is_symlink() or path.suffix in _NOTES or name.startswith("."):
-                continue
-            twin = new / path.relative_to(old)
-            if not twin.is_file() or _state(twin) != _state(path):
-                return path
-    return None
+            path = Path(parent) / name
+            if not path.is_symlink() and path.suffix not in _NOTES and not name.startswith("."):
+                yield path
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: Path) -> tuple[str, int, int]:
     state = path.stat()
-    return state.st_size, state.st_mtime_ns
+    return path.name, state.st_size, state.st_mtime_ns
 
 
 def _link(source: Path, target: Path) -> bool:
     try:
-        target.symlink_to(source.absolute())
+        target.hardlink_to(source.resolve())
     except (OSError, NotImplementedError):
         return False
     return True

@@ -104,11 +104,11 @@ def _label_map(info: ExportInfo) -> str:
 
 
 def _document(image: LabelledImage, placed: str, names: tuple[str, ...]) -> str:
-    parent, _, name = placed.rpartition("/")
+    # The name is relative to JPEGImages, sub-folders included: datumaro and FiftyOne look there.
     return (
         "<annotation>\n"
-        f"  <folder>{xml_text(parent)}</folder>\n"
-        f"  <filename>{xml_text(name)}</filename>\n"
+        "  <folder></folder>\n"
+        f"  <filename>{xml_text(placed)}</filename>\n"
         "  <source><database>glip</database></source>\n"
         f"  <size><width>{image.width}</width><height>{image.height}</height><depth>3</depth></size>\n"
         "  <segmented>0</segmented>\n" + "".join(_objects(image, names)) + "</annotation>\n"
