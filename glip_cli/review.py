@@ -53,9 +53,12 @@ def push(
     fiftyone = connect()
     true_boxes = None
     if truth is not None:
-        from glip.data.coco import load_coco
+        from glip.data.coco_folders import read_own
 
-        true_boxes = load_coco(truth)
+        read = read_own(truth)
+        true_boxes = read.dataset
+        for sentence in (*read.notes, *read.left_out):
+            say(str(sentence))
     source = open_source(labels, _settings(labels, conf, class_conf or ()), images or ())
     name = source.name if name is None else name
     with none_left_behind(fiftyone, name):

@@ -81,12 +81,31 @@ def read_coco(path: Path, folders: Sequence[Path] = (), *, boxes: bool = True) -
     place = Place(path, content)
     notes: list[str] = []
     if folders:
-        finder = ImageFinder(folders)
-        dataset = _with_found_names(dataset, finder, path, notes)
-        dataset = _with_sizes_of_files(dataset, finder, place, notes)
-        dataset = _turned_upright(dataset, finder, path, notes)
+        dataset = _with_found_names(dataset, ImageFinder(folders), path, notes)
+        dataset, more = fitted_to_files(dataset, folders, place)
+        notes += more
     check_coco(place, dataset)
     return CocoFile(dataset, tuple(notes), tuple(left_out))
+
+
+def fitted_to_files(dataset: CocoDataset, folders: Sequence[Path], place: Place) -> tuple[CocoDataset, list[str]]:
+    """Returns a data set with the sizes of its image files where it states none, or swaps width and height.
+
+    Args:
+        dataset: file names are those of the files.
+        folders: of the images.
+        place: of the annotations, for messages.
+
+    Returns:
+        The data set, and sentences about what was changed.
+
+    Raises:
+        InputError: a size is unknown, and the file cannot be read.
+    """
+    notes: list[str] = []
+    finder = ImageFinder(folders)
+    dataset = _with_sizes_of_files(dataset, finder, place, notes)
+    return _turned_upright(dataset, finder, place.path, notes), notes
 
 
 def decode_coco(

@@ -10,12 +10,16 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 from urllib.parse import unquote
 
 from glip.data.coco import is_inside
 from glip.errors import InputError
 
+_IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"),
+    *(".ppm", ".pgm", ".pbm", ".qoi"),
+)
 _MAX_PARTS = 64  # of a path; deeper ones are not looked for
 _MAX_LISTED = 2_000_000  # entries of a folder that is searched for other spellings
 
@@ -71,7 +75,7 @@ class ImageFinder:
         if self.path(name) is not None:
             return name
         for spelling in dict.fromkeys((name, unquote(name))):
-            parts = _parts(spelling)[-_MAX_PARTS:]
+            parts = inner_parts(spelling)[-_MAX_PARTS:]
             for start in range(len(parts)):
                 answers = {path.resolve(): (folder, path) for folder, path in self._answers(parts[start:])}
                 if len(answers) == 1:
@@ -103,6 +107,15 @@ class ImageFinder:
         return (path for path in current if _is_file(path))
 
 
+def image_files(folder: Path) -> Iterator[Path]:
+    """Yields the files below a folder whose names end like those of images, in the order of their paths."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if not name.startswith(".") and PurePath(name).suffix.lower() in _IMAGE_SUFFIXES:
+                yield Path(parent, name)
+
+
 def read_size(path: Path) -> tuple[int, int]:
     """Returns width and height of an image as it is shown, from its header alone.
 
@@ -117,8 +130,8 @@ def read_size(path: Path) -> tuple[int, int]:
         raise InputError(str(error)) from error
 
 
-def _parts(name: str) -> list[str]:
-    """Returns the parts of a path after its last '..', without drive, root and '.'."""
+def inner_parts(name: str) -> list[str]:
+    """Returns the parts of a path after its last '..', without drive, root and '.'; they never lead out of a folder."""
     if "\0" in name:
         return []
     name = name.replace("\\", "/")
@@ -133,7 +146,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _key_parts(name: str) -> tuple[str, ...]:
-    return tuple(_key(part) for part in _parts(unquote(name)))
+    return tuple(_key(part) for part in inner_parts(unquote(name)))
 
 
 def _ends_alike(first: Sequence[str], second: Sequence[str]) -> bool:

@@ -13,9 +13,11 @@ from typing import Literal, TypeVar, get_args
 
 from glip.data.benchmarks import TABLE, Benchmark, Files, group_of_set
 from glip.data.coco_folders import ACCEPTED_NAMES, CORRECTED_FILE, find_file, find_in_folder, sets_below
+from glip.data.formats import ACCEPTED
 from glip.data.odinw import AUTHORS_SPLIT, GROUPS, OdinwSet, odinw_group, odinw_sets
 from glip.data.sources import how_to_fetch
 from glip.data.splits import Split
+from glip.data.yolo import are_one_split, read_yolo_file
 from glip.errors import InputError
 from glip.left_out import LeftOut, first_examples
 
@@ -356,24 +358,29 @@ def _splits_by_name(dataset: str, root: Path, split: str, prompts: PromptStyle) 
 
 def _suite_of_path(path: Path, split: str | None) -> Suite:
     if path.is_file():
-        if split is not None:
+        whole = find_file(path)
+        if split is not None and path.suffix.lower() not in (".yaml", ".yml"):
             raise InputError(f"split is {split!r}, which chooses a split of a folder; {path} is a file. Leave it out.")
-        return Suite(str(path), (find_file(path),), "plain", _OWN_SOURCE, known=False)
+        if path.suffix.lower() in (".yaml", ".yml"):
+            whole = _split_of_yaml(whole, split)
+        return Suite(str(path), (whole,), "plain", _OWN_SOURCE, known=False)
     one = find_in_folder(path, split)
     splits = [one] if one is not None else sets_below(path, split or "test")
     if not splits:
         wanted = f" with a split {split!r}" if split else ""
-        raise InputError(f"{path} holds no COCO annotations{wanted}. {ACCEPTED_NAMES} Or give the file itself.")
+        raise InputError(f"{path} holds no annotations{wanted}. {ACCEPTED_NAMES} {ACCEPTED}. Or give the file itself.")
     return Suite(str(path), tuple(splits), "plain", _OWN_SOURCE, known=False)
 
 
 def _training_splits_of_path(path: Path, images: Path | None) -> list[TrainingSplits]:
     corrected = path / CORRECTED_FILE
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        return [_training_splits_of_yaml(path, images)]
     if path.is_file() or corrected.is_file():
         whole = find_file(path if path.is_file() else corrected)
         return [TrainingSplits(whole.name, whole if images is None else replace(whole, images=(images,)), None, None)]
     if images is not None:
-        raise InputError(f"images is for a COCO file; {path} is a folder.")
+        raise InputError(f"images is for an annotation file; {path} is a folder.")
     train = find_in_folder(path, "train")
     if train is not None:
         return [TrainingSplits(train.name, train, find_in_folder(path, "val"), find_in_folder(path, "test"))]
@@ -384,6 +391,32 @@ def _training_splits_of_path(path: Path, images: Path | None) -> list[TrainingSp
     split = find_in_folder(path, None)
     if split is None:
         raise InputError(
-            f"{path} holds no COCO annotations. {ACCEPTED_NAMES} Or give the file itself, and its folder of images."
+            f"{path} holds no annotations. {ACCEPTED_NAMES} {ACCEPTED}. Or give the file itself, and its folder of "
+            f"images."
         )
     return [TrainingSplits(split.name, split, None, None)]
+
+
+def _split_of_yaml(whole: Split, split: str | None) -> Split:
+    """Returns a split of a data.yaml of YOLO: the only one, if none is chosen."""
+    splits = read_yolo_file(whole.annotations).splits
+    if split is None and len(splits) > 1 and not are_one_split(whole.annotations):
+        raise InputError(f"{whole.annotations} has several splits: {', '.join(splits)}. Choose one with split.")
+    return replace(
+        whole,
+        split=_checked_split(
+            whole.name, {"valid": "val"}.get(split or "", split or "") or next(iter(splits), "train"), tuple(splits)
+        ),
+    )
+
+
+def _training_splits_of_yaml(path: Path, images: Path | None) -> TrainingSplits:
+    whole = replace(find_file(path), images=() if images is None else (images,))
+    splits = read_yolo_file(path).splits
+    if not splits:
+        raise InputError(f"{path} has no split: none of train, val and test is there. Write the path of its images.")
+    first = next(iter(splits))
+    val, test = (
+        replace(whole, split=split) if split in splits and split != first else None for split in ("val", "test")
+    )
+    return TrainingSplits(whole.name, replace(whole, split=first), val, test)

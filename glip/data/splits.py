@@ -16,6 +16,7 @@ from glip.data.annotations import Truth, check_box_format
 from glip.data.benchmarks import Format
 from glip.data.coco import CocoDataset
 from glip.data.coco_reading import read_coco
+from glip.data.formats import read_annotated
 from glip.data.unusable import LEARNED, SCORED, can_be_prompted, unusable_parts
 from glip.errors import InputError
 from glip.left_out import LeftOut
@@ -195,7 +196,10 @@ def _read(split: Split) -> _Read:
 
         return _Read(read_voc(path, path.parents[2] / "Annotations"))
     assert split.format in ("coco", "coco-images", "d3"), f"{split.format} has no class names"
-    file = read_coco(path, split.images, boxes=split.format != "coco-images")
+    if split.format == "coco-images":
+        file = read_coco(path, split.images, boxes=False)
+    else:
+        file = read_annotated(path, split.images, split.split)
     truth = Truth.from_coco(file.dataset)
     if split.format == "coco-images":
         return _Read(truth, None, file.notes)

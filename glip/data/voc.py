@@ -13,8 +13,11 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from glip.data.annotations import Truth
+from glip.data.builder import DatasetBuilder
 from glip.data.class_lists import find_class_list
 from glip.data.coco import is_inside
+from glip.data.coco_reading import CocoFile
+from glip.data.image_files import ImageFinder, inner_parts
 from glip.data.xml_files import number, read_xml
 from glip.errors import InputError
 from glip.files import read_content
@@ -146,3 +149,45 @@ def _class_names(images: Sequence[VocImage]) -> tuple[str, ...]:
 def _box(path: Path, item: ET.Element) -> tuple[float, float, float, float]:
     left, top, right, bottom = (number(item.findtext(f"bndbox/{corner}"), corner, path) for corner in _CORNERS)
     return left - 1, top - 1, right - left + 1, bottom - top + 1
+
+
+# Folders of one's own -------------------------------------------------------------------------------------------------
+
+
+def read_voc_folder(path: Path, images: Sequence[Path] = ()) -> CocoFile:
+    """Reads annotations in VOC's format that are not the published set.
+
+    Classes are those of the files, in alphabetical order. COCO's evaluator also scores boxes marked `difficult`.
+
+    Args:
+        path: a folder of XML files, sub-folders included, or a list such as ImageSets/Main/train.txt.
+        images: folders of the images; () for JPEGImages, images, and the folder of the XML files.
+
+    Raises:
+        InputError: a file is missing or has another format.
+    """
+    listed = path.is_file()
+    annotations = path.parents[2] / "Annotations" if listed else path
+    stems = listed_stems(path) if listed else _stems_below(annotations)
+    near = (annotations.parent / "JPEGImages", annotations.parent / "images", annotations, annotations.parent)
+    folders = tuple(images) or tuple(folder for folder in near if folder.is_dir())
+    finder = ImageFinder(folders)
+    builder = DatasetBuilder(path)
+    for stem in stems:
+        found = read_voc_file(annotations, stem, sized=False)
+        id = builder.add_image(_own_image(finder, stem, found.file_name), found.size_hw[1], found.size_hw[0])
+        for name, (left, top, width, height), difficult in zip(found.names, found.boxes, found.difficult, strict=True):
+            builder.add_box(id, name, (left, top, left + width, top + height), difficult)
+    return builder.build(folders)
+
+
+def _stems_below(folder: Path) -> list[str]:
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*.xml"))]
+
+
+def _own_image(finder: ImageFinder, stem: str, written: str) -> str:
+    """Returns the image of an annotation file: beside it in the folder of images, or by its name alone."""
+    parent = stem.rpartition("/")[0]
+    last = "/".join(inner_parts(written)[-1:]) or f"{stem.rpartition('/')[2]}.jpg"
+    beside = f"{parent}/{last}" if parent else last
+    return next((found for name in (beside, written, last) if (found := finder.find(name)) is not None), beside)

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from glip.boxes import xyxy_to_xywh
-from glip.data.annotations import Truth
+from glip.data.annotations import Truth, check_box_format
+from glip.data.coco_folders import read_own
 from glip.detections import Detections
 from glip.errors import InputError
 from glip.evaluation.predictions import Predictions
@@ -69,7 +70,8 @@ def calibrate(
     """Selects the wording and the threshold of every class.
 
     Args:
-        labelled: COCO file of a few images, each annotated completely; file names as in the records.
+        labelled: annotations of a few images, each annotated completely, as a COCO file or in another format that
+            `glip.data.formats` reads; file names as in the records.
         folder: output folder of a labelling run over these images, with all wordings to compare.
         precision: wanted precision, 0 to 1; None for the highest F1.
         all_wordings: keep every wording of a class instead of only the best.
@@ -85,7 +87,7 @@ def calibrate(
             f"names instead."
         )
     chooser = _keeping_all(open_run(folder, run, _settings(run)).classes, run)
-    truth, image_ids, unknown = _common_images(Truth.from_coco(labelled), labelled, folder)
+    truth, image_ids, unknown = _common_images(_read_truth(labelled), labelled, folder)
     truth, category_of = _common_classes(truth, chooser.classes, labelled, folder)
     records = [
         (image_ids[record.file_name], record) for record in read_records(folder) if record.file_name in image_ids
@@ -129,6 +131,16 @@ def interval_text(interval: Interval | None, percent: bool = False) -> str:
     if interval.low is None or interval.high is None:
         return text(interval.value)
     return f"{text(interval.value)} ({text(interval.low)} to {text(interval.high)})"
+
+
+def _read_truth(labelled: Path) -> Truth:
+    """Reads the labelled images, in any format of `glip.data.formats`."""
+    file = read_own(labelled)
+    for sentence in (*file.notes, *file.left_out):
+        logger.warning("%s", sentence)
+    truth = Truth.from_coco(file.dataset)
+    check_box_format(truth, labelled)
+    return truth
 
 
 def _settings(run: RunInfo) -> ExportSettings:

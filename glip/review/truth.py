@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from glip.data.coco import CocoAnnotation, CocoDataset
+from glip.data.image_files import match_names
 from glip.errors import InputError
 from glip.review import database as db
 
@@ -64,7 +65,9 @@ def _write_truth(fiftyone: ModuleType, dataset: Any, state: db.DatasetState, tru
     samples = db.documents(dataset)
     names = _common_classes(state, truth, path)
     boxes = truth.boxes_by_image()
-    ids = {image.file_name: image.id for image in truth.images}
+    known = [str(sample["file_name"]) for sample in samples.find({}, {"file_name": 1})]
+    same = match_names([image.file_name for image in truth.images], known)
+    ids = {same.get(image.file_name, image.file_name): image.id for image in truth.images}
     writes = []
     for sample in samples.find(db.PUSHED, {"file_name": 1, "metadata": 1}):
         if sample["file_name"] not in ids:

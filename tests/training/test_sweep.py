@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from glip.data import splits as splits_module
-from glip.data.coco_reading import read_coco
+from glip.data.formats import read_annotated
 from glip.data.lookup import find_training_splits
 from glip.errors import InputError
 from glip.training import sweep as sweep_module
@@ -174,9 +174,9 @@ def test_each_annotation_file_is_read_once(folders: Path, tmp_path: Path, monkey
 
     def count(path: Path, *more: Any, **options: Any) -> Any:
         read.append(path.parent.name)
-        return read_coco(path, *more, **options)
+        return read_annotated(path, *more, **options)
 
-    monkeypatch.setattr(splits_module, "read_coco", count)
+    monkeypatch.setattr(splits_module, "read_annotated", count)
     data, _ = find_training_splits(str(tmp_path / "Squares"), Path())
     run_sweep(replace(sweep_of(folders, tmp_path / "out", modes=("prompt",)), data=tuple(data)))
     assert sorted(read) == ["test", "train", "valid"]
