@@ -242,18 +242,6 @@ def is_inside(file_name: str) -> bool:
     return not any(path.is_absolute() or path.anchor or ".." in path.parts for path in kinds)
 
 
-def check_unique(path: Path, what: str, values: Sequence[int | str]) -> None:
-    """Refuses a value that is listed twice.
-
-    Raises:
-        InputError: the message names the file, what the values are (such as "image id"), and the value.
-    """
-    if len(set(values)) < len(values):
-        seen: set[int | str] = set()
-        double = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
-        raise InputError(f"{path}: the {what} {double!r} is listed twice.")
-
-
 def check_image(path: Path, id: int, file_name: str, width: int, height: int) -> None:
     """Refuses an image outside of its folder or without pixels.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from reprlib import Repr
-from typing import Any, Never
+from typing import Any, Never, Protocol
 
 import msgspec
 import numpy as np
@@ -118,9 +119,13 @@ def decode_coco(
     """
     try:
         if boxes:
-            return decode_json(content, CocoDataset, str(path), what), []
-        listed = decode_json(content, _ImageList, str(path), what)
-        return CocoDataset(listed.images, (), listed.categories), []
+            strict = decode_json(content, CocoDataset, str(path), what)
+        else:
+            listed = decode_json(content, _ImageList, str(path), what)
+            strict = CocoDataset(listed.images, (), listed.categories)
+        if _fit_64_bits(strict):
+            return strict, []
+        strict_error = UnexpectedJson(f"{path} is not {what}", "ids are too large")  # the entry is named below
     except UnexpectedJson as error:
         strict_error = error
     try:
@@ -131,6 +136,13 @@ def decode_coco(
     if missing:
         raise strict_error
     return _Tolerant(Place(path, content)).dataset(file, boxes)
+
+
+def _fit_64_bits(dataset: CocoDataset) -> bool:
+    entries: Iterable[_Identified] = chain(dataset.images, dataset.annotations, dataset.categories)
+    own = (entry.id for entry in entries)
+    references = chain.from_iterable((box.image_id, box.category_id) for box in dataset.annotations)
+    return all(-_MAX_ID <= id < _MAX_ID for id in chain(own, references))
 
 
 def decode_results(path: Path, content: bytes, what: str) -> Sequence[CocoResult]:
@@ -162,10 +174,7 @@ def check_coco(place: Place, dataset: CocoDataset) -> None:
     Raises:
         InputError: the message names the file, the place and the value.
     """
-    _check_unique(place, "images", "image id", [image.id for image in dataset.images])
-    _check_unique(place, "images", "image file_name", [image.file_name for image in dataset.images])
-    _check_unique(place, "categories", "category id", [category.id for category in dataset.categories])
-    _check_unique(place, "annotations", "annotation id", [box.id for box in dataset.annotations])
+    check_unique(place, "images", "image file_name", [image.file_name for image in dataset.images])
     for index, image in enumerate(dataset.images):
         if max(image.width, image.height) > MAX_SIDE:
             place.fail(
@@ -175,21 +184,63 @@ def check_coco(place: Place, dataset: CocoDataset) -> None:
                 f"accepted. Write the size of the file.",
             )
         check_image(place.path, image.id, image.file_name, image.width, image.height)
-    images = {image.id for image in dataset.images}
-    categories = {category.id for category in dataset.categories}
-    for index, box in enumerate(dataset.annotations):
-        if box.image_id not in images:
+    check_ids(place, dataset.images, dataset.annotations, dataset.categories)
+
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+class _Annotated(_Identified, Protocol):
+    @property
+    def image_id(self) -> int: ...
+    @property
+    def category_id(self) -> int: ...
+    @property
+    def bbox(self) -> BoxXYWH: ...
+
+
+def check_ids(
+    place: Place,
+    images: Sequence[_Identified],
+    annotations: Sequence[_Annotated],
+    categories: Sequence[_Identified],
+) -> None:
+    """Refuses ids that are listed twice, are too large or belong to nothing, and boxes that are none.
+
+    Raises:
+        InputError: the message names the file, the place and the value.
+    """
+    check_unique(place, "images", "image id", [image.id for image in images])
+    check_unique(place, "categories", "category id", [category.id for category in categories])
+    check_unique(place, "annotations", "annotation id", [box.id for box in annotations])
+    known = {image.id for image in images}
+    classes = {category.id for category in categories}
+    for index, box in enumerate(annotations):
+        if box.image_id not in known:
             place.fail(
                 "annotations", index, f"annotation {box.id} belongs to image {box.image_id}, which is not listed."
             )
-        if box.category_id not in categories:
+        if box.category_id not in classes:
             place.fail(
                 "annotations", index, f"annotation {box.id} has category {box.category_id}, which is not listed."
             )
-    _check_boxes(place, dataset.annotations)
+    _check_boxes(place, annotations)
 
 
-def _check_unique(place: Place, key: str, what: str, values: Sequence[int | str]) -> None:
+def check_unique(place: Place, key: str, what: str, values: Sequence[int | str]) -> None:
+    """Refuses a value that is listed twice, or an id beyond 64 bits.
+
+    Args:
+        place: names the file.
+        key: of the list.
+        what: the values are, such as "image id".
+        values: of the entries of the list.
+
+    Raises:
+        InputError: the message names the file, the place, what the value is, and the value.
+    """
     if len(set(values)) < len(values):
         seen: set[int | str] = set()
         for index, value in enumerate(values):
@@ -202,7 +253,7 @@ def _check_unique(place: Place, key: str, what: str, values: Sequence[int | str]
             place.fail(key, index, f"the {what} {_short.repr(values[index])} {_NO_ID}")
 
 
-def _check_boxes(place: Place, annotations: Sequence[CocoAnnotation]) -> None:
+def _check_boxes(place: Place, annotations: Sequence[_Annotated]) -> None:
     corners = np.array([box.bbox for box in annotations], np.float64).reshape(-1, 4)
     for index in np.flatnonzero((corners[:, 2:] < 0).any(1))[:1].tolist():
         box = annotations[index]

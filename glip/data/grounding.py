@@ -21,7 +21,8 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from glip.boxes import xyxy_to_xywh
-from glip.data.coco import BoxXYWH, CocoCategory, Entries, check_image, check_unique, open_lists
+from glip.data.coco import BoxXYWH, CocoCategory, Entries, check_image, open_lists
+from glip.data.coco_reading import Place, check_unique
 from glip.detections import Detections
 from glip.errors import InputError
 from glip.files import read_json, whole_file
@@ -188,8 +189,8 @@ def grounding_writer(file: BinaryIO, info: Mapping[str, Any]) -> Iterator[Ground
 
 
 def _check(path: Path, dataset: GroundingDataset) -> None:
-    check_unique(path, "image id", [image.id for image in dataset.images])
-    check_unique(path, "annotation id", [box.id for box in dataset.annotations])
+    check_unique(Place(path, b""), "images", "image id", [image.id for image in dataset.images])
+    check_unique(Place(path, b""), "annotations", "annotation id", [box.id for box in dataset.annotations])
     for image in dataset.images:
         check_image(path, image.id, image.file_name, image.width, image.height)
     images = {image.id for image in dataset.images}

@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from glip.data.annotations import Federated, Truth, area_or_box
-from glip.data.coco import BoxXYWH, check_unique
+from glip.data.coco import BoxXYWH, is_inside
+from glip.data.coco_reading import MAX_SIDE, Place, check_ids
 from glip.errors import InputError
 from glip.files import read_json
 
@@ -69,21 +70,19 @@ class _LvisFile(msgspec.Struct, frozen=True):
 
 
 def _check(path: Path, file: _LvisFile) -> None:
-    check_unique(path, "image id", [image.id for image in file.images])
-    check_unique(path, "category id", [category.id for category in file.categories])
-    check_unique(path, "annotation id", [box.id for box in file.annotations])
+    for image in file.images:
+        outside = image.name != "" and not is_inside(image.name)
+        if outside or not 0 < min(image.width, image.height) <= max(image.width, image.height) <= MAX_SIDE:
+            raise InputError(
+                f"{path}: image {image.id} is {image.name[:200]!r} with {image.width} × {image.height} pixels; it must "
+                f"be below the folder of images, and have 1 to {MAX_SIDE} pixels per side."
+            )
     for category in file.categories:
         if category.frequency not in ("r", "c", "f"):
             raise InputError(
-                f"{path}: category {category.id} has the frequency {category.frequency!r}; accepted are r, c and f."
+                f"{path}: category {category.id} has the frequency {category.frequency[:40]!r}; accepted are r, c, f."
             )
-    images = {image.id for image in file.images}
-    categories = {category.id for category in file.categories}
-    for box in file.annotations:
-        if box.image_id not in images:
-            raise InputError(f"{path}: annotation {box.id} belongs to image {box.image_id}, which is not listed.")
-        if box.category_id not in categories:
-            raise InputError(f"{path}: annotation {box.id} has category {box.category_id}, which is not listed.")
+    check_ids(Place(path, b""), file.images, file.annotations, file.categories)
 
 
 def _truth(file: _LvisFile) -> Truth:

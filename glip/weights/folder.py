@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -171,17 +172,28 @@ def verify_model_folder(path: Path) -> list[str]:
     Returns:
         The problems, a sentence each; empty if there are none.
     """
-    records: Mapping[str, Mapping[str, Any]] = _read_json(path / "source.json", default={}).get("files", {})
+    source = path / "source.json"
+    try:
+        records = msgspec.convert(_read_json(source, default={}).get("files", {}), dict[str, _FileRecord])
+    except msgspec.ValidationError as error:
+        raise InputError(f"{source} is no record of a model folder: {error}. Make the folder again.") from error
     if not records:
         return [f"{path} has no record (source.json) to compare with"]
     problems = []
     for name, record in records.items():
+        if Path(name).name != name or "\0" in name:
+            problems.append(f"{source} names the file {name[:200]!r}, which is not in its folder")
+            continue
         file = path / name
         if not file.is_file():
             problems.append(f"{file} is missing")
-        elif (found := hash_file(file)) != record["sha256"]:
-            problems.append(f"{file} has changed: sha256 {found[:12]}… instead of {record['sha256'][:12]}…")
+        elif (found := hash_file(file)) != record.sha256:
+            problems.append(f"{file} has changed: sha256 {found[:12]}… instead of {record.sha256[:12]}…")
     return problems
+
+
+class _FileRecord(msgspec.Struct):
+    sha256: str
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
