@@ -16,6 +16,7 @@ from glip_cli import config, data, models, review
 from glip_cli.bench import bench
 from glip_cli.calibrate import calibrate
 from glip_cli.command_tree import read_tree, tree_as_json
+from glip_cli.doctor import doctor
 from glip_cli.evaluate import evaluate
 from glip_cli.export import export
 from glip_cli.finetune import finetune
@@ -42,6 +43,7 @@ app.command("calibrate")(calibrate)
 app.command("finetune")(finetune)
 app.command("pretrain")(pretrain)
 app.command("bench")(bench)
+app.command("doctor")(doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(review.app, name="review")
