@@ -101,7 +101,7 @@ def _python() -> tuple[State, str, str]:
     from packaging.specifiers import SpecifierSet
 
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    needed = metadata.metadata("glip").get("Requires-Python", "")
+    needed = metadata.metadata("glip")["Requires-Python"] or ""
     if not SpecifierSet(needed).contains(platform.python_version(), prereleases=True):
         return "fail", found, f"glip needs Python {needed}."
     return "ok", found, ""

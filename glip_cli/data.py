@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glip.errors import InputError
+from glip.left_out import MAX_EXAMPLES
 from glip_cli.models import download_shown
 from glip_cli.options import DataRootOption, JsonOption, SeedOption
 from glip_cli.output import print_json, print_line, print_table, progress, say
 
 if TYPE_CHECKING:
+    from glip.data.check import Health
     from glip.data.pull import Holding
 
 app = typer.Typer(help="List, fetch and check data sets; make training data.", no_args_is_help=True)
@@ -121,6 +123,41 @@ def _data_root_words(data_root: Path) -> str:
 
 def _split_words(split: str | None) -> str:
     return "" if split is None else f" --split {split}"
+
+
+@app.command("check")
+def check(
+    path: Annotated[
+        Path, typer.Argument(metavar="FOLDER|FILE", help="An annotation file, or the folder of a data set.")
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is any fault, warnings too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for faults: leaks between splits, duplicates, bad boxes, unreadable images, names alike, rare classes."""
+    from glip.data.check import check_data, count_images
+
+    with progress("Reading", count_images(path)) as bar:
+        health = check_data(path, bar.advance)
+    if as_json:
+        print_json(health)
+    else:
+        _show_health(health)
+    if strict and health.problems:
+        raise typer.Exit(1)
+
+
+def _show_health(health: Health) -> None:
+    print_table(("split", "images", "boxes"), ((name, *counts.values()) for name, counts in health.splits.items()))
+    for problem in health.problems:
+        print_line(f"{problem.severity}: {problem.sentence}")
+        for place in problem.places[:MAX_EXAMPLES]:
+            print_line(f"  {place}")
+        if problem.count > MAX_EXAMPLES:
+            print_line(f"  … and {problem.count - MAX_EXAMPLES} more; --json lists all")
+    errors = sum(problem.severity == "error" for problem in health.problems)
+    print_line(
+        f"{len(health.problems)} kinds of faults, {errors} of them errors." if health.problems else "No fault found."
+    )
 
 
 @app.command("synthetic")

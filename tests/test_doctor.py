@@ -60,7 +60,7 @@ def test_a_wrong_product_fails(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_package_of_another_version_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["numpy>=99", "no-such-package"])
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["numpy>=99", "no-such-package"])
     found = finding("packages")
     assert found.state == "fail" and "numpy" in found.found and "no-such-package is missing" in found.found
 
@@ -114,7 +114,7 @@ def test_a_database_that_does_not_start_fails(tmp_path: Path, monkeypatch: pytes
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
-    monkeypatch.setattr(doctor.shutil, "which", lambda name, path=None: str(program))
+    monkeypatch.setattr("shutil.which", lambda name, path=None: str(program))
     monkeypatch.setattr(doctor, "_PING_SECONDS", 0.2)
     found = finding("MongoDB")
     assert found.state == "fail" and "ended with 3" in found.found

@@ -48,7 +48,7 @@ def find_in_folder(folder: Path, split: str | None) -> Split | None:
     Raises:
         InputError: the folder has several splits and `split` is None.
     """
-    found = list(_all_splits(folder)) or list(_other_splits(folder))
+    found = all_splits(folder)
     if split is not None:
         wanted = _SAME_SPLIT.get(split, (split,))
         return next((one for name in wanted for one in found if one.split == name), None)
@@ -84,7 +84,12 @@ def sets_below(folder: Path, split: str) -> list[Split]:
     return [replace(one, name=name) for name, one in found if one is not None]
 
 
-def _all_splits(folder: Path) -> Iterator[Split]:
+def all_splits(folder: Path) -> list[Split]:
+    """Returns every split of a folder; none if it has no annotations."""
+    return list(_coco_splits(folder)) or list(_other_splits(folder))
+
+
+def _coco_splits(folder: Path) -> Iterator[Split]:
     name = folder.resolve().name
     for split in _SPLITS:
         path = next((folder / split / file for file in _NAMES if (folder / split / file).is_file()), None)
