@@ -10,7 +10,7 @@ import logging
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -56,11 +56,13 @@ def curves_figure(
     axes = figure.subplots()
     for index, (name, (x, y)) in enumerate(curves.items()):
         axes.plot(x, y, label=name, color=f"C{index % 10}", linestyle="-" if index < 10 else "--", linewidth=1.8)
-    figure.suptitle(_wrapped(title, _CHART_INCHES), fontsize=11)
+    figure.suptitle(_wrapped(title, _CHART_INCHES), fontsize=11, parse_math=False)
     axes.set(xlabel=x_label, ylabel=y_label, xlim=x_range, ylim=(0, 1.02))
     axes.grid(alpha=0.4)
     if curves:
-        figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+        legend = figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
 
 
@@ -84,10 +86,15 @@ def matrix_figure(title: str, names: Sequence[str], counts: Integers) -> Figure:
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 10 if len(names) <= 15 else 7
     ticks = [name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…" for name in names]
-    axes.set_xticks(range(len(names)), ticks, rotation=90 if len(names) > 3 else 0, fontsize=size, font=_font(ticks))
-    axes.set_yticks(range(len(names)), ticks, fontsize=size, font=_font(ticks))
+    style: dict[str, Any] = {
+        "fontsize": size,
+        "font": _font(ticks),
+        "parse_math": False,
+    }  # a name may have dollar signs
+    axes.set_xticks(range(len(names)), ticks, rotation=90 if len(names) > 3 else 0, **style)
+    axes.set_yticks(range(len(names)), ticks, **style)
     axes.set(xlabel="predicted class", ylabel="annotated class")
-    figure.suptitle(_wrapped(title, inches), fontsize=11)
+    figure.suptitle(_wrapped(title, inches), fontsize=11, parse_math=False)
     figure.colorbar(drawn, ax=axes, label="share of the row", shrink=0.8)
     if len(names) <= _MAX_CELLS_WITH_COUNTS:
         for row, column in np.argwhere(counts).tolist():
@@ -126,7 +133,7 @@ def photo_figure(path: Path, title: str, annotated: Floats, expected: Floats, pr
     height = photo.height + _LINE_HEIGHT * len(lines) + 10
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     figure.figimage(np.asarray(photo), 0, 0)
-    figure.text(8 / width, 1 - 5 / height, "\n".join(lines), va="top", fontsize=10, font=_font(lines))
+    figure.text(8 / width, 1 - 5 / height, "\n".join(lines), va="top", fontsize=10, font=_font(lines), parse_math=False)
     return figure
 
 

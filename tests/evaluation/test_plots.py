@@ -114,3 +114,17 @@ def test_a_small_photograph_leaves_room_for_the_title(tmp_path: Path) -> None:
 def test_a_missing_photograph_gives_no_figure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert photo_figure(tmp_path / "gone.png", "x", NONE, NONE, NONE) is None
     assert "gone.png" in caplog.text
+
+
+def test_dollar_signs_and_control_characters_in_names_are_drawn_as_text(tmp_path: Path) -> None:
+    evil = "$\\frac{x$ \x1b[0m ^_{ \u202e"
+    curve = (np.array([0.0, 1.0]), np.array([1.0, 0.0]))
+    curves = curves_figure(evil, {evil: curve}, x_label="x", y_label="y", x_range=(0, 1))
+    matrix = matrix_figure(evil, [evil, "nothing"], np.array([[1, 0], [0, 1]]))
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    box = np.array([[1.0, 2.0, 10.0, 10.0]])
+    photo = photo_figure(tmp_path / "a.png", evil, box, box, box)
+    assert photo is not None
+    for index, figure in enumerate((curves, matrix, photo)):
+        write_figure(tmp_path / f"{index}.png", figure)
+        assert Image.open(tmp_path / f"{index}.png").width > 0

@@ -117,7 +117,7 @@ def test_labels_that_cannot_be_read_leave_no_dataset(glip: Glip, fiftyone: Modul
     assert not fiftyone.dataset_exists(name)
 
 
-def test_a_truth_that_does_not_fit_leaves_the_labels_with_their_views(
+def test_a_truth_that_does_not_fit_leaves_no_new_dataset_and_an_old_one_with_its_views(
     glip: Glip, fiftyone: ModuleType, labels: Path, name: str, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.json"
@@ -126,6 +126,9 @@ def test_a_truth_that_does_not_fit_leaves_the_labels_with_their_views(
     assert result.code == 2
     assert "--truth is" in result.stderr and "other.json" in result.stderr
     assert "'person', 'dog', 'traffic light'" in result.stderr
+    assert not fiftyone.dataset_exists(name)
+    assert glip("review", "push", labels, "--name", name, "--no-launch").code == 0
+    assert glip("review", "push", labels, "--name", name, "--no-launch", "--truth", other).code == 2
     assert "likely misses" in fiftyone.load_dataset(name).list_saved_views()
 
 

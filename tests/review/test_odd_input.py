@@ -112,8 +112,9 @@ def test_hostile_names_and_values_come_back(glip: Glip, fiftyone: ModuleType, tm
     assert_harmless(shown)
     corrected = load_coco(tmp_path / f"out {HOSTILE.replace('/', '')}" / CORRECTED_FILE)
     assert corrected.names == (HOSTILE, HOSTILE.upper())
-    for words in (("status", HOSTILE), ("delete", HOSTILE), ("pull", HOSTILE, "--out", "x"), ("push", HOSTILE)):
-        done = glip("review", *words)
+    bad: list[tuple[object, ...]] = [("status", HOSTILE), ("delete", HOSTILE), ("pull", HOSTILE, "--out", "x")]
+    for arguments in (*bad, ("push", HOSTILE)):
+        done = glip("review", *arguments)
         assert done.code == 2 and "Traceback" not in done.stderr
         assert_harmless(done.stdout + done.stderr)
 
