@@ -115,7 +115,7 @@ def export(
     except OSError as error:
         raise JobFailed(f"Cannot create the folder {target}: {error.strerror}. Choose another --out.") from error
     with lock_folder(target):
-        found = find_images(info, images or ()) if report or places else {}
+        found = find_images(info, images or (), use_network=report or copy_images) if report or places else {}
         with progress("Exporting", None) as bar:
             summary = run(
                 *(folder, target, names, settings, bar.advance),

@@ -232,20 +232,22 @@ class ReportBuilder:
         return msgspec.json.encode(content).decode().replace("<", "\\u003c")
 
 
-def find_images(run: RunInfo, sources: Sequence[str] = ()) -> dict[str, Path | RemoteFile]:
+def find_images(run: RunInfo, sources: Sequence[str] = (), *, use_network: bool = True) -> dict[str, Path | RemoteFile]:
     """Returns where the images of a run are, by name.
 
     Args:
         run: its configuration, with the sources it was given.
         sources: folders to look in instead, because the images were moved.
+        use_network: list images on servers, too. False leaves them out.
 
     Raises:
         GlipError: there are no images in `sources`, or their server does not answer.
     """
-    from glip.images import list_images
+    from glip.images import is_remote, list_images
 
+    given = sources or [source for source in run.job.get("sources", ()) if use_network or not is_remote(source)]
     try:
-        return {image.name: image.path for image in list_images(sources or run.job.get("sources", ()))}
+        return {image.name: image.path for image in list_images(given)}
     except GlipError as error:
         if sources:
             raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,6 +138,19 @@ def test_predict_takes_images_of_any_size_in_any_batch(detector: ObjectDetector)
     together = detector.predict(images, " . ".join(NAMES), imgsz=IMGSZ, batch_size=3)
     for one, other in zip(alone, together, strict=True):
         assert_close(one, other)
+
+
+def test_predict_notes_the_file_and_the_size_of_each_image(detector: ObjectDetector, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    image(0, 60, 200).save(path)
+    found = detector.predict([path, str(path), image(1)], "dog", imgsz=IMGSZ)
+    assert [one.path for one in found] == [path, path, None]
+    assert [one.size_hw for one in found] == [(200, 60), (200, 60), (90, 120)]
+
+
+def test_predict_says_what_to_do_with_a_folder(detector: ObjectDetector, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(repr(str(tmp_path)))):
+        detector.predict(tmp_path, "dog", imgsz=IMGSZ)
 
 
 @pytest.mark.parametrize(("change", "named"), [({"score_threshold": 1.5}, "1.5"), ({"batch_size": 0}, "batch_size")])

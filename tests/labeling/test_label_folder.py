@@ -52,7 +52,7 @@ def test_python_and_the_command_start_the_same_job(
 
 @pytest.fixture
 def glip_(request: pytest.FixtureRequest) -> Callable[..., CommandResult]:
-    return request.getfixturevalue("glip")  # type: ignore[no-any-return]
+    return request.getfixturevalue("glip")
 
 
 def test_names_come_as_text_as_a_list_or_from_a_known_list(jobs: list[LabelJob]) -> None:

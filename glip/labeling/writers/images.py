@@ -95,7 +95,8 @@ class ImagePlacer:
                 kind="images_not_found",
                 count=count,
                 sentence=f"{count} images were not found where they were labelled; their labels are written without "
-                f"them. --images DIR says where they are now; --no-images writes labels only.",
+                f"them. --images DIR says where they are now, --copy-images downloads those on servers, --no-images "
+                f"leaves all out.",
                 examples=first_examples(self._missing),
             )
         if count := len(self._remote):
