@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from glip.images import PreparedImage, prepare, read_image, read_reduced, resized_hw
+from glip.images import PreparedImage, decode_image, prepare, read_image, resized_hw
 
 ROUNDS = 5
 STD = 57.4  # grey levels to one unit of the model's input
@@ -53,7 +53,8 @@ def main() -> None:
     table = Table("image", "whole ms", "reduced ms", "ratio", "mean difference", "largest")
 
     def reduced(path: Path) -> PreparedImage:
-        image, size_hw = read_reduced(path, lambda size_hw: resized_hw(size_hw, words.imgsz))
+        decoded = decode_image(path, lambda size_hw: resized_hw(size_hw, words.imgsz))
+        image, size_hw = decoded.image, decoded.size_hw
         return prepare(image, words.imgsz, size_hw)
 
     with tempfile.TemporaryDirectory() as folder:

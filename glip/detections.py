@@ -69,6 +69,10 @@ class Detections:
         """Returns the result of an image in which nothing was found."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), names)
 
+    def is_finite(self) -> bool:
+        """Returns whether no box and no score is NaN or infinite."""
+        return bool(np.isfinite(self.boxes).all() and np.isfinite(self.scores).all())
+
     def filter(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
         """Returns the detections selected by a mask (N,) or by indices, in that order."""
         return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep])

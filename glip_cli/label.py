@@ -169,6 +169,15 @@ def label(
         ),
     ] = False,
     limit: LimitOption = None,
+    merge: Annotated[
+        Path | None,
+        typer.Option(
+            "--merge",
+            help="COCO file with boxes of people: they stay as they are, and the model's are added. "
+            "Default: corrected.coco.json in the output folder, if there is one.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     preview: Annotated[
         int,
         typer.Option("--preview", help="Draw the boxes of the first N images.", rich_help_panel=OUTPUT),
@@ -224,6 +233,7 @@ def label(
         overwrite=overwrite,
         preview=preview,
         report=report,
+        merge=merge,
     )
     opening = ShownOpening(job.detector)
     if dry_run:
@@ -277,6 +287,8 @@ class Terminal:
 
 
 def _show_plan(plan: LabelPlan, as_json: bool) -> None:
+    for entry in () if as_json else plan.left_out:
+        say(str(entry))
     if as_json:
         print_json(plan.to_json())
         return
@@ -301,6 +313,8 @@ def _show(summary: LabelSummary, as_json: bool) -> None:
         print_json(summary.to_json())
     elif not summary.interrupted:
         _print(summary)
+    if not as_json:
+        _say_left_out(summary)
     if summary.interrupted:
         done = summary.earlier + summary.labelled
         say(f"Stopped: {done} of {summary.images} images are done. Repeat the command without --overwrite to resume.")
@@ -309,6 +323,26 @@ def _show(summary: LabelSummary, as_json: bool) -> None:
         reasons = summary.out / "errors.jsonl"
         say(f"{summary.failed} of {summary.images} images could not be labelled; see {reasons}.")
         raise typer.Exit(1)
+
+
+def _say_left_out(summary: LabelSummary) -> None:
+    for entry in summary.left_out:
+        say(str(entry))
+    for note, count in summary.notes.items():
+        say(f"{count} {'image' if count == 1 else 'images'}: {note} (`notes` in the records name them)")
+    merged = summary.merged
+    if merged is not None:
+        say(
+            f"{merged.kept} boxes of people in {merged.file} are kept as they are; {merged.added} boxes of the model "
+            f"are added, {merged.covered} left out because a person's box shows the same object."
+        )
+        if merged.finished:
+            say(
+                f"{merged.finished} images that people reviewed get no further box; the model found "
+                f"{merged.withheld} in them."
+            )
+        if merged.elsewhere:
+            say(f"{merged.elsewhere} images of that file were not labelled now; they are kept with their boxes.")
 
 
 def _print(summary: LabelSummary) -> None:

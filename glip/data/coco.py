@@ -228,7 +228,7 @@ class Entries:
         self._encode = msgspec.json.Encoder().encode
         self.count = 0
 
-    def add(self, entry: msgspec.Struct) -> None:
+    def add(self, entry: msgspec.Struct | Mapping[str, Any]) -> None:
         """Writes one entry."""
         self._file.write((b",\n" if self.count else b"") + self._encode(entry))
         self.count += 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from glip.detectors.batching import Batcher
-from glip.errors import InputError
+from glip.errors import InputError, JobFailed
 from glip.names import split_names
 from glip.prompts import Prompt, Wording
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
     from glip.detections import Detections
     from glip.images import ImageInput, PreparedImage
+
+NOT_FINITE = (
+    "the model computes no finite numbers for it (NaN or infinity); its weights are damaged, or too large for the "
+    "precision"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +144,7 @@ class ObjectDetector(Protocol):
 
         Returns:
             One `Detections` per image, best score first, in pixels of the original image. Labels count through all
-            prompts.
+            prompts. NaN in a box or score means that the model computed no finite numbers for this image.
         """
         ...
 
@@ -172,6 +177,7 @@ class ObjectDetector(Protocol):
 
         Raises:
             InputError: a prompt, an image or a number cannot be used.
+            JobFailed: the model computes NaN or infinity.
         """
 
         if not 0 <= score_threshold <= 1:
@@ -188,6 +194,8 @@ class ObjectDetector(Protocol):
         def detect(batch: Sequence[tuple[int, PreparedImage]]) -> None:
             found = self.detect([prepared for _, prepared in batch], prompts, limits)
             for (index, _), detections in zip(batch, found, strict=True):
+                if not detections.is_finite():
+                    raise JobFailed(f"Image {index}: {NOT_FINITE}.")
                 results[index] = self.apply_floor(detections, score_threshold)
 
         origins = []

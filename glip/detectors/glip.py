@@ -25,7 +25,7 @@ from glip.detectors.spec import DetectorSpec
 from glip.errors import InputError
 from glip.images import ImageBatch, PreparedImage, collate, padded_hw, prepare, resized_hw
 from glip.model.config import DEFAULT_CONF
-from glip.model.glip import GLIP, build_glip
+from glip.model.glip import GLIP, RawOutputs, build_glip
 from glip.model.postprocess import PUBLISHED, ScoredBoxes, Selection, limit, merge, select, without_limits
 from glip.model.reference_mode import compile_backbone
 from glip.model.text import TextFeatures, stack_prompts
@@ -117,11 +117,16 @@ class Detector(ObjectDetector):
         self, images: Sequence[PreparedImage], prompts: Sequence[Prompt], limits: DetectionLimits
     ) -> list[Detections]:
         """Detects the phrases of prompts in one batch of images; see `ObjectDetector.detect`."""
-        return self.detect_batch(collate(images), prompts, _selection(limits))
+        return self.detect_batch(collate(images), prompts, _selection(limits), mark_not_finite=True)
 
     @torch.inference_mode()
     def detect_batch(
-        self, batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection = PUBLISHED
+        self,
+        batch: ImageBatch,
+        prompts: Sequence[Prompt],
+        selection: Selection = PUBLISHED,
+        *,
+        mark_not_finite: bool = False,
     ) -> list[Detections]:
         """Runs one batch with a list of prompts: the chunks of a class list.
 
@@ -130,11 +135,15 @@ class Detector(ObjectDetector):
             prompts: the chunks, in order. Image features are computed once for all of them.
             selection: thresholds and limits. `max_detections` applies after the chunks are merged, unless
                 `limit_per_chunk` asks for the published LVIS protocol.
+            mark_not_finite: an image for which the model computes NaN or infinity gets one box of NaN, see
+                `ObjectDetector.detect`. Otherwise it has no such boxes: for training, which has its own check.
 
         Returns:
             One `Detections` per image. Labels count through all chunks.
         """
-        return self.detect_encoded(self.encode_images(batch), batch, prompts, selection)
+        return self.detect_encoded(
+            self.encode_images(batch), batch, prompts, selection, mark_not_finite=mark_not_finite
+        )
 
     @torch.inference_mode()
     def encode_images(self, batch: ImageBatch) -> list[Tensor]:
@@ -144,44 +153,60 @@ class Detector(ObjectDetector):
 
     @torch.inference_mode()
     def detect_encoded(
-        self, maps: list[Tensor], batch: ImageBatch, prompts: Sequence[Prompt], selection: Selection = PUBLISHED
+        self,
+        maps: list[Tensor],
+        batch: ImageBatch,
+        prompts: Sequence[Prompt],
+        selection: Selection = PUBLISHED,
+        *,
+        mark_not_finite: bool = False,
     ) -> list[Detections]:
         """Runs `detect_batch` on image features that were computed before.
 
         Args:
             maps: result of `encode_images`.
             batch: the images of `maps`; its pixels are not read.
-            prompts, selection: as for `detect_batch`.
+            prompts, selection, mark_not_finite: as for `detect_batch`.
         """
-        chunks = self._ground_all(maps, prompts, batch, selection)
+        chunks, finite = self._ground_all(maps, prompts, batch, selection)
         offsets = [sum(len(prompt.phrases) for prompt in prompts[:index]) for index in range(len(prompts))]
         names = tuple(phrase for prompt in prompts for phrase in prompt.phrases)
         count = None if selection.limit_per_chunk else selection.max_detections
         merged = [limit(merge(list(parts), offsets), count) for parts in zip(*chunks, strict=True)]
-        return [_on_original(found, scale, names) for found, scale in zip(merged, batch.scales, strict=True)]
+        return [
+            _on_original(found, scale, names) if is_finite or not mark_not_finite else _not_finite(names)
+            for found, scale, is_finite in zip(merged, batch.scales, finite, strict=True)
+        ]
 
     def _ground_all(
         self, maps: list[Tensor], prompts: Sequence[Prompt], batch: ImageBatch, selection: Selection
-    ) -> list[list[ScoredBoxes]]:
-        """Returns the boxes of each chunk in each image. Several chunks run together where that is faster."""
+    ) -> tuple[list[list[ScoredBoxes]], list[bool]]:
+        """Returns the boxes of each chunk in each image, and for each image whether all numbers are finite.
+
+        Several chunks run together where that is faster.
+        """
         cells = sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps)
         together = max(1, self.max_cells // cells)
         found: list[list[ScoredBoxes]] = []
+        finite = [True] * len(batch.scales)
         with self._autocast():
             while len(found) < len(prompts):
                 some = prompts[len(found) : len(found) + together]
                 try:
-                    found += self._ground(maps, some, batch, selection)
+                    boxes, are_finite = self._ground(maps, some, batch, selection)
                 except torch.OutOfMemoryError:
                     if len(some) == 1:
                         raise
                     # For good: what did not fit once will not fit for the next image either.
                     together, self.max_cells = 1, 0
-        return found
+                    continue
+                found += boxes
+                finite = [before and now for before, now in zip(finite, are_finite, strict=True)]
+        return found, finite
 
     def _ground(
         self, maps: list[Tensor], prompts: Sequence[Prompt], batch: ImageBatch, selection: Selection
-    ) -> list[list[ScoredBoxes]]:
+    ) -> tuple[list[list[ScoredBoxes]], list[bool]]:
         encoded = [self._encode(prompt) for prompt in prompts]
         count = len(encoded)
         if count == 1:
@@ -189,15 +214,16 @@ class Detector(ObjectDetector):
         else:
             text = stack_prompts([text for text, _ in encoded]).repeat(len(batch.scales))
             outputs = self._model.ground([x.repeat_interleave(count, 0) for x in maps], text)
-        return [
-            select(
-                outputs.part(slice(index, None, count), text.hidden.shape[1]),
-                positive_map,
-                list(batch.sizes_hw),
-                without_limits(selection),
-            )
-            for index, (text, positive_map) in enumerate(encoded)
+        parts = [
+            outputs.part(slice(index, None, count), text.hidden.shape[1]) for index, (text, _) in enumerate(encoded)
         ]
+        maps_of_parts = [positive_map for _, positive_map in encoded]
+        found = [
+            select(part, positive_map, list(batch.sizes_hw), without_limits(selection))
+            for part, positive_map in zip(parts, maps_of_parts, strict=True)
+        ]
+        finite = torch.stack([_are_finite(*both) for both in zip(parts, maps_of_parts, strict=True)])
+        return found, finite.all(0).tolist()
 
     def _encode(self, prompt: Prompt) -> tuple[TextFeatures, Tensor]:
         """Returns text features (1, T, D) and positive map (P, T) of a prompt, cached."""
@@ -314,6 +340,24 @@ def _selection(limits: DetectionLimits) -> Selection:
         max_detections=limits.max_detections,
         limit_per_chunk=limits.limit_per_prompt,
     )
+
+
+def _are_finite(outputs: RawOutputs, positive_map: Tensor) -> Tensor:
+    """Returns (B,) whether the model computed finite numbers for an image, of the (P, T) tokens that spell a phrase."""
+    spelling = positive_map.ne(0).any(0)
+    # A sum is finite if all numbers are: one pass, without a mask of the size of the outputs.
+    sums = (
+        outputs.deltas.sum((1, 2), dtype=torch.float32),
+        outputs.centerness.flatten(1).sum(1, dtype=torch.float32),
+        outputs.alignment[..., spelling].sum((1, 2), dtype=torch.float32),
+    )
+    return torch.stack(sums).isfinite().all(0)
+
+
+def _not_finite(names: tuple[str, ...]) -> Detections:
+    """Returns one box of NaN, which stands for an image that the model computes no finite numbers for."""
+    nan = np.full((1, 4), np.nan, np.float32)
+    return Detections(nan, nan[:, 0], np.zeros(1, np.int64), names)
 
 
 def _cpu_has_bf16() -> bool:

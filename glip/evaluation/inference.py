@@ -118,7 +118,7 @@ def label_split(
         report=False,
     )
     summary = label(job, detector=labelling.detector, engine=labelling.engine, watcher=labelling.watcher)
-    paths = {image.name: Path(str(image.path)) for image in list_job_images(job)}
+    paths = {image.name: Path(str(image.path)) for image in list_job_images(job).images}
     return LabelledSplit(job.out, paths, summary)
 
 

@@ -1,4 +1,4 @@
-"""Lists the images in folders, files, patterns and list files, each with a name of its own.
+"""Lists the images in folders, files, patterns and list files, each with its own name, and what it passes over.
 
 Knows paths and suffixes; `remote_listing` handles addresses. Opens no image. Paths are text here: for 100 000 files
 that is several times faster than Path, and checks of os.path return False where those of Path raise.
@@ -12,22 +12,21 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
 
 from glip.errors import InputError
+from glip.images.formats import is_image, is_unread_image, left_out_formats, readable_suffixes
 from glip.images.remote import RemoteFile, is_remote, shown
+from glip.left_out import LeftOut, first_examples
 
 logger = logging.getLogger(__name__)
 
-# fmt: off
-IMAGE_SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
-    ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".qoi",
-))
-# fmt: on
+_MAX_LIST_BYTES = 2**31  # of a list file: ten million lines of 200 letters
+_MAX_SHOWN = 200  # characters of a line in a message
+_LONGEST_NUMBER = 1000  # digits that are compared as a number
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,33 @@ class ImageFile:
     name: str
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The images of some sources, and what was passed over.
+
+    Attributes:
+        images: every image once, in natural order of names (2 before 10).
+        left_out: images of formats that are not read, and folders that cannot be opened.
+    """
+
+    images: list[ImageFile]
+    left_out: tuple[LeftOut, ...] = ()
+
+
 def list_images(sources: Sequence[str | Path]) -> list[ImageFile]:
-    """Returns every image of the sources once, in natural order of names (2 before 10).
+    """Returns the images of `list_sources`; logs a warning about what is left out.
+
+    Raises:
+        InputError, JobFailed: as for `list_sources`.
+    """
+    listing = list_sources(sources)
+    for entry in listing.left_out:
+        logger.warning("%s", entry)
+    return listing.images
+
+
+def list_sources(sources: Sequence[str | Path]) -> Listing:
+    """Returns every image of the sources once, and what was passed over.
 
     Names are relative to the folder that was given; if two images would get the same name, all names are relative to
     the common folder of all sources.
@@ -63,11 +87,12 @@ def list_images(sources: Sequence[str | Path]) -> list[ImageFile]:
     names: dict[str, str] = {}
     roots = []
     given, listed = [], []
+    passed = _PassedOver()
     for source in map(str, sources):
         if is_remote(source):
             given.append(source)
             continue
-        root, paths = _find(source)
+        root, paths = _find(source, passed)
         roots.append(root)
         for path in paths:
             if is_remote(path):  # absolute paths have no two slashes in a row
@@ -77,48 +102,95 @@ def list_images(sources: Sequence[str | Path]) -> list[ImageFile]:
     if len(set(names.values())) < len(names):
         root = os.path.commonpath(roots)
         names = {path: _name(path, root) for path in names}
-    listing = [ImageFile(Path(path), name) for path, name in names.items()]
+    images = [ImageFile(Path(path), name) for path, name in names.items()]
     if given or listed:
         from glip.images.remote_listing import list_remote
 
-        remote = list_remote(given, listed, set(names.values()), _is_image)
-        listing += (ImageFile(file, name) for name, file in remote.items())
-    if not listing:
+        remote = list_remote(given, listed, set(names.values()), passed.wants)
+        images += (ImageFile(file, name) for name, file in remote.items())
+    left_out = passed.entries()
+    if not images:
         searched = ", ".join(repr(shown(str(source))) for source in sources) or "an empty list of sources"
+        also = "".join(f" {entry}" for entry in left_out)
         raise InputError(
             f"There is no image in {searched}, sub-folders included. Images end with "
-            f"{' '.join(sorted(IMAGE_SUFFIXES))}."
+            f"{' '.join(sorted(readable_suffixes()))}.{also}"
         )
-    return sorted(listing, key=lambda image: _natural(image.name))
+    return Listing(sorted(images, key=lambda image: _natural(image.name)), left_out)
+
+
+@dataclass
+class _PassedOver:
+    """Collects what a search passes over. A path that several sources hold counts once."""
+
+    _unread: dict[str, None] = field(default_factory=dict)
+    _closed: dict[str, str] = field(default_factory=dict)
+
+    def wants(self, path: str) -> bool:
+        """Returns whether a file is an image that is read, by its suffix; notes one that is not read."""
+        if is_image(path):
+            return True
+        if is_unread_image(path):
+            self._unread[path] = None
+        return False
+
+    def cannot_open(self, folder: str, reason: str) -> None:
+        self._closed[folder] = reason
+
+    def entries(self) -> tuple[LeftOut, ...]:
+        unread = left_out_formats(map(_printable, self._unread))
+        if not self._closed:
+            return unread
+        count = len(self._closed)
+        what = "folder cannot be opened and is" if count == 1 else "folders cannot be opened and are"
+        reasons = (f"{_printable(folder)}: {reason}" for folder, reason in self._closed.items())
+        sentence = f"{count} {what} left out; allow this user to read them."
+        return (
+            *unread,
+            LeftOut(kind="closed_folders", count=count, sentence=sentence, examples=first_examples(reasons)),
+        )
+
+
+def _printable(path: str) -> str:
+    # File names may hold undecodable bytes, which JSON cannot hold; they are backslash-escaped.
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _name(path: str, root: str) -> str:
-    relative = path.removeprefix(root).lstrip(os.sep).replace(os.sep, "/")
-    # File names may hold undecodable bytes, which JSON cannot hold; they are backslash-escaped.
-    return relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _printable(path.removeprefix(root).lstrip(os.sep).replace(os.sep, "/"))
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
     parts = re.split(r"(\d+)", name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
+    # Python refuses to read a number of thousands of digits; the name itself decides between those.
+    return [int(part[:_LONGEST_NUMBER]) if index % 2 else part for index, part in enumerate(parts)], name
 
 
-def _find(source: str) -> tuple[str, Iterable[str]]:
+def _find(source: str, passed: _PassedOver) -> tuple[str, Iterable[str]]:
     """Returns the folder that names are relative to, and the absolute paths of the images of one source."""
     given = os.path.expanduser(source)
     path = os.path.abspath(given)
     if os.path.isdir(given):
-        return path, _walk(path)
+        return path, _walk(path, passed)
     if os.path.exists(given):
-        return _listed(path) if path.lower().endswith(".txt") else (os.path.dirname(path), [path])
+        return _listed(path, passed) if path.lower().endswith(".txt") else (os.path.dirname(path), [path])
     if has_magic(source):
         parts = Path(path).parts
         fixed = [*takewhile(lambda part: not has_magic(part), parts)]
-        return os.path.join(*fixed), _matching(os.path.join(*fixed), parts[len(fixed) :])
-    raise InputError(f"There is no file or folder {source!r}, or its permissions forbid to open it.")
+        return os.path.join(*fixed), _matching(os.path.join(*fixed), _once(parts[len(fixed) :]), passed)
+    raise InputError(f"There is no file or folder {_shortened(source)!r}, or its permissions forbid to open it.")
 
 
-def _walk(root: str) -> Iterator[str]:
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _once(parts: Sequence[str]) -> tuple[str, ...]:
+    """Returns the parts of a pattern; several '**' in a row mean one, and would be expanded again and again."""
+    return tuple(part for index, part in enumerate(parts) if part != "**" or parts[index - 1 : index] != ("**",))
+
+
+def _walk(root: str, passed: _PassedOver) -> Iterator[str]:
     """Yields all images below a folder. It enters every real folder once, so circular links do no harm."""
     seen = set()
     folders: list[str] = [root]
@@ -132,21 +204,21 @@ def _walk(root: str) -> Iterator[str]:
         if real in seen:
             continue
         seen.add(real)
-        for entry in _entries(folder, needed=folder == root):
+        for entry in _entries(folder, passed, needed=folder == root):
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(entry.path)
-            elif _is_image(entry.name):
+            elif passed.wants(entry.path):
                 yield entry.path
 
 
-def _entries(folder: str, needed: bool = False) -> list[os.DirEntry[str]]:
+def _entries(folder: str, passed: _PassedOver, needed: bool = False) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         if needed:
             raise InputError(f"The folder {folder!r} cannot be opened: {error.strerror}.") from None
-        logger.warning("The folder %r cannot be opened (%s); its images are skipped.", folder, error.strerror)
+        passed.cannot_open(folder, error.strerror or str(error))
         return []
 
 
@@ -157,53 +229,61 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_image(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
-
-
-def _matching(root: str, parts: Sequence[str]) -> Iterator[str]:
+def _matching(root: str, parts: Sequence[str], passed: _PassedOver) -> Iterator[str]:
     """Yields all images whose path below `root` matches a pattern, and all images in folders that match it."""
-    for path in _expand(root, parts):
+    for path in _expand(root, parts, passed):
         if os.path.isdir(path):
-            yield from _walk(path)
-        elif _is_image(path):
+            yield from _walk(path, passed)
+        elif passed.wants(path):
             yield path
 
 
-def _expand(folder: str, parts: Sequence[str]) -> Iterator[str]:
+def _expand(folder: str, parts: Sequence[str], passed: _PassedOver) -> Iterator[str]:
     # Not glob.glob: its '**' follows links, endlessly if they are circular.
     if not parts or parts == ("**",):
         yield folder
         return
     part, rest = parts[0], parts[1:]
     if part == "**":
-        yield from _expand(folder, rest)
-    for entry in _entries(folder):
+        yield from _expand(folder, rest, passed)
+    for entry in _entries(folder, passed):
         if part == "**":
             if _is_folder(entry) and not entry.is_symlink():
-                yield from _expand(entry.path, parts)
+                yield from _expand(entry.path, parts, passed)
         elif fnmatch.fnmatch(entry.name, part) and (not rest or _is_folder(entry)):
-            yield from _expand(entry.path, rest)
+            yield from _expand(entry.path, rest, passed)
 
 
-def _listed(list_file: str) -> tuple[str, list[str]]:
-    try:
-        lines = Path(list_file).read_bytes().decode("utf-8-sig", "surrogateescape").split("\n")
-    except OSError as error:
-        raise InputError(f"The list {list_file!r} cannot be read: {error.strerror}.") from None
+def _listed(list_file: str, passed: _PassedOver) -> tuple[str, list[str]]:
     folder = os.path.dirname(list_file)
     images, addresses = [], []
-    for number, line in enumerate((line.strip() for line in lines), start=1):
+    for number, line in enumerate((line.strip() for line in _lines(list_file)), start=1):
         if not line or line.startswith("#"):
             continue
         if is_remote(line):
             addresses.append(line)
-        else:
-            image = os.path.normpath(os.path.join(folder, line))
-            if not os.path.isfile(image):
-                raise InputError(f"Line {number} of the list {list_file!r} names {line!r}, which is not a file.")
+            continue
+        image = os.path.normpath(os.path.join(folder, line))
+        if not os.path.isfile(image):
+            raise InputError(
+                f"Line {number} of the list {list_file!r} names {_shortened(line)!r}, which is not a file."
+            )
+        # A listed file need not look like an image, but one that is known not to be read is not tried.
+        if passed.wants(image) or not is_unread_image(image):
             images.append(image)
     common = os.path.commonpath([folder, *map(os.path.dirname, images)])
     # Images outside the list's folder are named relative to their own common folder.
     root = folder if common == folder else os.path.commonpath([*map(os.path.dirname, images)])
     return root, images + addresses
+
+
+def _lines(list_file: str) -> list[str]:
+    path = Path(list_file)
+    try:
+        if path.stat().st_size > _MAX_LIST_BYTES:
+            raise InputError(
+                f"The list {list_file!r} is larger than {_MAX_LIST_BYTES // 2**30} GB. Is it another file?"
+            )
+        return path.read_bytes().decode("utf-8-sig", "surrogateescape").split("\n")
+    except OSError as error:
+        raise InputError(f"The list {list_file!r} cannot be read: {error.strerror}.") from None

@@ -2,21 +2,25 @@
 
 Knows addresses and fsspec's clients, which are imported at the first request. Knows nothing of image formats. A signed
 address holds a secret after its '?', so addresses are written and shown without that part. Reasons are stored in
-records, so their wording is part of the format.
+records, so their wording is part of the format. `web` sends the requests to web servers.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 from importlib import import_module
+from io import BytesIO
+from threading import Condition
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from glip.errors import InputError, JobFailed, require
+from glip.images.web import CONNECT, SILENCE, BadStatus, LargerThanAsked, NotFollowed, ask_web, read_web, web_client
 
 CLIENTS = {
     "s3": "s3fs",
@@ -25,10 +29,12 @@ CLIENTS = {
     "http": "aiohttp",
 }  # scheme -> the package that fsspec needs
 MAX_BYTES = 512 * 2**20  # of one image, because it is decoded from memory
+# Many images are fetched at once. Those up to the first size need no permission; larger ones share the second.
+SMALL_BYTES = 16 * 2**20
+MAX_LARGE_BYTES = 2**30
 # Seconds for a request with all its attempts. An image needs two requests, and labelling gives up on it after 60 s.
 TIME_LIMIT = 25.0
 WAITS = (0.5, 1.5)  # seconds between attempts
-_CONNECT, _SILENCE = 8, 12  # maximum seconds to connect, and between two parts of a response
 
 Answer = TypeVar("Answer")
 
@@ -128,17 +134,67 @@ class RemoteFile:
             return _answer(client, lambda: _ask_web(client, self.url))
         return _answer(client, lambda: _ask_store(client, self.url))
 
-    def read(self) -> bytes:
-        """Returns the whole file.
+    @contextmanager
+    def open(self) -> Iterator[BytesIO]:
+        """Yields the whole file, in memory.
+
+        A large file waits until the others that are open leave enough of `MAX_LARGE_BYTES`.
 
         Raises:
             NotFetched: it could not be fetched, or is larger than MAX_BYTES.
         """
         client = client_for(self.url)
-        if self.url.startswith("http"):
-            return _answer(client, lambda: _read_web(client, self.url))
-        _check_size(self.ask().size)
-        return _answer(client, lambda: client._cat_file(_key(self.url)))
+        if not self.url.startswith("http"):
+            stated = self.ask().size
+            _check_size(stated)
+            with _large_files.room_for(MAX_BYTES if stated is None else stated):
+                yield BytesIO(_answer(client, lambda: client._cat_file(_key(self.url))))
+            return
+        try:
+            file = _answer(client, lambda: read_web(client, self.url, min(SMALL_BYTES, MAX_BYTES)))
+        except LargerThanAsked as error:
+            large = MAX_BYTES if error.size is None else error.size
+        else:
+            yield file
+            return
+        _check_size(large)
+        with _large_files.room_for(large):
+            yield self._read_large(client, large)
+
+    def _read_large(self, client: Any, size: int) -> BytesIO:
+        try:
+            return _answer(client, lambda: read_web(client, self.url, size))
+        except LargerThanAsked:
+            raise _too_large() from None
+
+
+class _Room:
+    """Memory that large files share; a file waits until there is enough.
+
+    Args:
+        size: in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._changed = Condition()
+
+    @contextmanager
+    def room_for(self, size: int) -> Iterator[None]:
+        """Takes `size` bytes for the length of the block; nothing for a small file."""
+        size = 0 if size <= SMALL_BYTES else size
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+_large_files = _Room(MAX_LARGE_BYTES)
 
 
 def client_for(url: str) -> Any:
@@ -157,8 +213,7 @@ def client_for(url: str) -> Any:
         )
     fsspec, package = require("fsspec", "remote"), require(CLIENTS[scheme], "remote")
     if package.__name__ == "aiohttp":
-        limit = package.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)
-        return fsspec.filesystem("https", client_kwargs={"timeout": limit, "trust_env": True})
+        return web_client()
     if "@" in server:
         raise InputError(
             f"{shown(url)!r} was given with a user or key before the '@'. Give credentials in the environment "
@@ -170,7 +225,7 @@ def client_for(url: str) -> Any:
     return fsspec.filesystem(
         "s3",
         anon=_no_s3_credentials(),
-        config_kwargs={"connect_timeout": _CONNECT, "read_timeout": _SILENCE, "retries": {"max_attempts": 2}},
+        config_kwargs={"connect_timeout": CONNECT, "read_timeout": SILENCE, "retries": {"max_attempts": 2}},
         use_listings_cache=False,
     )
 
@@ -259,6 +314,8 @@ def _answer(client: Any, request: Callable[[], Awaitable[Answer]], *, limited: b
         try:
             answer: Answer = sync(client.loop, ask)
             return answer
+        except LargerThanAsked:
+            raise
         except Exception as error:  # noqa: BLE001 - every client raises exceptions of its own
             fault = _fault(error)
         if fault.errno in _FOR_THE_USER or wait is None or (end is not None and monotonic() + wait > end):
@@ -271,6 +328,10 @@ def _fault(error: Exception) -> NotFetched:
     """Returns the reason in words of this program; messages of the clients may hold the whole address."""
     if isinstance(error, NotFetched):
         return error
+    if isinstance(error, BadStatus):
+        return _status_fault(error.status)
+    if isinstance(error, NotFollowed):
+        return NotFetched(errno.EPERM, str(error))
     if isinstance(error, OSError) and str(error).startswith("Forbidden"):  # gcsfs has no class for this
         return NotFetched(*_FAULTS["PermissionError"])
     for kind in type(error).__mro__:
@@ -295,18 +356,26 @@ def _status_fault(status: int) -> NotFetched:
 
 def _check_size(size: int | None) -> None:
     if size is not None and size > MAX_BYTES:
-        raise NotFetched(errno.EFBIG, f"it has more than the {MAX_BYTES // 2**20} MB that are read")
+        raise _too_large()
+
+
+def _too_large() -> NotFetched:
+    return NotFetched(errno.EFBIG, f"it has more than the {MAX_BYTES // 2**20} MB that are read")
 
 
 def _metadata(about: Mapping[str, Any]) -> RemoteMetadata:
     """Returns the metadata in the headers of a web server, or in fsspec's description of an object."""
-    size = about.get("size", about.get("Content-Length"))
+    size = _whole_number(about.get("size", about.get("Content-Length")))
     modified = about.get("LastModified") or about.get("Last-Modified") or about.get("updated") or ""
-    tag = (about.get("ETag") or about.get("etag") or "").strip('"')
+    tag = str(about.get("ETag") or about.get("etag") or "").strip('"')
     # With neither, the stamp never changes, and an image that is labelled once stays labelled.
-    return RemoteMetadata(
-        None if size is None else int(size), (tag or f"{'' if size is None else size}-{modified}")[:200]
-    )
+    return RemoteMetadata(size, (tag or f"{'' if size is None else size}-{modified}")[:200])
+
+
+def _whole_number(value: object) -> int | None:
+    """Returns a size in bytes; None for anything else that a server may write there."""
+    text = str(value).strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 async def _ask_store(client: Any, url: str) -> RemoteMetadata:
@@ -314,32 +383,4 @@ async def _ask_store(client: Any, url: str) -> RemoteMetadata:
 
 
 async def _ask_web(client: Any, url: str) -> RemoteMetadata:
-    session = await client.set_session()
-    for method in ("HEAD", "GET"):
-        async with session.request(method, _web_address(url), headers={"Accept-Encoding": "identity"}) as response:
-            # Signed addresses, and servers without HEAD, only allow GET.
-            if method == "GET" or response.status not in (400, 401, 403, 405, 501):
-                if response.status >= HTTPStatus.BAD_REQUEST:
-                    raise _status_fault(response.status)
-                return _metadata(response.headers)
-    raise AssertionError
-
-
-async def _read_web(client: Any, url: str) -> bytes:
-    session = await client.set_session()
-    async with session.get(_web_address(url), headers={"Accept-Encoding": "identity"}) as response:
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            raise _status_fault(response.status)
-        _check_size(response.content_length)
-        content = bytearray()
-        async for piece in response.content.iter_chunked(2**20):
-            content += piece
-            _check_size(len(content))
-    return bytes(content)
-
-
-def _web_address(url: str) -> Any:
-    """Returns the address as given if it is valid, else with its non-ASCII letters and spaces escaped."""
-    from yarl import URL
-
-    return URL(url, encoded=url.isascii() and " " not in url)
+    return _metadata(await ask_web(client, url))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from urllib.parse import unquote
@@ -18,7 +19,7 @@ _HARMFUL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def list_remote(
-    given: Sequence[str], listed: Iterable[str], taken: Collection[str], is_image: Callable[[str], bool]
+    given: Sequence[str], listed: Iterable[str], taken: Collection[str], wants: Callable[[str], bool]
 ) -> dict[str, RemoteFile]:
     """Returns the images at addresses, each once, by a unique name.
 
@@ -29,7 +30,7 @@ def list_remote(
         given: addresses from the user, which are looked up now: folders and objects in stores, web addresses.
         listed: addresses in list files. Their servers are not contacted now; a bad one becomes an unreadable image.
         taken: names of other images.
-        is_image: returns whether the name of a file in a folder is that of an image.
+        wants: returns whether the name of a file in a folder is that of an image that is read.
 
     Raises:
         InputError: an address cannot be used, or there is nothing at a given one.
@@ -44,9 +45,7 @@ def list_remote(
             found = [(_last(source), find_page(source))]
         else:
             # An object given by its own name need not look like an image.
-            found = [
-                (name, file) for name, file in list_store(source) if file.url == source or _is_wanted(name, is_image)
-            ]
+            found = [(name, file) for name, file in list_store(source) if file.url == source or _is_wanted(name, wants)]
         for name, file in found:
             files.setdefault(file.url, file)
             short.setdefault(file.url, _clean(name))
@@ -67,28 +66,40 @@ def _normal(url: str) -> str:
     return f"{scheme.lower()}://{rest}"
 
 
-def _is_wanted(name: str, is_image: Callable[[str], bool]) -> bool:
-    return is_image(name) and not any(part.startswith(".") and part.strip(".") for part in name.split("/"))
+def _is_wanted(name: str, wants: Callable[[str], bool]) -> bool:
+    return not any(part.startswith(".") and part.strip(".") for part in name.split("/")) and wants(name)
 
 
 def _unique(short: Mapping[str, str], taken: Collection[str]) -> dict[str, str]:
-    """Returns for every address the shortest name that no other image has, whatever their order."""
-    names = dict(short)
-    used = Counter([*names.values(), *taken])
-    for lengthen in (_whole, _hashed):
-        names = {url: name if used[name] == 1 else lengthen(url) for url, name in names.items()}
-        used = Counter([*names.values(), *taken])
-    return names
+    """Returns for every address the shortest name that no other image has, whatever their order.
+
+    Names that differ in case or in the form of accents only count as one, as they do on some disks. Every address has a
+    longest name that is its own, so that no crafted address can take the name of another.
+    """
+    forms = (lambda url: short[url], _whole, lambda url: _hashed(url, 12), lambda url: _hashed(url, 64))
+    level = dict.fromkeys(short, 0)
+    while True:
+        names = {url: forms[length](url) for url, length in level.items()}
+        used = Counter(map(_on_disk, [*names.values(), *taken]))
+        longer = [url for url, name in names.items() if used[_on_disk(name)] > 1 and level[url] < len(forms) - 1]
+        if not longer:
+            return names
+        for url in longer:
+            level[url] += 1
+
+
+def _on_disk(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _whole(url: str) -> str:
     return _clean(_path(url))
 
 
-def _hashed(url: str) -> str:
+def _hashed(url: str, length: int = 12) -> str:
     # These differ in the secret part only, which a hash does not reveal.
     stem, dot, suffix = _whole(url).rpartition(".")
-    digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:length]
     return f"{stem}-{digest}.{suffix}" if dot and "/" not in suffix else f"{_whole(url)}-{digest}"
 
 

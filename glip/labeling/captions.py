@@ -28,6 +28,8 @@ from glip.labeling.noun_phrases import locate
 from glip.prompts import Prompt, Span
 
 SIDECAR = "sidecar"
+# A longer caption has many times the tokens that a model reads; finding phrases in it takes quadratic time.
+MAX_CAPTION = 10_000  # characters
 COLUMNS = ("file_name", "caption", "phrases", "spans")
 
 Spans = tuple[tuple[Span, ...], ...]
@@ -218,6 +220,8 @@ def _row(where: str, file_name: str, text: str, phrases: tuple[str, ...], spans:
     """Returns a checked row; phrases without ranges get theirs."""
     if not file_name:
         raise InputError(f"{where}: the file name is empty. Give the path of the image, such as a.jpg.")
+    if len(text) > MAX_CAPTION:  # only this image is skipped, see `image_prompts`
+        return file_name, Caption(text, where)
     try:
         if phrases and not spans:
             spans = tuple((span,) for span in locate(text, phrases))

@@ -56,6 +56,17 @@ class ClassFile:
     conf: tuple[float | None, ...]
     ids: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        """Refuses parts that do not belong together, as a damaged file may hold; msgspec shows the message."""
+        if not len(self.names) == len(self.conf) == len(self.ids):
+            raise ValueError(f"{len(self.names)} names, {len(self.conf)} thresholds and {len(self.ids)} ids")
+        if not len(self.phrases) == len(self.class_of) == len(self.negative_of):
+            raise ValueError(f"{len(self.phrases)} phrases, {len(self.class_of)} classes of them")
+        indices = [index for index in self.class_of if index is not None]
+        indices += (index for claimed in self.negative_of for index in claimed)
+        if not all(0 <= index < len(self.names) for index in indices):
+            raise ValueError(f"a phrase of a class that is none of the {len(self.names)}")
+
     @classmethod
     def from_phrases(cls, phrases: Sequence[str]) -> ClassFile:
         """Makes every phrase a class; a phrase that occurs twice in the prompt is one class."""

@@ -6,6 +6,7 @@ The records are read once, and every output takes what it needs from that pass. 
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +21,16 @@ from glip.detections import Detections
 from glip.errors import GlipError, InputError
 from glip.files import whole_file
 from glip.labeling.filtering import Chooser, ExportSettings, nearest_name, open_run
-from glip.labeling.records import Record, RunInfo, read_listing, read_records, read_run
+from glip.labeling.merging import MergeCounts, Merger, People
+from glip.labeling.records import (
+    DoubledLines,
+    Record,
+    RunInfo,
+    foreign_files,
+    read_listing,
+    read_records,
+    read_run,
+)
 from glip.labeling.report import ReportBuilder
 from glip.labeling.splitting import Split, divide
 from glip.labeling.writers import FORMATS, SPLIT_FORMATS, UNCLIPPED, WITH_IMAGES
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
 
 ERRORS_FILE = "errors.jsonl"
 PREVIEW_FOLDER = "preview"
+_PREVIEW_NAME = re.compile(r"\d{3,}-.*\.jpg", re.DOTALL)
 _PREVIEW_POOL = 1024  # images with boxes that previews are chosen from
 
 logger = logging.getLogger(__name__)
@@ -78,11 +89,15 @@ class Outputs:
         boxes: number of boxes of each class in the annotation file.
         failed: number of images that could not be labelled.
         files: the files written.
+        notes: number of images with a note about their file, by the note.
+        merged: counts of people's boxes in the annotation file; None without any.
     """
 
     boxes: dict[str, int]
     failed: int
     files: tuple[Path, ...]
+    notes: dict[str, int]
+    merged: MergeCounts | None
 
 
 def export(
@@ -143,7 +158,11 @@ def export(
         per_class={name: counts.boxes[label] for label, name in enumerate(chooser.classes.names)},
         files=tuple(files),
         parts={part: list(part_of.values()).count(part) for part in info.parts},
-        left_out=tuple(_left_out(counts, unlabelled, targets, info)),
+        left_out=(
+            *_left_out(counts, unlabelled, targets, info),
+            *counts.doubled.entries(),
+            *foreign_files(folder),
+        ),
     )
 
 
@@ -153,7 +172,13 @@ def placing(formats: Sequence[str], split: Split | None) -> list[str]:
 
 
 def write_outputs(
-    folder: Path, images: Sequence[ImageFile], conf: float, preview: int, *, report: bool = False
+    folder: Path,
+    images: Sequence[ImageFile],
+    conf: float,
+    preview: int,
+    *,
+    report: bool = False,
+    people: People | None = None,
 ) -> Outputs:
     """Writes the outputs of a labelling run from its records; every file is whole, even if the power fails.
 
@@ -163,6 +188,7 @@ def write_outputs(
         conf: minimum score in the annotation file and in previews.
         preview: number of images to draw; 0 keeps earlier previews.
         report: write report.html as well.
+        people: boxes that the annotation file keeps as they are; previews and report show those of the model only.
 
     Raises:
         InputError: a record is damaged.
@@ -172,6 +198,9 @@ def write_outputs(
     chooser = open_run(folder, run, settings)
     paths = {image.name: image.path for image in images}
     targets = {name: _target(name) for name in (["coco", "grounding"] if run.by_caption else ["coco"])}
+    merger = None if people is None else Merger(people)
+    if merger is not None:
+        targets["coco"] = (targets["coco"][0], merger.write)
     builder = ReportBuilder(run, settings, chooser) if report else None
     info = ExportInfo(chooser.classes.names, chooser.classes.ids, provenance(run, settings, chooser))
     with whole_file(folder / ERRORS_FILE) as errors:
@@ -184,7 +213,10 @@ def write_outputs(
     if builder is not None:
         written.append(builder.write(folder, paths))
     per_class = {name: counts.boxes[label] for label, name in enumerate(chooser.classes.names)}
-    return Outputs(per_class, counts.unreadable, tuple(written))
+    merged = None
+    if merger is not None:
+        per_class, merged = dict.fromkeys(per_class, 0) | merger.per_class, merger.counts()
+    return Outputs(per_class, counts.unreadable, tuple(written), dict(counts.notes), merged)
 
 
 def provenance(run: RunInfo, settings: ExportSettings, chooser: Chooser) -> dict[str, Any]:
@@ -219,6 +251,8 @@ class _Counts:
 
     def __post_init__(self) -> None:
         self.boxes: Counter[int] = Counter()
+        self.notes: Counter[str] = Counter()
+        self.doubled = DoubledLines()
 
     def add_outside(self, image: LabelledImage) -> None:
         """Counts the boxes without area inside the image, which formats that clip leave out."""
@@ -288,7 +322,7 @@ def _pass_over(
     counts, previews = _Counts(), PreviewPool(preview)
     with ExitStack() as stack:
         adds = [stack.enter_context(opened(out / name, info)) for name, opened in targets.values()]
-        for record in read_records(folder):
+        for record in read_records(folder, counts.doubled):
             advance(1)
             if record.error is not None:
                 counts.unreadable += 1
@@ -300,6 +334,7 @@ def _pass_over(
                     report.add_error(record)
                 continue
             counts.images += 1
+            counts.notes.update(record.notes)
             found = chooser.choose(record)
             counts.empty += not len(found)
             counts.boxes.update(found.labels.tolist())
@@ -371,7 +406,8 @@ class PreviewPool:
         from glip.images import read_image
 
         for old in folder.glob("*.jpg"):
-            old.unlink()
+            if _PREVIEW_NAME.fullmatch(old.name):
+                old.unlink()
         drawn = []
         for number, (name, found) in enumerate(self.chosen(), start=1):
             path = folder / f"{number:03d}-{Path(name).stem[:80]}.jpg"

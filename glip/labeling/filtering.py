@@ -23,6 +23,7 @@ from glip.labeling.classes import ClassFile
 from glip.labeling.records import Record, RunInfo, read_names
 from glip.model.config import DEFAULT_CONF as DEFAULT_CONF  # of the settings below
 from glip.names import find_names, name_key
+from glip.run_folder import RUN_FILE
 
 Suppression = Literal["class", "agnostic", "none"]
 
@@ -124,6 +125,7 @@ class Chooser:
         """Returns indices of the kept boxes, best first, and the boxes, scores and classes they index."""
         # Nothing below the lowest threshold matters: neither as a box nor as a negative, which only claims weaker
         # boxes. Records are sorted by score, so the part that becomes arrays is short.
+        record.check_labels(self.classes.phrases)
         count = bisect_right(record.scores, -self._surely_below, key=lambda score: -score)
         boxes = np.asarray(record.boxes[:count], np.float32).reshape(-1, 4)
         scores = np.asarray(record.scores[:count], np.float32)
@@ -180,7 +182,13 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
 def _recorded_classes(run: RunInfo) -> ClassFile | None:
     """Returns the class file that the images were labelled with, if there was one."""
     plain = run.job.get("classes")
-    return None if plain is None else msgspec.convert(plain, ClassFile)
+    try:
+        return None if plain is None else msgspec.convert(plain, ClassFile)
+    except msgspec.ValidationError as error:
+        raise InputError(
+            f"`classes` in the {RUN_FILE} of this run is damaged: {error}. Label again with the class file and "
+            f"overwrite, or into another folder."
+        ) from error
 
 
 def _caption_names(folder: Path) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import msgspec
 
 from glip.errors import InputError
 from glip.images import ImageFile
-from glip.labeling.captions import Captions, read_captions, shorten
+from glip.labeling.captions import MAX_CAPTION, Captions, read_captions, shorten
 from glip.labeling.noun_phrases import Chunker, FindPhrases, phrase_finder
 from glip.prompts import Prompt, Wording
 
@@ -160,6 +160,9 @@ def caption_prompts(captions: Captions, detector: ObjectDetector, find: FindPhra
     prompts: dict[str, tuple[Prompt, ...]] = {}
     skipped = dict(captions.missing)
     for name, caption in captions.of.items():
+        if len(caption.text) > MAX_CAPTION:
+            skipped[name] = f"its caption has {len(caption.text)} characters; at most {MAX_CAPTION} are read"
+            continue
         spans = caption.spans or tuple((span,) for span in find(caption.text))
         if not spans:
             skipped[name] = f"its caption {shorten(caption.text)!r} contains no phrase to look for"

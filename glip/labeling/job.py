@@ -24,14 +24,18 @@ from glip.detectors.spec import DetectorSpec, InferenceOptions
 from glip.engine import Engine
 from glip.engine.local import LocalEngine
 from glip.errors import InputError, JobFailed
-from glip.images import ImageFile, RemoteFile, is_remote, list_images, shown
+from glip.images import ImageFile, Listing, RemoteFile, is_remote, list_sources, shown
 from glip.labeling.classes import ClassFile
 from glip.labeling.export import PREVIEW_FOLDER, write_outputs
 from glip.labeling.image_prompts import PromptPlan, describe_plan, resolve_prompts
-from glip.labeling.run_config import begin_run, describe_run
+from glip.labeling.merging import MergeCounts, People, find_people, open_people
+from glip.labeling.records import DoubledLines, foreign_files
+from glip.labeling.run_config import OUTPUT_FILES, begin_run, describe_run
 from glip.labeling.shards import find_labelled, plan_shards, remove_leftovers, write_listing
 from glip.labeling.tiling import Tiling
 from glip.labeling.worker import ImageDone, LabelSettings, LabelWorker
+from glip.left_out import LeftOut, first_examples
+from glip.names import names_read_alike
 from glip.run_folder import RUN_FILE, lock_folder
 
 logger = logging.getLogger(__name__)
@@ -62,6 +66,8 @@ class LabelJob:
         overwrite: delete the records and outputs of an earlier run first.
         preview: number of images to draw with their boxes.
         report: write report.html.
+        merge: an annotation file in COCO's form with boxes of people, which stay as they are
+            (`glip.labeling.merging`); None for the corrected file in the output folder, if a review wrote one there.
 
     Raises:
         InputError: a value is out of range, or two exclude each other.
@@ -82,6 +88,7 @@ class LabelJob:
     overwrite: bool = False
     preview: int = 0
     report: bool = True
+    merge: Path | None = None
 
     def __post_init__(self) -> None:
         if self.conf is not None and not 0 <= self.conf <= 1:
@@ -133,6 +140,9 @@ class LabelSummary:
         files: what was written beside the records.
         seconds: time spent on labelling.
         interrupted: the run was stopped before all images were labelled.
+        left_out: what was passed over or not read.
+        notes: number of images of which something is to be said, by the note; the records have it as well.
+        merged: counts of people's boxes that were kept; None if there were none to keep.
     """
 
     out: Path
@@ -144,6 +154,9 @@ class LabelSummary:
     files: tuple[Path, ...]
     seconds: float
     interrupted: bool
+    left_out: tuple[LeftOut, ...] = ()
+    notes: dict[str, int] = field(default_factory=dict)
+    merged: MergeCounts | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -203,18 +216,20 @@ def label(
             value cannot be used.
         JobFailed: the disk or the network failed. What was finished before is kept.
     """
-    images = list_job_images(job)
+    if job.merge is not None:
+        open_people(job.merge)  # a bad file is refused before any work
+    listing = list_job_images(job)
     try:
         job.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JobFailed(f"Cannot create the output folder {job.out}: {error.strerror}. Choose another.") from error
     with lock_folder(job.out):
         return _label(
-            job, images, OpenedOnce(detector or job.detector), engine or LocalEngine(), watcher or _NoWatcher()
+            job, listing, OpenedOnce(detector or job.detector), engine or LocalEngine(), watcher or _NoWatcher()
         )
 
 
-def list_job_images(job: LabelJob) -> list[ImageFile]:
+def list_job_images(job: LabelJob) -> Listing:
     """Returns all images of the sources, in natural order of names, without those that earlier runs wrote.
 
     Raises:
@@ -238,12 +253,13 @@ def list_job_images(job: LabelJob) -> list[ImageFile]:
             folders[parent] = previews or parent.resolve().is_relative_to(own)
         return folders[parent]
 
-    listing = [image for image in list_images(job.sources) if not is_own(image)]
+    listing = list_sources(job.sources)
+    images = [image for image in listing.images if not is_own(image)]
     if job.detector.offline:
-        _refuse_remote(str(image.path) for image in listing if isinstance(image.path, RemoteFile))
-    if not listing:
+        _refuse_remote(str(image.path) for image in images if isinstance(image.path, RemoteFile))
+    if not images:
         raise InputError(f"There are no images in {', '.join(map(shown, job.sources))}.")
-    return listing
+    return Listing(images, listing.left_out)
 
 
 def _refuse_remote(sources: Iterable[str]) -> None:
@@ -271,20 +287,30 @@ def settings_of(job: LabelJob, detector: ObjectDetector, images: Sequence[ImageF
     )
 
 
-def _label(
-    job: LabelJob, everything: Sequence[ImageFile], detector: OpensDetector, engine: Engine, watcher: Watcher
-) -> LabelSummary:
+def _label(job: LabelJob, listing: Listing, detector: OpensDetector, engine: Engine, watcher: Watcher) -> LabelSummary:
     """Runs the job in a locked folder."""
+    everything, left_out = listing.images, list(listing.left_out)
+    people = _people_of(job)
     opened = detector.open()
     settings = settings_of(job, opened, everything)
     conf = max(opened.conf, job.limits.floor) if job.conf is None else job.conf
     # With absolute sources, run.json leads to the images from any working folder.
     noted = replace(job, sources=tuple(map(_absolute_text, job.sources)), conf=conf)
-    begin_run(job.out, describe_run(settings, opened, job.detector.model, noted.to_json()), overwrite=job.overwrite)
-    remove_leftovers(job.out)
-    labelled, unlisted = find_labelled(job.out, everything, settings.prompts.mark)
-    if unlisted:
-        logger.warning("%d images labelled before are no longer among the sources; they are left out.", unlisted)
+    begin_run(
+        job.out,
+        describe_run(settings, opened, job.detector.model, noted.to_json()),
+        overwrite=job.overwrite,
+        keep=() if people is None else (people.path,),
+    )
+    remove_leftovers(job.out, OUTPUT_FILES)
+    doubled = DoubledLines()
+    labelled, unlisted = find_labelled(job.out, everything, settings.prompts.mark, doubled)
+    left_out += (
+        *read_alike(settings.prompts.names),
+        *_no_longer_listed(unlisted),
+        *doubled.entries(),
+        *foreign_files(job.out),
+    )
     images, labelled = everything[: job.limit], labelled[: job.limit]
     write_listing(job.out, images)
     shards = plan_shards(job.out, images, labelled, job.shard_size or max(16, 8 * settings.batch))
@@ -301,12 +327,46 @@ def _label(
                 results.close()
     seconds = monotonic() - started
     if earlier + now < len(images):
-        return LabelSummary(job.out, len(images), now, earlier, failed, {}, (), seconds, interrupted=True)
-    outputs = write_outputs(job.out, images, conf, job.preview, report=job.report)
+        left_out_now = tuple(left_out)
+        return LabelSummary(
+            *(job.out, len(images), now, earlier, failed, {}, (), seconds), interrupted=True, left_out=left_out_now
+        )
+    outputs = write_outputs(job.out, images, conf, job.preview, report=job.report, people=people)
     return LabelSummary(
         *(job.out, len(images), now, earlier, outputs.failed, outputs.boxes, outputs.files, seconds),
         interrupted=False,
+        left_out=tuple(left_out),
+        notes=outputs.notes,
+        merged=outputs.merged,
     )
+
+
+def _people_of(job: LabelJob) -> People | None:
+    """Returns the boxes of people that the annotation file must keep."""
+    path = find_people(job.out) if job.merge is None else job.merge
+    return None if path is None else open_people(path)
+
+
+def read_alike(names: Sequence[str]) -> tuple[LeftOut, ...]:
+    """Returns the entry about names that the model cannot tell apart; () if there are none."""
+    groups = names_read_alike(dict.fromkeys(names))
+    if not groups:
+        return ()
+    count = len(groups)
+    sentence = (
+        f"{count} {'group' if count == 1 else 'groups'} of names in the prompt read alike: the model cannot tell them "
+        f"apart, and every object gets a box for each name. Keep one name of a group."
+    )
+    examples = first_examples(" = ".join(map(repr, group)) for group in groups)
+    return (LeftOut(kind="names_read_alike", count=count, sentence=sentence, examples=examples),)
+
+
+def _no_longer_listed(count: int) -> tuple[LeftOut, ...]:
+    if not count:
+        return ()
+    what = "image labelled before is" if count == 1 else "images labelled before are"
+    sentence = f"{count} {what} no longer among the sources and left out of the results; the records keep them."
+    return (LeftOut(kind="no_longer_listed", count=count, sentence=sentence),)
 
 
 def _absolute_text(source: str) -> str:

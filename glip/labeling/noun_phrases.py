@@ -29,11 +29,12 @@ _TOKEN = re.compile(
 # The parts of a noun phrase, one letter per word: D article or possessive, d another determiner, C number, J adjective,
 # R adverb, G participle, V plain verb or past, N noun, & conjunction, - anything else. After an article even a plain
 # verb belongs to the noun: the lexicon takes the 'stop' of 'a stop sign' for a verb.
+# Possessive quantifiers find the same phrases; backtracking would take cubic time on 'three three three …'.
 _NOUN_PHRASE = re.compile(
-    r"D(?:[JRGVC]+&)?[JRGVC]*N+"  # the dog, a stop sign, a blue and silver train
-    r"|DJ+"  # a remote, the elderly
-    r"|[dC]+[JRGC]*N+"  # three strange looking birds
-    r"|(?:R*J)*N+"  # dogs, very cute girls
+    r"D(?:[JRGVC]++&)?+[JRGVC]*+N++"  # the dog, a stop sign, a blue and silver train
+    r"|DJ++"  # a remote, the elderly
+    r"|[dC]++[JRGC]*+N++"  # three strange looking birds
+    r"|(?:R*+J)*+N++"  # dogs, very cute girls
 )
 _LETTERS = {"DT": "d", "PDT": "d", "PRP$": "D", "CD": "C", "VBG": "G", "VBN": "G", "VB": "V", "VBD": "V", "CC": "&"}
 _ARTICLES = frozenset(("a", "an", "the"))

@@ -15,9 +15,10 @@ import msgspec
 from glip.detectors.base import OpenedOnce, OpensDetector
 from glip.errors import GlipError
 from glip.images import ImageFile, read_image
-from glip.labeling.job import LabelJob, list_job_images, settings_of
+from glip.labeling.job import LabelJob, list_job_images, read_alike, settings_of
 from glip.labeling.tiling import plan_views
 from glip.labeling.worker import LabelWorker
+from glip.left_out import LeftOut
 
 TIMED_IMAGES = 3  # spread over the listing
 LONG_TRIAL = 20.0  # seconds after which no further image is timed
@@ -55,6 +56,7 @@ class LabelPlan:
         views: passes through the backbone per timed image, on average: 1 without tiles.
         seconds_per_image: measured now, on this machine; None if no timed image could be read.
         seconds: estimate for all images.
+        left_out: what is passed over.
     """
 
     images: int
@@ -66,6 +68,7 @@ class LabelPlan:
     views: float
     seconds_per_image: float | None
     seconds: float | None
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as plain values for JSON."""
@@ -83,7 +86,8 @@ def plan_label(job: LabelJob, *, detector: OpensDetector | None = None) -> Label
     Raises:
         InputError: `label` would refuse the job before its first image.
     """
-    images = list_job_images(job)[: job.limit]
+    listing = list_job_images(job)
+    images = listing.images[: job.limit]
     opener = OpenedOnce(detector or job.detector)
     opened = opener.open()
     settings = settings_of(job, opened, images)
@@ -104,6 +108,7 @@ def plan_label(job: LabelJob, *, detector: OpensDetector | None = None) -> Label
         views=views,
         seconds_per_image=seconds,
         seconds=None if seconds is None else seconds * len(images),
+        left_out=(*read_alike(prompts.names), *listing.left_out),
     )
 
 

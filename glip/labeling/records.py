@@ -4,17 +4,19 @@
     DIR/records/listing.txt          the images of the last command, one JSON string per line
     DIR/records/000001-000000.jsonl  a shard of `Record`s; `shards.py` explains the numbers
 
-Lines are in natural order of file names (2 before 10). Knows nothing of models, thresholds or output formats.
+Lines are in natural order of file names (2 before 10). Only files with such names are read: copies that a sync tool
+puts beside them, and files of other programs, are not. Knows nothing of models, thresholds or output formats.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,7 +24,8 @@ from numpy.typing import NDArray
 
 from glip.detections import Detections
 from glip.errors import InputError
-from glip.files import decode_json, read_json
+from glip.files import PART_SUFFIX, decode_json, read_json
+from glip.left_out import LeftOut, first_examples
 from glip.run_folder import RUN_FILE
 
 RECORDS_FOLDER = "records"
@@ -34,6 +37,9 @@ Box = tuple[float, float, float, float]
 # from a thousand shards at once, without a thousand open files.
 PAGE_BYTES = 1 << 16
 _DIGITS = re.compile(r"(\d+)")
+_LONGEST_NUMBER = 1000  # digits that are compared as a number
+_SHARD_NAME = re.compile(r"(\d{6,18})-\d{6,18}\.jsonl")
+MAX_LINE_BYTES = 2**28  # of one record: some thousand times what the most crowded image takes
 _DAMAGED = "Delete this file and repeat the `glip label` command: only its images are labelled again."
 
 
@@ -73,6 +79,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         names: the phrases of this image; None if the whole run has one class list.
         caption: the image's own caption; None if it has none.
         spans: for each of `names` its character ranges in the caption.
+        notes: what a person should know about the image's file, such as frames that were not read; each is the end of a
+            sentence about the image.
     """
 
     file_name: str
@@ -86,6 +94,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     names: Sequence[str] | None = None
     caption: str | None = None
     spans: Sequence[Sequence[tuple[int, int]]] = ()
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -97,6 +106,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         size_hw: tuple[int, int],
         caption: str | None = None,
         spans: Sequence[Sequence[tuple[int, int]]] = (),
+        notes: Sequence[str] = (),
     ) -> Record:
         """Returns the record of a labelled image. Without a caption of its own, labels index the names of the run."""
         return cls(
@@ -110,14 +120,42 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
             names=None if caption is None else detections.names,
             caption=caption,
             spans=spans,
+            notes=notes,
         )
+
+    def __post_init__(self) -> None:
+        """Refuses a record whose parts do not belong together; msgspec shows the message with the line."""
+        if not len(self.boxes) == len(self.scores) == len(self.labels):
+            raise ValueError(f"{len(self.boxes)} boxes, {len(self.scores)} scores and {len(self.labels)} labels")
+        if self.labels and min(self.labels) < 0:
+            raise ValueError(f"the label {min(self.labels)}")
+        if self.names is not None and self.labels and max(self.labels) >= len(self.names):
+            raise ValueError(f"the label {max(self.labels)} of {len(self.names)} names")
+        if self.width < 0 or self.height < 0:
+            raise ValueError(f"the size {self.width} x {self.height}")
+
+    def check_labels(self, names: Sequence[str]) -> None:
+        """Refuses labels that are no index into the class list of the run.
+
+        Raises:
+            InputError: the message names the image and the label.
+        """
+        if self.names is None and self.labels and max(self.labels) >= len(names):
+            raise InputError(
+                f"The record of {_shown(self.file_name)} has the label {max(self.labels)}, but the run has "
+                f"{len(names)} names. Its file in {RECORDS_FOLDER} is damaged. {_DAMAGED}"
+            )
 
     def detections(self, names: Sequence[str]) -> Detections:
         """Returns the boxes as arrays, bit-equal to those of the detector.
 
         Args:
             names: `RunInfo.names`; not used where the record has names of its own.
+
+        Raises:
+            InputError: as for `check_labels`.
         """
+        self.check_labels(names)
         return Detections(
             np.asarray(self.boxes, np.float32).reshape(-1, 4),
             np.asarray(self.scores, np.float32),
@@ -179,6 +217,12 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     fast_decode: bool = False
     score_rule: str = ""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Returns the sources of the last command; () if run.json does not hold them."""
+        sources = self.job.get("sources")
+        return tuple(source for source in sources if isinstance(source, str)) if isinstance(sources, list) else ()
+
 
 class _RecordLine(Protocol):
     @property
@@ -207,7 +251,7 @@ def read_run(folder: Path) -> RunInfo:
     )
 
 
-def read_records(folder: Path) -> Iterator[Record]:
+def read_records(folder: Path, doubled: DoubledLines | None = None) -> Iterator[Record]:
     """Yields the newest record of every listed image, in natural order of file names.
 
     Memory does not grow with the number of images. Images of the last command that are not labelled yet are skipped, as
@@ -215,11 +259,12 @@ def read_records(folder: Path) -> Iterator[Record]:
 
     Args:
         folder: the output folder of `glip label`.
+        doubled: counts lines that are left out, see `read_all`.
 
     Raises:
         InputError: a shard is damaged; the message names it and says what to do.
     """
-    yield from _listed(folder, Record)
+    yield from _listed(folder, Record, doubled)
 
 
 def read_names(folder: Path) -> Iterator[tuple[str, ...]]:
@@ -233,10 +278,10 @@ def read_names(folder: Path) -> Iterator[tuple[str, ...]]:
             yield line.names
 
 
-def _listed(folder: Path, kind: type[_LineType]) -> Iterator[_LineType]:
+def _listed(folder: Path, kind: type[_LineType], doubled: DoubledLines | None = None) -> Iterator[_LineType]:
     listing = read_listing(folder)
     listed = next(listing, None)
-    for line in read_all(folder, kind):
+    for line in read_all(folder, kind, doubled):
         while listed is not None and listed != line.file_name and _comes_before(listed, line.file_name):
             listed = next(listing, None)
         if listed is None:
@@ -252,29 +297,107 @@ def read_listing(folder: Path) -> Iterator[str]:
         InputError: the list is damaged.
     """
     path = folder / RECORDS_FOLDER / LISTING_FILE
-    if path.exists():
-        hint = "Repeat the `glip label` command: it writes the list again."
-        for number, line in enumerate(_lines(path), start=1):
-            yield decode_json(line, str, f"{path}, line {number}", "the name of an image", hint=hint, repair=hint)
+    if not path.exists():
+        return
+    hint = "Repeat the `glip label` command: it writes the list again."
+    before: str | None = None
+    for number, line in enumerate(_lines(path), start=1):
+        where = f"{path}, line {number}"
+        name = decode_json(line, str, where, "the name of an image", hint=hint, repair=hint)
+        if before is not None and not _comes_before(before, name):
+            if name == before:
+                continue
+            raise InputError(f"{where}: {_shown(name)} stands behind {_shown(before)}, out of order. {hint}")
+        before = name
+        yield name
 
 
-def read_all(folder: Path, kind: type[_LineType]) -> Iterator[_LineType]:
+@dataclass
+class DoubledLines:
+    """Lines of records that were left out while reading: their image stands before them in the same series.
+
+    Attributes:
+        count: number of lines.
+        examples: names of the first images.
+    """
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+    def add(self, file_name: str) -> None:
+        """Counts one line."""
+        self.count += 1
+        self.examples = first_examples((*self.examples, file_name))
+
+    def entries(self) -> tuple[LeftOut, ...]:
+        """Returns what was left out."""
+        if not self.count:
+            return ()
+        what = "line is doubled or" if self.count == 1 else "lines are doubled or"
+        sentence = f"{self.count} {what} out of order in the records; every image counts once."
+        return (LeftOut(kind="doubled_records", count=self.count, sentence=sentence, examples=self.examples),)
+
+
+def foreign_files(folder: Path) -> tuple[LeftOut, ...]:
+    """Returns the entry about files in the records folder that are no records of this run; () if there is none."""
+    records = folder / RECORDS_FOLDER
+    if not records.is_dir():
+        return ()
+    known = {path.name for path in shard_files(folder)} | {LISTING_FILE}
+    names = sorted(path.name for path in records.iterdir() if path.name not in known and not path.name.startswith("."))
+    names = [name for name in names if not name.endswith(PART_SUFFIX)]
+    if not names:
+        return ()
+    what = "file is" if len(names) == 1 else "files are"
+    sentence = (
+        f"{len(names)} {what} in {records} that `glip label` did not write, such as copies made by a sync tool; "
+        f"they are not read. Delete or move them."
+    )
+    printable = [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in names]
+    return (LeftOut(kind="foreign_records", count=len(names), sentence=sentence, examples=first_examples(printable)),)
+
+
+def read_all(folder: Path, kind: type[_LineType], doubled: DoubledLines | None = None) -> Iterator[_LineType]:
     """Yields the newest line of every image ever labelled into `folder`, listed or not, in natural order.
 
     Shards of one series are sorted and do not overlap, so each series is one sorted stream, and memory holds one page
     per series. A later series takes precedence over an earlier one.
+
+    Args:
+        folder: the output folder.
+        kind: what to read of each line.
+        doubled: counts lines that are left out because they break that order.
+
+    Raises:
+        InputError: a shard is damaged.
     """
     series = {number: list(paths) for number, paths in groupby(shard_files(folder), key=series_of)}
-    newest_first = [_read_shards(series[number], kind) for number in sorted(series, reverse=True)]
-    lines = merge(*newest_first, key=lambda line: natural_order(line.file_name))
-    for _, versions in groupby(lines, key=lambda line: line.file_name):
-        yield next(versions)
+    counted = DoubledLines() if doubled is None else doubled
+    newest_first = [_in_order(_read_shards(series[number], kind), counted) for number in sorted(series, reverse=True)]
+    lines = merge(*newest_first, key=lambda entry: entry[0])
+    for _, versions in groupby(lines, key=lambda entry: entry[1].file_name):
+        yield next(versions)[1]
+
+
+def _in_order(
+    lines: Iterator[_LineType], doubled: DoubledLines
+) -> Iterator[tuple[tuple[list[str | int], str], _LineType]]:
+    """Yields lines with their sort key, without those that do not come after the line before."""
+    before: tuple[list[str | int], str] | None = None
+    for line in lines:
+        order = natural_order(line.file_name)
+        if before is not None and order <= before:
+            doubled.add(line.file_name)
+            continue
+        before = order
+        yield order, line
 
 
 def natural_order(file_name: str) -> tuple[list[str | int], str]:
     """Returns a sort key that counts: 2 before 10. Same order as `glip.images.list_images`, here without torch."""
     parts = _DIGITS.split(file_name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], file_name
+    # Python refuses to read a number of thousands of digits; the name itself decides between those.
+    return [int(part[:_LONGEST_NUMBER]) if index % 2 else part for index, part in enumerate(parts)], file_name
 
 
 def _comes_before(one: str, other: str) -> bool:
@@ -283,7 +406,13 @@ def _comes_before(one: str, other: str) -> bool:
 
 def shard_files(folder: Path) -> list[Path]:
     """Returns the files of finished shards in an output folder, sorted by series and shard (`glip.labeling.shards`)."""
-    return sorted((folder / RECORDS_FOLDER).glob("*.jsonl"))
+    records = folder / RECORDS_FOLDER
+    return sorted(path for path in records.glob("*.jsonl") if _SHARD_NAME.fullmatch(path.name) and path.is_file())
+
+
+def is_records_file(name: str) -> bool:
+    """Returns whether a file in the records folder has the name of one that a run writes."""
+    return name == LISTING_FILE or _SHARD_NAME.fullmatch(name) is not None
 
 
 def series_of(shard_file: Path) -> int:
@@ -307,13 +436,29 @@ def _read_shards(paths: Sequence[Path], kind: type[_LineType]) -> Iterator[_Line
 def _lines(path: Path) -> Iterator[bytes]:
     offset = 0
     while True:
-        with path.open("rb") as file:
-            file.seek(offset)
-            page = file.readlines(PAGE_BYTES)
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                page = [*_page(file, path)]
+        except OSError as error:
+            raise InputError(f"Cannot read {path}: {error.strerror or error}. Make it readable. {_DAMAGED}") from error
         if not page:
             return
         offset += sum(map(len, page))
         yield from page
+
+
+def _page(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    size = 0
+    while size < PAGE_BYTES and (line := file.readline(MAX_LINE_BYTES)):
+        if len(line) == MAX_LINE_BYTES:
+            raise InputError(f"{path} has a line of more than {MAX_LINE_BYTES // 2**20} MB. {_DAMAGED}")
+        size += len(line)
+        yield line
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:80]}…")
 
 
 def _shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -245,7 +245,7 @@ def find_images(run: RunInfo, sources: Sequence[str] = (), *, use_network: bool 
     """
     from glip.images import is_remote, list_images
 
-    given = sources or [source for source in run.job.get("sources", ()) if use_network or not is_remote(source)]
+    given = sources or [source for source in run.sources if use_network or not is_remote(source)]
     try:
         return {image.name: image.path for image in list_images(given)}
     except GlipError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -72,20 +73,21 @@ def describe_run(settings: LabelSettings, detector: ObjectDetector, model: str, 
     )
 
 
-def begin_run(folder: Path, run: RunInfo, *, overwrite: bool) -> None:
+def begin_run(folder: Path, run: RunInfo, *, overwrite: bool, keep: Collection[Path] = ()) -> None:
     """Writes run.json, or refuses to resume a run with another configuration.
 
     Args:
         folder: the output folder, locked by this process.
         run: the run that begins.
         overwrite: delete the records and outputs of an earlier run first.
+        keep: files that are not deleted then, because they hold work of people.
 
     Raises:
         InputError: the folder holds another configuration, or records without run.json.
         JobFailed: run.json cannot be written.
     """
     if overwrite:
-        _delete_run(folder)
+        _delete_run(folder, keep)
     elif (folder / RUN_FILE).exists():
         earlier = read_run(folder)
         before, now = (msgspec.to_builtins(info) for info in (earlier, run))
@@ -99,13 +101,14 @@ def begin_run(folder: Path, run: RunInfo, *, overwrite: bool) -> None:
     write_run_file(folder, run)
 
 
-def _delete_run(folder: Path) -> None:
+def _delete_run(folder: Path, keep: Collection[Path]) -> None:
     """Deletes records and the outputs made from them. run.json goes last: the rest is never without it."""
     shards = shard_files(folder)
     if shards:
         logger.info("Overwriting: %d files of records are deleted from %s.", len(shards), folder)
     for path in (*_outputs(folder), *shards, folder / RUN_FILE):
-        path.unlink(missing_ok=True)
+        if not (path.exists() and any(other.samefile(path) for other in keep)):
+            path.unlink(missing_ok=True)
 
 
 def _outputs(folder: Path) -> list[Path]:

@@ -21,14 +21,17 @@ from glip.images import ImageFile, NotFetched, RemoteFile
 from glip.labeling.records import (
     LISTING_FILE,
     RECORDS_FOLDER,
+    DoubledLines,
     Head,
     Record,
     encode,
+    is_records_file,
     natural_order,
     read_all,
     series_of,
     shard_files,
 )
+from glip.run_folder import RUN_FILE
 
 MAX_REQUESTS = 16  # remote images checked for changes at the same time
 
@@ -56,7 +59,10 @@ def stamp(path: Path | RemoteFile) -> str:
 
 
 def find_labelled(
-    folder: Path, listing: Sequence[ImageFile], mark: Callable[[str], str] = lambda name: ""
+    folder: Path,
+    listing: Sequence[ImageFile],
+    mark: Callable[[str], str] = lambda name: "",
+    doubled: DoubledLines | None = None,
 ) -> tuple[list[bool], int]:
     """Finds the images that have a valid record.
 
@@ -64,6 +70,7 @@ def find_labelled(
         folder: the output folder.
         listing: images in natural order of names.
         mark: returns the text after the file's stamp in the record of an image, see `ImagePrompts.mark`.
+        doubled: counts lines of records that are left out.
 
     Returns:
         For each image, whether it is labelled and its file unchanged since; and the number of recorded images that are
@@ -72,7 +79,7 @@ def find_labelled(
     labelled = [False] * len(listing)
     remote: list[tuple[int, Head, RemoteFile]] = []
     position = unlisted = 0
-    for head in read_all(folder, Head):
+    for head in read_all(folder, Head, doubled):
         order = natural_order(head.file_name)
         while position < len(listing) and natural_order(listing[position].name) < order:
             position += 1
@@ -146,8 +153,17 @@ def write_listing(folder: Path, listing: Iterable[ImageFile]) -> None:
         file.writelines(msgspec.json.encode(image.name) + b"\n" for image in listing)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Deletes unfinished files of a run that was killed."""
-    for parent in (folder, folder / RECORDS_FOLDER):
-        for path in parent.glob(f"*{PART_SUFFIX}"):
+def remove_leftovers(folder: Path, outputs: Sequence[str]) -> None:
+    """Deletes unfinished files of a run that was killed. Files of other programs are left alone.
+
+    Args:
+        folder: the output folder.
+        outputs: names of the files that a run writes into it.
+    """
+    own = {f"{name}{PART_SUFFIX}" for name in (*outputs, RUN_FILE)}
+    unfinished = [folder / name for name in own]
+    records = folder / RECORDS_FOLDER
+    unfinished += (path for path in records.glob(f"*{PART_SUFFIX}") if is_records_file(path.name[: -len(PART_SUFFIX)]))
+    for path in unfinished:
+        if path.is_file():
             path.unlink()

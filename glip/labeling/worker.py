@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from glip.detections import Detections
-from glip.detectors.base import DetectionLimits, ObjectDetector, OpensDetector
+from glip.detectors.base import NOT_FINITE, DetectionLimits, ObjectDetector, OpensDetector
 from glip.detectors.batching import Batcher
-from glip.images import ImageFile, NotFetched, PreparedImage, UnreadableImage, read_image, read_reduced
+from glip.images import ImageFile, NotFetched, PreparedImage, UnreadableImage, decode_image
 from glip.images.read_ahead import read_ahead
 from glip.labeling.image_prompts import ImagePrompts, join_prompts
 from glip.labeling.records import Record
@@ -45,7 +45,7 @@ class LabelSettings:
         imgsz: size in pixels to which the short side of an image is resized.
         batch: maximum number of images, or of tiles of one image, that run together.
         tiling: how images are cut into tiles; None runs on whole images only.
-        fast_decode: decode JPEG files at a reduced size, see `read_reduced`; not together with `tiling`.
+        fast_decode: decode JPEG files at a reduced size, see `decode_image`; not together with `tiling`.
     """
 
     out: Path
@@ -82,6 +82,7 @@ class _Ready:
     stamp: str
     prompts: tuple[Prompt, ...]
     prepared: PreparedImage
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class _Large:
     stamp: str
     prompts: tuple[Prompt, ...]
     image: Image.Image
+    notes: tuple[str, ...] = ()
 
 
 class LabelWorker:
@@ -156,18 +158,17 @@ class LabelWorker:
         if isinstance(prompts, str):
             return _failed(file, prompts, mark)
         try:
-            if settings.tiling is not None:
-                return _Large(file, mark, prompts, read_image(file.path))
-            return _Ready(file, mark, prompts, self._prepare(file))
+            decoded = decode_image(file.path, self._reduced_hw if settings.fast_decode else None)
         except UnreadableImage as error:
             return _failed(file, error.reason, "" if _is_passing(error) else mark)
+        if settings.tiling is not None:
+            return _Large(file, mark, prompts, decoded.image, decoded.notes)
+        size_hw = decoded.size_hw if settings.fast_decode else None
+        prepared = self._detector.prepare(decoded.image, settings.imgsz, size_hw)
+        return _Ready(file, mark, prompts, prepared, decoded.notes)
 
-    def _prepare(self, file: ImageFile) -> PreparedImage:
-        imgsz = self._settings.imgsz
-        if not self._settings.fast_decode:
-            return self._detector.prepare(read_image(file.path), imgsz)
-        image, size_hw = read_reduced(file.path, lambda size_hw: self._detector.resized_hw(size_hw, imgsz))
-        return self._detector.prepare(image, imgsz, size_hw)
+    def _reduced_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        return self._detector.resized_hw(size_hw, self._settings.imgsz)
 
     def _label_batch(self, batch: Sequence[_Ready]) -> Iterator[Record]:
         found = self._detect([ready.prepared for ready in batch], batch[0].prompts)
@@ -194,6 +195,8 @@ class LabelWorker:
         parts = [part for _, part in sorted(found.items()) if part is not None]
         if len(parts) < len(found):
             return self._record(large, None, size_hw)
+        if not all(part.is_finite() for part in parts):
+            return _failed(large.file, NOT_FINITE, large.stamp)
         return self._record(large, self._merge(size_hw, tiling, parts), size_hw)
 
     def _merge(self, size_hw: tuple[int, int], tiling: Tiling, parts: Sequence[Detections]) -> Detections:
@@ -239,6 +242,8 @@ class LabelWorker:
         if found is None:
             device = self._detector.device
             return _failed(image.file, f"the memory of {device} is too small for this image, even in a batch of one")
+        if not found.is_finite():
+            return _failed(image.file, NOT_FINITE, image.stamp)
         found = self._detector.apply_floor(found, self._settings.limits.floor)
         own = join_prompts(image.prompts) if self._settings.prompts.by_caption else None
         return Record.of(
@@ -248,6 +253,7 @@ class LabelWorker:
             size_hw=size_hw,
             caption=None if own is None else own.caption,
             spans=() if own is None else own.spans,
+            notes=image.notes,
         )
 
 

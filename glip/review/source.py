@@ -203,7 +203,7 @@ def _paths_of_run(folder: Path, run: RunInfo, images: Sequence[str]) -> dict[str
     """Returns the path of each image of a run, by name."""
     from glip.images import list_images  # imports torch
 
-    sources = images or run.job.get("sources", ())
+    sources = images or run.sources
     try:
         listing = list_images(sources)
     except InputError as error:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from glip.errors import InputError
-from glip.images import IMAGE_SUFFIXES, list_images
+from glip.images import IMAGE_SUFFIXES, list_images, list_sources
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 
@@ -262,3 +262,42 @@ def test_many_files_are_listed_with_one_call_of_the_system_per_folder(
     ]
     assert calls.count("scandir") == 11
     assert len(calls) < 1000  # no call per file
+
+
+def test_images_of_formats_that_are_not_read_are_counted_and_named_once(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "x.DNG", "sub/y.psd", "sub/z.psd", "notes.txt", "clip.mp4", ".hidden.psd")
+    listing = list_sources([tmp_path, tmp_path / "sub", str(tmp_path / "**" / "*")])
+    assert [image.name for image in listing.images] == ["a.jpg"]
+    (entry,) = listing.left_out
+    assert (entry.kind, entry.count) == ("unread_formats", 3)
+    assert "2 .psd" in entry.sentence and "1 .dng" in entry.sentence and "x.DNG" in str(entry)
+
+
+def test_a_list_names_what_is_not_read_and_keeps_what_may_be_an_image(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "no_suffix", "b.cr2")
+    (tmp_path / "list.txt").write_text("a.jpg\nno_suffix\nb.cr2\n")
+    listing = list_sources([tmp_path / "list.txt"])
+    assert [image.name for image in listing.images] == ["a.jpg", "no_suffix"]
+    assert listing.left_out[0].count == 1 and "b.cr2" in str(listing.left_out[0])
+
+
+def test_a_folder_with_such_images_only_says_so(tmp_path: Path) -> None:
+    touch(tmp_path, "a.dng")
+    with pytest.raises(InputError, match=re.escape(".dng")):
+        list_images([tmp_path])
+
+
+def test_numbers_of_any_length_in_names_are_sorted(tmp_path: Path) -> None:
+    long = "7" * 5000
+    (tmp_path / "list.txt").write_text(f"http://a/{long}.png\nhttp://a/12.png\nhttp://a/{'0' * 5000}3.png\n")
+    assert len(list_sources([tmp_path / "list.txt"]).images) == 3
+    (tmp_path / "list.txt").write_text(f"{long}.png\n")
+    with pytest.raises(InputError, match="Line 1") as error:
+        list_images([tmp_path / "list.txt"])
+    assert len(str(error.value)) < 600
+
+
+def test_a_line_with_a_nul_byte_names_no_file(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"a\0b.png\n")
+    with pytest.raises(InputError, match="Line 1"):
+        list_images([tmp_path / "list.txt"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pickle
 import re
+import socket
 import subprocess
 import sys
+import threading
+import unicodedata
 from collections.abc import Iterator
 from importlib import import_module
 from io import BytesIO
@@ -18,7 +21,9 @@ from PIL import Image
 from glip import errors
 from glip.errors import InputError, JobFailed, MissingExtra
 from glip.images import NotFetched, RemoteFile, UnreadableImage, list_images, read_image, remote, shown
+from glip.images import web as web_module
 from glip.images.remote import RemoteMetadata
+from glip.images.remote_listing import _hashed, list_remote
 from tests.images.stores import Page, Web, forget_clients, google_storage, s3_server, use_s3
 
 
@@ -358,3 +363,75 @@ def test_images_on_the_disk_ask_for_no_client(tmp_path: Path) -> None:
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "(8, 6)\n"
     )
+
+
+def test_every_address_keeps_a_name_of_its_own(web: Web) -> None:
+    one, two = "https://h/a.png?1", "https://h/a.png?2"
+    crafted = ["https://" + _hashed(one), "https://g/" + _hashed(one).rpartition("/")[2]]
+    cases = ["https://x/B.png", "https://y/b.png", "https://z/\u00fc.png", "https://w/u\u0308.png"]
+    urls = [one, two, *crafted, *cases]
+    named = list_remote([], urls, {"b.PNG"}, lambda name: True)
+    assert {file.url for file in named.values()} == set(urls)
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in named} | {"b.png"}) == len(urls) + 1
+    assert list_remote([], urls[::-1], {"b.PNG"}, lambda name: True).keys() == named.keys()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://127.0.0.1:{port}/a.png", "http://localhost:{port}/a.png", "http://2130706433:{port}/a.png",
+     "http://[::ffff:127.0.0.1]:{port}/a.png", "http://169.254.169.254/a.png", "http://10.0.0.1/a.png",
+     "http://[::1]/a.png", "file:///etc/hostname", "//127.1:{port}/a.png", "http://inside.test:{port}/a.png"],
+)  # fmt: skip
+def test_a_server_outside_may_not_send_the_request_inside(
+    web: Web, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    port = web.url.rpartition(":")[2]
+    web.pages |= {
+        "/go.png": Page(status=302, headers={"Location": target.format(port=port)}),
+        "/a.png": Page(png()),
+    }
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        return resolve("127.0.0.1" if str(host).endswith(".test") else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    public = web_module.is_public
+    # The first server counts as one outside.
+    monkeypatch.setattr(web_module, "_is_own", lambda host: False)
+    assert not public("127.0.0.1")
+    reason = reason_of(f"{web.url}/go.png")
+    assert "its server sends the request to an address" in reason
+    assert "GET /a.png" not in web.asked and "HEAD /a.png" not in web.asked
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [("8.8.8.8", True), ("192.168.1.1", False), ("100.64.0.1", False), ("::1", False), ("fe80::1%eth0", False),
+     ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False), ("2606:4700::1", True), ("224.0.0.1", False),
+     ("0.0.0.0", False)],
+)  # fmt: skip
+def test_which_addresses_are_outside(address: str, public: bool) -> None:
+    assert web_module.is_public(address) is public
+
+
+def test_large_files_wait_for_each_other() -> None:
+    room = remote._Room(3 * remote.SMALL_BYTES)
+    order: list[str] = []
+
+    def second() -> None:
+        with room.room_for(2 * remote.SMALL_BYTES):
+            order.append("second")
+
+    with room.room_for(2 * remote.SMALL_BYTES), room.room_for(remote.SMALL_BYTES):  # a small one needs no room
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.05)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "9" * 5000])
+def test_a_size_that_is_no_number_is_none(length: str) -> None:
+    assert remote._metadata({"Content-Length": length, "ETag": "x"}) == RemoteMetadata(None, "x")

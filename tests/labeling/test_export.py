@@ -95,7 +95,7 @@ def test_images_put_beside_the_labels_survive_the_next_export(run: Path, image: 
 def test_a_full_disk_leaves_the_earlier_files_whole(run: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(write(run, kind))
 
-    def full(folder: Path) -> Any:
+    def full(folder: Path, doubled: object = None) -> Any:
         yield from list(RECORDS)[:3]
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -109,7 +109,7 @@ def test_a_file_appears_only_when_it_is_whole(run: Path, monkeypatch: pytest.Mon
     seen: list[list[Path]] = []
     records = list(read_records(run))
 
-    def watched(folder: Path) -> Any:
+    def watched(folder: Path, doubled: object = None) -> Any:
         for record in records:
             yield record
             files = [path for path in (run / "out").rglob("*") if path.is_file()]

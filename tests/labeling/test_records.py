@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -17,16 +18,19 @@ from glip.errors import InputError
 from glip.images import list_images
 from glip.labeling import records as records_module
 from glip.labeling.records import (
+    DoubledLines,
     Head,
     Record,
     RunInfo,
     encode,
+    foreign_files,
     natural_order,
     read_all,
     read_listing,
     read_records,
     read_run,
 )
+from tests.labeling.runs import a_run
 
 
 def put(folder: Path, shard: str, *records: Record) -> Path:
@@ -165,7 +169,7 @@ def test_reading_a_thousand_series_holds_no_file_open_and_little_memory(tmp_path
     boxes = [(1.5, 2.5, 3.5, 4.5)] * 50
     series = 1200  # more than the files a process may usually have open
     for number in range(series):
-        records = (Record(f"p{i * series + number}", "", 9, 9, boxes) for i in range(3))
+        records = (Record(f"p{i * series + number}", "", 9, 9, boxes, [0.5] * 50, [0] * 50) for i in range(3))
         put(tmp_path, f"{number + 1:06d}-000000", *records)
     list_names(tmp_path, *(f"p{i}" for i in range(3 * series)))
     assert names_of(tmp_path) == [f"p{i}" for i in range(3 * series)]
@@ -175,7 +179,8 @@ def test_reading_a_thousand_series_holds_no_file_open_and_little_memory(tmp_path
 def test_reading_holds_a_few_pages_not_the_records(tmp_path: Path, shards: int, images: int) -> None:
     boxes = [(1.5, 2.5, 3.5, 4.5)] * 100
     for shard in range(shards):
-        put(tmp_path, f"000001-{shard:06d}", *(Record(f"p{shard}-{i}", "", 9, 9, boxes) for i in range(images)))
+        records = (Record(f"p{shard}-{i}", "", 9, 9, boxes, [0.5] * 100, [0] * 100) for i in range(images))
+        put(tmp_path, f"000001-{shard:06d}", *records)
     list_names(tmp_path, *(f"p{shard}-{i}" for shard in range(shards) for i in range(images)))
     size = sum(path.stat().st_size for path in (tmp_path / "records").glob("*.jsonl"))
     tracemalloc.start()
@@ -213,3 +218,86 @@ def test_a_run_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
     )
     (tmp_path / "run.json").write_bytes(msgspec.json.encode(run))
     assert read_run(tmp_path) == run
+
+
+def test_copies_and_files_of_others_are_not_read_but_named(tmp_path: Path) -> None:
+    shard = put(tmp_path, "000001-000000", Record("a.jpg", "1"), Record("b.jpg", "1"))
+    names = ["000001-000000 (copy).jsonl", "shard-0001 2.jsonl", "000001-000000.sync-conflict-1.jsonl", "notes.md"]
+    for name in names:
+        shard.with_name(name).write_bytes(shard.read_bytes())
+    for quiet in (".DS_Store", "listing.txt", "000001-000001.jsonl.part"):
+        shard.with_name(quiet).touch()
+    shard.with_name("000001-000009.jsonl").mkdir()
+    assert [head.file_name for head in read_all(tmp_path, Head)] == ["a.jpg", "b.jpg"]
+    (entry,) = foreign_files(tmp_path)
+    assert (entry.kind, entry.count) == ("foreign_records", 5)
+    for name in names:
+        shard.with_name(name).unlink()
+    shard.with_name("000001-000009.jsonl").rmdir()
+    assert foreign_files(tmp_path) == () == foreign_files(tmp_path / "nowhere")
+
+
+def test_doubled_lines_count_once(tmp_path: Path) -> None:
+    records = [Record("1.jpg", "1"), Record("2.jpg", "1"), Record("10.jpg", "1")]
+    put(tmp_path, "000001-000000", records[0], records[0], records[1], records[0], records[2], records[1])
+    put(tmp_path, "000002-000000", Record("2.jpg", "new"))
+    doubled = DoubledLines()
+    found = [(head.file_name, head.stamp) for head in read_all(tmp_path, Head, doubled)]
+    assert found == [("1.jpg", "1"), ("2.jpg", "new"), ("10.jpg", "1")]
+    (entry,) = doubled.entries()
+    assert (entry.count, entry.examples) == (3, ("1.jpg", "1.jpg", "2.jpg"))
+    list_names(tmp_path, "1.jpg", "2.jpg", "10.jpg")
+    assert [record.file_name for record in read_records(tmp_path)] == ["1.jpg", "2.jpg", "10.jpg"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"boxes": [[0, 0, 1, 1]], "scores": [0.5]},
+        {"boxes": [[0, 0, 1, 1]], "scores": [0.5], "labels": [-1]},
+        {"boxes": [[0, 0, 1, 1]], "scores": [0.5], "labels": [2], "names": ["a", "b"]},
+        {"width": -1},
+        {"boxes": 5},
+        {"notes": 5},
+    ],
+)
+def test_a_record_that_contradicts_itself_is_named(tmp_path: Path, fields: dict[str, object]) -> None:
+    path = put(tmp_path, "000001-000000", Record("a.jpg", "1"))
+    path.write_bytes(path.read_bytes() + msgspec.json.encode({"file_name": "b.jpg", "stamp": "1"} | fields))
+    with pytest.raises(InputError, match=re.escape("000001-000000.jsonl, line 2")):
+        list(read_all(tmp_path, Record))
+
+
+def test_a_label_beyond_the_classes_of_the_run_is_named() -> None:
+    record = Record("a.jpg", "1", boxes=[(0, 0, 1, 1)], scores=[0.5], labels=[3])
+    with pytest.raises(InputError, match=r"a\.jpg.* 3, .* 2 names"):
+        record.detections(("a", "b"))
+
+
+def test_a_listing_out_of_order_is_named(tmp_path: Path) -> None:
+    list_names(tmp_path, "1.jpg", "2.jpg")
+    path = tmp_path / "records" / "listing.txt"
+    path.write_text('"1.jpg"\n"1.jpg"\n"2.jpg"\n')
+    assert list(read_listing(tmp_path)) == ["1.jpg", "2.jpg"]
+    path.write_text('"2.jpg"\n"1.jpg"\n')
+    with pytest.raises(InputError, match=re.escape("listing.txt, line 2")):
+        list(read_listing(tmp_path))
+
+
+def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_module, "MAX_LINE_BYTES", 1000)
+    path = put(tmp_path, "000001-000000", Record("a.jpg", "1"))
+    path.write_bytes(bytes(5000))
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        list(read_all(tmp_path, Head))
+
+
+def test_names_with_numbers_of_any_length_are_sorted() -> None:
+    names = ["7" * 5000, "0" * 5000 + "1", "12", "\u0663"]
+    assert sorted(names, key=natural_order)[0] != "7" * 5000
+
+
+def test_sources_of_a_damaged_run_are_none() -> None:
+    for sources in (5, None, {"a": 1}, "folder"):
+        assert a_run(job={"sources": sources}).sources == ()
+    assert a_run(job={"sources": ["a", 5, "b"]}).sources == ("a", "b")

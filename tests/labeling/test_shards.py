@@ -121,12 +121,14 @@ def test_images_that_are_recorded_but_no_longer_listed_are_counted(tmp_path: Pat
 
 
 def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    own = ["run.json.part", "report.html.part", "records/000001-000000.jsonl.part", "records/listing.txt.part"]
+    others = ["mine.txt", "movie.mkv.part", "records/000001-000001.jsonl", "records/notes.jsonl.part"]
     (tmp_path / "records").mkdir()
-    for name in ("run.json.part", "records/000001-000000.jsonl.part", "records/000001-000001.jsonl", "mine.txt"):
+    for name in own + others:
         (tmp_path / name).write_text("x")
-    remove_leftovers(tmp_path)
-    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["mine.txt", "records/000001-000001.jsonl"]
+    remove_leftovers(tmp_path, ["report.html"])
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert left == others
 
 
 def test_a_stamp_tells_size_and_time(tmp_path: Path) -> None:

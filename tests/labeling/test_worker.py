@@ -17,11 +17,13 @@ from PIL import Image
 from glip.detections import Detections
 from glip.detectors.base import DetectionLimits
 from glip.errors import JobFailed
-from glip.images import ImageBatch, ImageFile, list_images, read_image
+from glip.images import DecodedImage, ImageBatch, ImageFile, decode_image, list_images
+from glip.images.reading import FIRST_FRAME_ONLY
 from glip.labeling import worker as worker_module
 from glip.labeling.image_prompts import resolve_prompts
-from glip.labeling.records import Record, read_all
+from glip.labeling.records import Record, encode, read_all
 from glip.labeling.shards import Shard, stamp
+from glip.labeling.tiling import Tiling
 from glip.labeling.worker import ImageDone, LabelSettings, LabelWorker
 from tests.labeling.fake import NAMES, FakeDetector, make_images
 
@@ -173,11 +175,11 @@ def test_an_image_that_vanishes_is_recorded_and_tried_again(tmp_path: Path, sett
 def test_an_image_that_vanishes_between_two_looks_is_recorded_and_tried_again(
     tmp_path: Path, settings: LabelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_after_removal(path: Path) -> Image.Image:
+    def read_after_removal(path: Path, minimum_hw: None) -> DecodedImage:
         path.unlink()
-        return read_image(path)
+        return decode_image(path)
 
-    monkeypatch.setattr(worker_module, "read_image", read_after_removal)
+    monkeypatch.setattr(worker_module, "decode_image", read_after_removal)
     make_images(tmp_path / "in", 1)
     _, records = work(settings, FakeDetector(), list_images([tmp_path / "in"]))
     assert records[0].stamp == ""
@@ -219,12 +221,12 @@ def test_a_decoder_that_hangs_costs_its_image_only(
 ) -> None:
     release = threading.Event()
 
-    def hang(path: Path) -> Image.Image:
+    def hang(path: Path, minimum_hw: None) -> DecodedImage:
         if path.name == "p2.png":
             release.wait(60)
-        return read_image(path)
+        return decode_image(path)
 
-    monkeypatch.setattr(worker_module, "read_image", hang)
+    monkeypatch.setattr(worker_module, "decode_image", hang)
     monkeypatch.setattr(worker_module, "READ_TIME_LIMIT", 1.0)
     make_images(tmp_path / "in", 5)
     done, records = work(settings, FakeDetector(), list_images([tmp_path / "in"]))
@@ -272,7 +274,7 @@ def test_a_mistake_in_the_program_is_raised_and_leaves_no_shard(tmp_path: Path, 
 def test_a_mistake_while_reading_is_raised_too(
     tmp_path: Path, settings: LabelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: object, image: object, imgsz: int) -> None:
+    def fail(self: object, image: object, imgsz: int, size_hw: object = None) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(FakeDetector, "prepare", fail)
@@ -311,3 +313,33 @@ def test_a_full_disk_ends_the_work_with_one_sentence(
     with pytest.raises(JobFailed, match=r"000001-000000\.jsonl: No space left on device\."):
         work(settings, FakeDetector(), list_images([tmp_path / "in"]))
     assert list((settings.out / "records").iterdir()) == []
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_an_image_with_numbers_that_are_not_finite_fails_alone(
+    tmp_path: Path, settings: LabelSettings, monkeypatch: pytest.MonkeyPatch, tiled: bool
+) -> None:
+    really_detect = FakeDetector.detect
+
+    def detect(self: FakeDetector, images: Any, prompts: Any, limits: DetectionLimits) -> list[Detections]:
+        found = really_detect(self, images, prompts, limits)
+        nan = Detections(np.full((1, 4), np.nan, np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), NAMES)
+        return [nan if image.size_hw == (80, 120) else part for image, part in zip(images, found, strict=True)]
+
+    monkeypatch.setattr(FakeDetector, "detect", detect)
+    make_images(tmp_path / "in", 2)
+    Image.new("RGB", (120, 80), "red").save(tmp_path / "in" / "wide.png")
+    tiling = Tiling(64) if tiled else None
+    _, records = work(replace(settings, tiling=tiling), FakeDetector(), list_images([tmp_path / "in"]))
+    errors = {record.file_name: record.error for record in records}
+    assert "NaN" in str(errors.pop("wide.png")) and set(errors.values()) == {None}
+
+
+def test_notes_about_a_file_are_recorded(tmp_path: Path, settings: LabelSettings) -> None:
+    frames = [Image.new("RGB", (60, 40), colour) for colour in ("red", "blue")]
+    (tmp_path / "in").mkdir()
+    frames[0].save(tmp_path / "in" / "a.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "in" / "b.png")
+    _, records = work(settings, FakeDetector(), list_images([tmp_path / "in"]))
+    assert [list(record.notes) for record in records] == [[FIRST_FRAME_ONLY], []]
+    assert b"notes" not in encode(records[1])  # as 0.1.0 writes it

@@ -72,8 +72,9 @@ class ImagePlacer:
 
     def _download(self, file_name: str, source: RemoteFile, target: Path) -> None:
         try:
-            content = source.read()
-        except GlipError:
+            with source.open() as file:
+                content = file.getvalue()
+        except (GlipError, OSError):  # `NotFetched` is an OSError
             self._missing[file_name] = None
             return
         target.parent.mkdir(parents=True, exist_ok=True)
