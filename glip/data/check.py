@@ -28,7 +28,7 @@ from glip.data.splits import Split
 from glip.errors import InputError
 from glip.files import UnexpectedJson, read_content
 from glip.images.listing import list_images
-from glip.images.reading import UnreadableImage, read_reduced
+from glip.images.reading import UnreadableImage, decode_image
 from glip.left_out import LeftOut
 from glip.names import name_key
 
@@ -309,7 +309,8 @@ def _check_images(one: _Split, faults: _Faults, advance: Advance | None) -> None
 
 def _check_image(one: _Split, image: CocoImage, path: Path, faults: _Faults) -> None:
     try:
-        read, size_hw = read_reduced(path, _small_enough)
+        decoded = decode_image(path, _small_enough)
+        read, size_hw = decoded.image, decoded.size_hw
     except UnreadableImage as error:
         faults.add("unreadable_images", [f"{one.place(image.file_name)} ({error.reason})"])
         return
