@@ -45,18 +45,6 @@ def test_the_second_command_is_what_ci_runs() -> None:
     assert done.stdout == BLOCKS[1]
 
 
-def test_every_option_that_is_shown_exists() -> None:
-    from typer.main import get_command
-
-    from glip_cli.main import app
-
-    command = get_command(app)
-    for line in re.findall(r"(?:^|&& )(glip (?:label|export) [^\n#&]*)", README, re.MULTILINE):
-        name, *words = shlex.split(line)[1:]
-        known = {option for parameter in command.commands[name].params for option in parameter.opts}  # type: ignore[attr-defined]
-        assert {word for word in words if word.startswith("-")} <= known, line
-
-
 def test_the_house_is_as_drawn() -> None:
     drawing = next(block for block in BLOCKS if block.startswith("glip/ "))
     room = Path()
