@@ -300,7 +300,7 @@ def _remembered(part: Path, url: str) -> _Transfer:
     """Returns the record of an earlier attempt; an empty one if it was for another URL or is unreadable."""
     try:
         known = _Transfer(**json.loads(_memory(part).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return _Transfer(url)
     return known if known.url == url else _Transfer(url)
 

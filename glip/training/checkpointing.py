@@ -84,7 +84,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
             row = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         rows.append({_OLD_KEYS.get(key, key): value for key, value in row.items()})
     return rows

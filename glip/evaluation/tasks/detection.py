@@ -121,8 +121,8 @@ class Detection:
         if rotated:
             notes = (
                 *notes,
-                f"{len(rotated)} images of {self._split.name} are rotated by a tag in their file, which their "
-                f"annotations do not follow: boxes in them count as wrong.",
+                f"{len(rotated)} images of {self._split.name} are annotated with width and height swapped, and with "
+                f"boxes that do not fit the upright image: boxes in them count as wrong.",
             )
         return score_split(opened, predictions, self._options.max_det, notes)
 
