@@ -9,7 +9,9 @@ from typing import Any
 from msgspec import UNSET
 
 from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, CocoImage
-from glip.data.coco_reading import CocoFile, Place, check_coco, fitted_to_files
+from glip.data.coco_checks import Place, check_coco
+from glip.data.coco_images import fitted_to_files
+from glip.data.coco_reading import CocoFile
 from glip.errors import InputError
 from glip.left_out import LeftOut, first_examples
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from glip.data.coco import CocoAnnotation, CocoDataset
-from glip.data.coco_reading import Place, check_coco, decode_coco
+from glip.data.coco_checks import Place, check_coco
+from glip.data.coco_reading import decode_coco
 from glip.data.image_files import match_names
 from glip.errors import InputError
 from glip.files import read_content

@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 
 from glip.boxes import xyxy_to_xywh
 from glip.data.coco import BoxXYWH, CocoCategory, Entries, check_image, open_lists
-from glip.data.coco_reading import Place, check_unique
+from glip.data.coco_checks import Place, check_unique
 from glip.detections import Detections
 from glip.errors import InputError
 from glip.files import read_json, whole_file

@@ -18,7 +18,8 @@ import msgspec
 
 from glip.data.builder import XYXY, DatasetBuilder, around
 from glip.data.coco import is_inside
-from glip.data.coco_reading import CocoFile, Place
+from glip.data.coco_checks import Place
+from glip.data.coco_reading import CocoFile
 from glip.data.image_files import ImageFinder, inner_parts, read_size
 from glip.errors import InputError
 from glip.files import decode_json, read_content

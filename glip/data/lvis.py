@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from glip.data.annotations import Federated, Truth, area_or_box
 from glip.data.coco import BoxXYWH, is_inside
-from glip.data.coco_reading import MAX_SIDE, Place, check_ids
+from glip.data.coco_checks import MAX_SIDE, Place, check_ids
 from glip.errors import InputError
 from glip.files import read_json
 

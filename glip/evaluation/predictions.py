@@ -18,7 +18,8 @@ from msgspec import UNSET
 
 from glip.data.annotations import Bools, Floats, Integers, Truth, box_format_problem
 from glip.data.coco import CocoDataset, CocoResult
-from glip.data.coco_reading import Place, decode_coco, decode_results
+from glip.data.coco_checks import Place
+from glip.data.coco_reading import decode_coco, decode_results
 from glip.data.image_files import match_names
 from glip.errors import InputError
 from glip.files import UnexpectedJson, decode_json, read_content
