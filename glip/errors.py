@@ -1,10 +1,12 @@
-"""Errors that a user can repair, and the import of optional packages.
+"""Errors that a user can repair, hints at misspelt names, and the import of optional packages.
 
 Knows no other module; every module may use it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 from typing import ClassVar
@@ -33,6 +35,19 @@ class JobFailed(GlipError):
     """The input is valid, but the work failed: network, disk, a failed check."""
 
     exit_code: ClassVar[int] = 1
+
+
+def did_you_mean(name: str, known: Mapping[str, str] | Iterable[str], cutoff: float = 0.6) -> str:
+    """Returns ` Did you mean 'x'?` for a name that is close to a known one, else an empty text.
+
+    Args:
+        name: as given.
+        known: the accepted names; as a mapping, with the text that is shown for each.
+        cutoff: minimum similarity, 0 to 1.
+    """
+    shown = known if isinstance(known, Mapping) else {one: repr(one) for one in known}
+    close = get_close_matches(name, shown, n=1, cutoff=cutoff)
+    return f" Did you mean {shown[close[0]]}?" if close else ""
 
 
 def require(module: str, extra: str) -> ModuleType:

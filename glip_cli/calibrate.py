@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glip_cli.options import JsonOption, OverwriteOption
-from glip_cli.output import print_json, print_line, print_table, say
+from glip_cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from glip.evaluation.calibrate import Calibration
@@ -53,8 +53,8 @@ def calibrate(
 def _show(calibration: Calibration) -> None:
     from glip.evaluation.calibrate import interval_text
 
-    if calibration.unknown:
-        say(f"{calibration.unknown} labelled images are not in the records and are left out.")
+    for entry in calibration.left_out:
+        print_line(f"left out: {entry}")
     print_line(f"{calibration.images} labelled images; 95% confidence intervals in brackets")
     print_table(
         ("class", "boxes", "threshold", "precision", "recall", "F1"),

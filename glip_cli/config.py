@@ -10,13 +10,12 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 from glip_cli.command_tree import Command, Parameter, called_by, plain, read_tree
 from glip_cli.options import JsonOption
 from glip_cli.output import print_json, print_line, print_table, say
@@ -118,7 +117,9 @@ def show(
     chosen = [entry for entry in commands if not wanted or f"{entry} ".startswith(f"{wanted} ")]
     if not chosen:
         names = [str(entry) for entry in commands]
-        raise InputError(f"There is no command {wanted!r}.{_meant(wanted, names)} Commands are {', '.join(names)}.")
+        raise InputError(
+            f"There is no command {wanted!r}.{did_you_mean(wanted, names)} Commands are {', '.join(names)}."
+        )
     found = read_configuration(commands)
     rows = [(entry, option, *_value_and_source(entry, option, found)) for entry in chosen for option in entry.options]
     if as_json:
@@ -196,7 +197,7 @@ def _check(
         if key not in below:
             kind = "command" if isinstance(value, dict) else "table of a command"
             raise InputError(
-                f"{path}: {where!r} is no {kind} of glip.{_meant(key, below)} Accepted are {', '.join(below)}."
+                f"{path}: {where!r} is no {kind} of glip.{did_you_mean(key, below)} Accepted are {', '.join(below)}."
             )
         if not isinstance(value, dict):
             raise InputError(f"{path}: {where!r} is {_toml_name(value)}; accepted is a table: [{where}].")
@@ -216,7 +217,7 @@ def _check_options(path: Path, table: Mapping[str, Any], command: Command) -> di
         where = f"{path}: {'.'.join((*command.words, key))}"
         if option is None:
             arguments = {entry.name for entry in command.parameters if not entry.flags}
-            meant = "" if key in arguments else _meant(key.replace("_", "-"), list(known))
+            meant = "" if key in arguments else did_you_mean(key.replace("_", "-"), list(known))
             raise InputError(
                 f"{where} is no option of `glip {command}`.{meant} `glip config show {command}` lists all options."
             )
@@ -240,7 +241,7 @@ def _checked(where: str, value: Any, option: Parameter, folder: Path) -> Any:
 def _checked_one(where: str, value: Any, option: Parameter, folder: Path) -> Any:
     if option.type == "choice":
         if value not in option.choices:
-            meant = _meant(str(value), option.choices)
+            meant = did_you_mean(str(value), option.choices)
             raise InputError(f"{where} is {value!r}; accepted are {', '.join(option.choices)}.{meant}")
         return value
     types = {"flag": bool, "integer": int, "number": (int, float), "text": str, "path": str}[option.type]
@@ -271,11 +272,6 @@ def _toml_name(value: Any) -> str:
 
 def _example(option: Parameter) -> str:
     return {"integer": "1", "number": "0.5"}.get(option.type, '"…"')
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _shown(value: Any, option: Parameter | None = None) -> str:

@@ -52,18 +52,21 @@ def push(
         check_port(port)
     fiftyone = connect()
     true_boxes = None
+    truth_left_out: Sequence[LeftOut] = ()
     if truth is not None:
         from glip.data.coco_folders import read_own
 
         read = read_own(truth)
         true_boxes = read.dataset
-        for sentence in (*read.notes, *read.left_out):
-            say(str(sentence))
+        for sentence in read.notes:
+            say(sentence)
+        truth_left_out = read.left_out
     source = open_source(labels, _settings(labels, conf, class_conf or ()), images or ())
     name = source.name if name is None else name
     with none_left_behind(fiftyone, name):
         with progress("Pushing", source.total) as bar:
             summary = run(source, name, bar.advance)
+        summary.left_out += truth_left_out
         content: dict[str, Any] = summary.to_json()
         content["views"] = save_views(fiftyone, fiftyone.load_dataset(name))
         if true_boxes is not None or (summary.changed and has_truth(fiftyone, name)):

@@ -7,7 +7,6 @@ typing errors included, because the data sets' own files use these spellings. Op
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from glip.data.odinw import odinw_sets
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ def find_class_list(name: str) -> CategoryList:
         return table[name.casefold()]
     # A set of ODinW is often called by its own name alone.
     short_names = {key.rpartition("/")[2]: key for key in table}
-    close = get_close_matches(name.casefold(), [*table, *short_names], n=1, cutoff=0.7)
-    hint = f" Did you mean '@{table[short_names.get(close[0], close[0])].name}'?" if close else ""
+    shown = {key: f"'@{table[short_names.get(key, key)].name}'" for key in (*table, *short_names)}
+    hint = did_you_mean(name.casefold(), shown, cutoff=0.7)
     known = ", ".join(f"@{row.name}" for row in table.values() if "/" not in row.name)
     raise InputError(
         f"No class list is called {name!r}, and no such file exists.{hint} Known lists: {known} and the 35 of "

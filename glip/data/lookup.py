@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -18,7 +17,7 @@ from glip.data.odinw import AUTHORS_SPLIT, GROUPS, OdinwSet, odinw_group, odinw_
 from glip.data.sources import how_to_fetch
 from glip.data.splits import Split
 from glip.data.yolo import are_one_split, read_yolo_file
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 from glip.left_out import LeftOut, first_examples
 
 # How ODinW's classes are written: by their names, as in the authors' configurations, as in the paper's Table 10.
@@ -279,9 +278,8 @@ def _find_odinw_set(dataset: str) -> OdinwSet:
     name = _key(dataset).removeprefix("odinw/")
     if name in sets:
         return sets[name]
-    close = get_close_matches(dataset.casefold(), [*TABLE, *sets], n=1)
-    nearest = {key: f"odinw/{row.name}" for key, row in sets.items()}
-    hint = f" Did you mean {nearest.get(close[0], close[0])!r}?" if close else ""
+    known = {key: repr(key) for key in TABLE} | {key: repr(f"odinw/{row.name}") for key, row in sets.items()}
+    hint = did_you_mean(dataset.casefold(), known)
     raise InputError(
         f"No benchmark is called {dataset!r}, and no such folder or file exists.{hint} Known benchmarks: "
         f"{', '.join(TABLE)}, single sets such as odinw/Aquarium, and any COCO folder or file."

@@ -7,7 +7,6 @@ Knows nothing of mixing or models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from glip.data.benchmarks import Benchmark, pretraining_rows
 from glip.data.coco import CocoDataset, CocoImage, load_coco
 from glip.data.datasets import PSEUDO_LABEL_FLOOR, DetectionStream, GroundingStream
 from glip.data.grounding import load_grounding
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -47,8 +46,7 @@ def open_pretraining_set(
     """
     rows = pretraining_rows()
     if name not in rows:
-        close = get_close_matches(name, rows, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, list(rows))
         raise InputError(f"No pre-training set is called {name!r}.{hint} Known are {', '.join(rows)}.")
     row, root = rows[name], Path(root)
     reads = row.pretraining

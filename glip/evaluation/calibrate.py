@@ -28,6 +28,7 @@ from glip.files import whole_file
 from glip.labeling.classes import ClassFile
 from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings, open_run
 from glip.labeling.records import Record, RunInfo, read_records, read_run
+from glip.left_out import LeftOut, first_examples
 from glip.names import find_names
 
 _MAX_BOXES = 300
@@ -45,6 +46,7 @@ class Calibration:
         classes: content of classes.yaml: the wordings that are kept, with the thresholds.
         images: number of labelled images with a record.
         unknown: number of labelled images without one.
+        left_out: states what of the labelled images is not used.
     """
 
     thresholds: tuple[ClassThreshold, ...]
@@ -52,6 +54,7 @@ class Calibration:
     classes: ClassFile
     images: int
     unknown: int
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values that JSON can hold."""
@@ -87,7 +90,8 @@ def calibrate(
             f"names instead."
         )
     chooser = _keeping_all(open_run(folder, run, _settings(run)).classes, run)
-    truth, image_ids, unknown = _common_images(_read_truth(labelled), labelled, folder)
+    whole, left_out = _read_truth(labelled)
+    truth, image_ids, missing = _common_images(whole, labelled, folder)
     truth, category_of = _common_classes(truth, chooser.classes, labelled, folder)
     records = [
         (image_ids[record.file_name], record) for record in read_records(folder) if record.file_name in image_ids
@@ -103,8 +107,33 @@ def calibrate(
         tuple(wordings),
         _with_thresholds(classes, category_of, thresholds),
         len(truth.image_ids),
-        unknown,
+        len(missing),
+        (*left_out, *_left_out(truth, missing, category_of, labelled, folder)),
     )
+
+
+def _left_out(
+    truth: Truth, missing: Sequence[str], category_of: Mapping[str, int], labelled: Path, folder: Path
+) -> Iterator[LeftOut]:
+    """Yields the labelled images without a record, and the classes that were not looked for."""
+    if missing:
+        yield LeftOut(
+            kind="images_without_record",
+            count=len(missing),
+            sentence=f"{len(missing)} labelled images of {labelled} are not in the records of {folder} and are left "
+            f"out. Label them with `glip label`.",
+            examples=first_examples(missing),
+        )
+    known = set(category_of.values())
+    names = [name for id, name in zip(truth.category_ids.tolist(), truth.names, strict=True) if id not in known]
+    if names:
+        yield LeftOut(
+            kind="classes_not_asked",
+            count=len(names),
+            sentence=f"{len(names)} classes of {labelled} were not looked for in {folder} and get no threshold. Label "
+            f"with their names.",
+            examples=first_examples(map(repr, names)),
+        )
 
 
 def write_class_file(path: Path, calibration: Calibration, overwrite: bool = False) -> None:
@@ -133,14 +162,14 @@ def interval_text(interval: Interval | None, percent: bool = False) -> str:
     return f"{text(interval.value)} ({text(interval.low)} to {text(interval.high)})"
 
 
-def _read_truth(labelled: Path) -> Truth:
-    """Reads the labelled images, in any format of `glip.data.formats`."""
+def _read_truth(labelled: Path) -> tuple[Truth, Sequence[LeftOut]]:
+    """Reads the labelled images, in any format of `glip.data.formats`, and returns what was left out with them."""
     file = read_own(labelled)
-    for sentence in (*file.notes, *file.left_out):
+    for sentence in file.notes:
         logger.warning("%s", sentence)
     truth = Truth.from_coco(file.dataset)
     check_box_format(truth, labelled)
-    return truth
+    return truth, file.left_out
 
 
 def _settings(run: RunInfo) -> ExportSettings:
@@ -157,11 +186,11 @@ def _keeping_all(classes: ClassFile, run: RunInfo) -> Chooser:
     return Chooser(ExportSettings(conf=run.floor, class_conf=minimum, max_det=_max_boxes(run)), classes, run)
 
 
-def _common_images(truth: Truth, labelled: Path, folder: Path) -> tuple[Truth, dict[str, int], int]:
+def _common_images(truth: Truth, labelled: Path, folder: Path) -> tuple[Truth, dict[str, int], list[str]]:
     """Keeps the images that have a record.
 
     Returns:
-        The truth of these images, their ids by name in the records, and the number of images without a record.
+        The truth of these images, their ids by name in the records, and the names of images without a record.
     """
     names = {record.file_name for record in read_records(folder) if record.error is None}
     by_last_part = _unique_last_parts(names)
@@ -176,10 +205,9 @@ def _common_images(truth: Truth, labelled: Path, folder: Path) -> tuple[Truth, d
             f"{truth.file_names[0] if truth.file_names else '?'!r} in the file and {min(names, default='?')!r} in "
             f"the records. Label these images first with `glip label`."
         )
-    unknown = len(truth.image_ids) - len(image_ids)
-    if unknown:
-        logger.warning("%d images of %s have no record; they are skipped.", unknown, labelled)
-    return truth.of_images(list(image_ids.values())), image_ids, unknown
+    known_ids = set(image_ids.values())
+    missing = [n for n, id in zip(truth.file_names, truth.image_ids.tolist(), strict=True) if id not in known_ids]
+    return truth.of_images(list(image_ids.values())), image_ids, missing
 
 
 def _unique_last_parts(names: set[str]) -> dict[str, str]:

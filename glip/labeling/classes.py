@@ -18,14 +18,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Never
 
 from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 from glip.name_files import NamedClasses, read_names
 from glip.names import find_names, name_key
 from glip.yaml_files import compose
@@ -202,8 +201,7 @@ class _Reader:
         for key_node, value in node.value:
             key = self.text(key_node, "a field name")
             if key not in FIELDS:
-                close = get_close_matches(key, FIELDS, n=1)
-                hint = f" Did you mean `{close[0]}`?" if close else ""
+                hint = did_you_mean(key, {field: f"`{field}`" for field in FIELDS})
                 self.fail(key_node, f"{name!r} has no field {key!r}.{hint} Accepted: {', '.join(FIELDS)}.")
             if key in fields:
                 self.fail(key_node, f"{name!r} has `{key}` twice.")

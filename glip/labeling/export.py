@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from glip.detections import Detections
-from glip.errors import GlipError, InputError
+from glip.errors import GlipError, InputError, did_you_mean
 from glip.files import whole_file
-from glip.labeling.filtering import Chooser, ExportSettings, nearest_name, open_run
+from glip.labeling.filtering import Chooser, ExportSettings, open_run
 from glip.labeling.merging import MergeCounts, Merger, People
 from glip.labeling.records import (
     DoubledLines,
@@ -359,7 +359,7 @@ def _labelled(id: int, record: Record, found: Detections, chooser: Chooser, part
 def _target(name: str, split: bool = False) -> tuple[str, OpenFormat]:
     if name not in FORMATS:
         raise InputError(
-            f"There is no format {name!r}.{nearest_name(name, list(FORMATS))} Formats: {', '.join(FORMATS)}."
+            f"There is no format {name!r}.{did_you_mean(name, list(FORMATS))} Formats: {', '.join(FORMATS)}."
         )
     return SPLIT_FORMATS.get(name, FORMATS[name]) if split else FORMATS[name]
 

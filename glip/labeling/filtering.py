@@ -6,9 +6,8 @@ Arrays in, arrays out, without torch, so that changing a threshold takes seconds
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from glip.boxes import box_iou, grouped_nms
 from glip.detections import Detections
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 from glip.labeling.classes import ClassFile
 from glip.labeling.records import Record, RunInfo, read_names
 from glip.model.config import DEFAULT_CONF as DEFAULT_CONF  # of the settings below
@@ -173,12 +172,6 @@ def open_run(folder: Path, run: RunInfo, settings: ExportSettings) -> Chooser:
     return Chooser(settings, classes, run)
 
 
-def nearest_name(name: str, known: Sequence[str]) -> str:
-    """Returns ` Did you mean 'x'?` for a name that is close to a known one, else an empty text."""
-    close = get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
 def _recorded_classes(run: RunInfo) -> ClassFile | None:
     """Returns the class file that the images were labelled with, if there was one."""
     plain = run.job.get("classes")
@@ -216,7 +209,7 @@ def _thresholds(settings: ExportSettings, classes: ClassFile) -> tuple[float, ..
         if name not in classes.names:
             few = ", ".join(classes.names[:12]) + (", …" if len(classes.names) > 12 else "")
             raise InputError(
-                f"class_conf names {name!r}, but these labels have no such class.{nearest_name(name, classes.names)} "
+                f"class_conf names {name!r}, but these labels have no such class.{did_you_mean(name, classes.names)} "
                 f"Classes: {few}."
             )
     own = zip(classes.names, classes.conf, strict=True)

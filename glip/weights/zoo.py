@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 from glip.model.config import GLIP_L, GLIP_NANO, GLIP_NANO_SWIN, GLIP_T, GLIP_T_A, GLIPConfig
 from glip.weights.tensor_names import Layout
 
@@ -177,8 +176,7 @@ class UnknownCheckpoint(InputError):
     """A name that is neither a published checkpoint nor a path on this machine."""
 
     def __init__(self, name: str) -> None:
-        close = get_close_matches(name, [*ZOO, EMBEDDED], n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, [*ZOO, EMBEDDED])
         super().__init__(
             f"There is no checkpoint, model folder or file {name!r}.{hint} `glip models list` shows the checkpoints."
         )

@@ -75,6 +75,8 @@ def test_all_wordings_are_kept_on_request(tmp_path: Path) -> None:
 def test_images_in_another_folder_are_found_by_the_last_part_of_their_name(tmp_path: Path) -> None:
     calibration = found(tmp_path, truth(tmp_path / "few.json", images=("some/a.jpg", "some/unknown.jpg")))
     assert (calibration.images, calibration.unknown) == (1, 1)
+    entries = {entry.kind: entry for entry in calibration.left_out}
+    assert entries["images_without_record"].examples == ("some/unknown.jpg",)
     with pytest.raises(InputError, match=r"1 images.*'x\.jpg'.*'a\.jpg'"):
         found(tmp_path, truth(tmp_path / "few.json", images=("x.jpg",)))
 
