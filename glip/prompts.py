@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from glip.errors import InputError
-from glip.names import clean_name, split_names
+from glip.names import clean_name, find_names, split_names
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -75,6 +75,18 @@ class Prompt:
                     )
         if not _is_text(self.caption):
             raise InputError(f"The caption {self.caption!r} is not valid Unicode; write it in UTF-8.")
+
+    def in_order_of(self, names: Sequence[str]) -> Prompt | None:
+        """Returns the same caption with its phrases in another order, named as in `names`.
+
+        Names are compared as the model reads them. Returns None unless they are these phrases, each of them once.
+        """
+        if tuple(names) == self.phrases:
+            return self
+        order = find_names(names, self.phrases)
+        if len(order) != len(self.phrases) or None in order or len(set(order)) < len(order):
+            return None
+        return Prompt(self.caption, tuple(names), tuple(self.spans[index] for index in order if index is not None))
 
     @classmethod
     def from_names(cls, names: Sequence[str], wordings: Sequence[Wording] | None = None) -> Prompt:

@@ -29,7 +29,8 @@ from glip.model.glip import GLIP, RawOutputs, build_glip
 from glip.model.postprocess import PUBLISHED, ScoredBoxes, Selection, limit, merge, select, without_limits
 from glip.model.reference_mode import compile_backbone
 from glip.model.text import TextFeatures, stack_prompts
-from glip.prompts import MAX_TOKENS, Prompt, PromptSet, Wording, tokenize
+from glip.prompts import MAX_TOKENS, Prompt, PromptSet, TokenizedPrompt, Wording, tokenize
+from glip.weights.adapter import check_base, in_tuned_caption, load_adapter, refuse_other_caption
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -49,6 +50,8 @@ class Detector(ObjectDetector):
     Attributes:
         tokenizer: of the checkpoint.
         max_cells: maximum number of feature map cells for which the chunks of a long prompt run together.
+        tuned_for: the prompt that prompt tuning bound the model to; None if it reads any. What was learned belongs to
+            positions in this caption, so with another one it would name one class as another.
     """
 
     nms_iou = PUBLISHED.nms_iou
@@ -66,6 +69,7 @@ class Detector(ObjectDetector):
         precision: str = "fp32",
         imgsz: int = 800,
         conf: float = DEFAULT_CONF,
+        tuned_for: Prompt | None = None,
     ) -> None:
         self.device = choose_device(device)
         check_precision(precision, self.device)
@@ -76,6 +80,7 @@ class Detector(ObjectDetector):
         self.precision = precision
         self.imgsz = imgsz
         self.conf = conf
+        self.tuned_for = tuned_for
         self.tokenizer = tokenizer
         self._model = model.eval().requires_grad_(False).to(self.device)
         self.max_cells = MAX_CELLS[self.device.type]
@@ -84,12 +89,17 @@ class Detector(ObjectDetector):
     def prompts_for(
         self, names: Sequence[str], *, wordings: Sequence[Wording] | None = None, names_per_prompt: int | None = None
     ) -> tuple[Prompt, ...]:
-        """Returns a class list as prompts of at most 256 tokens; see `ObjectDetector.prompts_for`."""
+        """Returns a class list as prompts of at most 256 tokens; see `ObjectDetector.prompts_for`.
+
+        After prompt tuning it is always the one caption of `tuned_for`, with its classes in the order of the names.
+        """
+        if self.tuned_for is not None:
+            return (in_tuned_caption(self.tuned_for, names),)
         return PromptSet.from_names(names, self.tokenizer, names_per_prompt, wordings).chunks
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Returns the number of tokens of a prompt; see `ObjectDetector.count_tokens`."""
-        return len(tokenize(prompt, self.tokenizer).input_ids)
+        return len(self._tokenize(prompt).input_ids)
 
     def resized_hw(self, size_hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
         """Returns the size at which the model sees an image; the long side stays below imgsz * 1333 / 800."""
@@ -228,13 +238,18 @@ class Detector(ObjectDetector):
     def _encode(self, prompt: Prompt) -> tuple[TextFeatures, Tensor]:
         """Returns text features (1, T, D) and positive map (P, T) of a prompt, cached."""
         if prompt not in self._encoded:
-            tokens = tokenize(prompt, self.tokenizer)
+            tokens = self._tokenize(prompt)
             text = self._model.encode_text(tokens.input_ids[None].to(self.device))
             self._encoded[prompt] = (text, tokens.positive_map.to(self.device))
             if len(self._encoded) > CACHED_PROMPTS:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(prompt)
         return self._encoded[prompt]
+
+    def _tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        if self.tuned_for is not None:
+            refuse_other_caption(self.tuned_for, prompt)
+        return tokenize(prompt, self.tokenizer)
 
     def _autocast(self) -> AbstractContextManager[None]:
         if self.precision == "fp32":
@@ -250,7 +265,6 @@ def open_detector(spec: DetectorSpec, on_download: OnDownload | None = None) -> 
             model.
         JobFailed: a download failed.
     """
-    from glip.weights.adapter import check_base, load_adapter
     from glip.weights.checkpoint import open_model
 
     # Before any download or load: these checks cost nothing.
@@ -264,6 +278,12 @@ def open_detector(spec: DetectorSpec, on_download: OnDownload | None = None) -> 
         check_base(adapter, folder.identity, folder.name)
     model = build_glip(folder.config, folder.state_dict())
     model.set_prompt_offset(folder.prompt())
+    if model.prompt_offset is not None and (adapter is None or adapter.bound_to is None):
+        logger.warning(
+            "%s holds a tuned prompt, which fits only the caption that it was tuned on. The checkpoint does not say "
+            "which: ask for the classes of its tuning, in their order; with other names, boxes get wrong ones.",
+            folder.name,
+        )
     if adapter is not None:
         adapter.put_on(model)
     # Here and not in Detector, which validation also puts around a model that is still training.
@@ -280,6 +300,7 @@ def open_detector(spec: DetectorSpec, on_download: OnDownload | None = None) -> 
         precision=spec.precision,
         imgsz=folder.config.imgsz,
         conf=folder.config.conf,
+        tuned_for=None if adapter is None else adapter.bound_to,
     )
 
 

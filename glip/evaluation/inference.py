@@ -137,14 +137,14 @@ def tuned_prompts(adapter: Path, names: Sequence[str], data_set: str) -> PromptP
     from glip.weights.adapter import load_adapter
 
     tuned = load_adapter(adapter)
-    if tuned.names != tuple(names):
+    known = tuned.prompt or Prompt.from_names(tuned.names)
+    prompt = known.in_order_of(names)
+    if prompt is None:
         raise InputError(
             f"The adapter {adapter} was tuned to find {', '.join(tuned.names)}, but the classes of {data_set} are "
             f"{', '.join(names)}. Use an adapter that was tuned on {data_set}, or none."
         )
-    if tuned.prompt is None:
-        return tuple(names)
-    return Prompt.from_caption(tuned.prompt.caption, tuned.prompt.spans, tuned.prompt.phrases)
+    return tuple(names) if tuned.prompt is None else prompt
 
 
 def predictions_of(

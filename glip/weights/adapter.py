@@ -8,7 +8,8 @@ base, whose own weights never change.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from glip.errors import InputError
 from glip.files import decode_json, whole_file
+from glip.names import name_key
 from glip.prompts import Prompt, Span
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 PROMPT = "prompt_offset"
 _KEY = "glip"
+_MAX_SHOWN = 120  # characters of a caption or a class list in a message
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,15 @@ class Adapter:
     def prompt(self) -> Prompt | None:
         """Returns the caption with its classes; None if there are several."""
         return Prompt(self.caption, self.names, self.spans) if self.caption else None
+
+    @property
+    def bound_to(self) -> Prompt | None:
+        """Returns the only prompt that the tuned model can read; None if it reads any.
+
+        A tuned prompt is added to the text token by token, so it belongs to one caption. Other modes train weights that
+        any caption passes through.
+        """
+        return self.prompt if PROMPT in self.tensors else None
 
     def identity(self, base: str) -> str:
         """Returns a hash of all weights of the tuned model: of the base's identity and the adapter's file."""
@@ -175,3 +189,52 @@ def check_base(adapter: Adapter, identity: str, name: str) -> None:
             f"The adapter was tuned on {adapter.base_name} ({adapter.base[:12]}…), but {name} is another model "
             f"({identity[:12]}…). Use the model that it was tuned on."
         )
+
+
+def in_tuned_caption(tuned: Prompt, names: Sequence[str]) -> Prompt:
+    """Returns the tuned prompt with its classes in the order of the names.
+
+    Raises:
+        InputError: the names are others than those of the tuning.
+    """
+    prompt = tuned.in_order_of(names)
+    if prompt is None:
+        raise InputError(
+            f"The adapter was tuned on the caption {_shortened(tuned.caption)!r} and finds "
+            f"{_shortened(', '.join(tuned.phrases))}, all of them together; it was asked for "
+            f"{_shortened(', '.join(names)) or 'nothing'}. Ask for these {len(tuned.phrases)} names, in any order, or "
+            f"tune in mode linear, whose adapters read any prompt."
+        )
+    if prompt is not tuned:
+        logger.warning(
+            "The adapter is asked for its classes in the order or spelling of its tuning (%s); boxes get the names "
+            "that were given.",
+            _shortened(", ".join(tuned.phrases)),
+        )
+    return prompt
+
+
+def refuse_other_caption(tuned: Prompt, prompt: Prompt) -> None:
+    """Refuses another caption than that of the tuning, and one of its names for the words of another.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    if prompt.caption != tuned.caption:
+        raise InputError(
+            f"The adapter was tuned on the caption {_shortened(tuned.caption)!r} and reads no other, but was given "
+            f"{_shortened(prompt.caption)!r}. Leave out the caption, or tune in mode linear."
+        )
+    own: dict[str, set[tuple[Span, ...]]] = {}
+    for phrase, spans in zip(tuned.phrases, tuned.spans, strict=True):
+        own.setdefault(name_key(phrase), set()).add(spans)
+    for phrase, spans in zip(prompt.phrases, prompt.spans, strict=True):
+        if spans not in own.get(name_key(phrase), {spans}):
+            raise InputError(
+                f"The phrase {phrase!r} is given other words of the caption {_shortened(tuned.caption)!r} than in the "
+                f"tuning of the adapter: {list(spans)}. Give each name its own words."
+            )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
