@@ -206,21 +206,17 @@ class FrozenParts:
             return model.encode_image(batch.pixels)
         device = batch.pixels.device
         known: dict[str, Tensors] = {}
-        missing: dict[str, int] = {}
         for row, key in enumerate(batch.keys):
-            if key in known or key in missing:
+            if key in known:
                 continue
             cached = self._store.get(key, device)
             if cached is None:
-                missing[key] = row
-            else:
-                known[key] = cached
-        if missing:
-            with torch.no_grad():
-                computed = model.encode_image(batch.pixels[list(missing.values())])
-            for index, key in enumerate(missing):
-                known[key] = [level[index : index + 1] for level in computed]
-                self._store.put(key, known[key])
+                # Each image alone: the last bits of a convolution depend on the images beside it, and which images are
+                # still missing depends on where a run was interrupted and on which runs share the store.
+                with torch.no_grad():
+                    cached = model.encode_image(batch.pixels[row : row + 1])
+                self._store.put(key, cached)
+            known[key] = cached
         return [torch.cat(levels) for levels in zip(*(known[key] for key in batch.keys), strict=True)]
 
     def _hidden(self, model: GLIP, batch: TrainingBatch) -> Tensor:

@@ -214,8 +214,8 @@ class _FinetuneRun:
         _set_parameters(model, learned)
         files: tuple[str, ...] = ()
         if self.processes.is_main:
-            every = settings.validate_every
-            draw_curve(job.out / CURVE_FILE, fitted.rows, self._title(), every, zero_shot)
+            steps_per_epoch = settings.schedule.steps / recipe.epochs
+            draw_curve(job.out / CURVE_FILE, fitted.rows, self._title(), steps_per_epoch, zero_shot)
             files = (self._save(model, fitted, learned), CURVE_FILE)
             if compared:
                 after = scorer.detect(model, compared)
@@ -224,7 +224,7 @@ class _FinetuneRun:
         if self.own_store is not None:
             self.own_store.close()
         result = self._result(model, scenes_before=scenes, scenes_after=self._scenes(model))
-        return _with_training(result, fitted, settings, images, len(data.train.annotations), learned, files)
+        return _with_training(result, fitted, recipe, images, len(data.train.annotations), learned, files)
 
     def _fit(
         self,
@@ -370,18 +370,17 @@ def _annotated_boxes(opened: OpenSplit, path: Path) -> Detections:
 def _with_training(
     result: FinetuneResult,
     fitted: Fitted,
-    settings: FitSettings,
+    recipe: Recipe,
     images: int,
     boxes: int,
     learned: Mapping[str, torch.Tensor],
     files: tuple[str, ...],
 ) -> FinetuneResult:
-    every = settings.validate_every
     return msgspec.structs.replace(
         result,
         validation=fitted.best_score,
-        best_epoch=None if fitted.best_step is None else round(fitted.best_step / every, 2),
-        epochs=round(fitted.steps / every, 2),
+        best_epoch=None if fitted.best_step is None else recipe.epochs_at(fitted.best_step, images),
+        epochs=recipe.epochs_at(fitted.steps, images),
         steps=fitted.steps,
         train_images=images,
         train_boxes=boxes,

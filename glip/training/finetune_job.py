@@ -105,7 +105,8 @@ class FinetuneResult(msgspec.Struct, frozen=True):
         test: its scores, AP first.
         per_class: AP by class.
         validation: AP of the best epoch on the validation images; None without training.
-        best_epoch, epochs: index of the best epoch, and number of finished epochs.
+        best_epoch, epochs: the end of the best epoch, and of training, in passes over the examples; at most the
+            recipe's `epochs`. Where an epoch is no whole number of steps, validations fall between the ends of epochs.
         steps: number of finished steps.
         train_images, train_boxes: number of training examples.
         tensors, values: number of trained tensors, and of their values.

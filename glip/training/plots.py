@@ -33,7 +33,7 @@ def draw_curve(
     path: Path,
     rows: Sequence[Mapping[str, Any]],
     title: str,
-    steps_per_epoch: int | None = None,
+    steps_per_epoch: float | None = None,
     zero_shot: float | None = None,
 ) -> None:
     """Plots the training loss and the validation AP over the run, as a PNG.

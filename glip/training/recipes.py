@@ -88,6 +88,17 @@ class Recipe:
         """
         return max(1, self.epochs * self.copies * images // self.batch_size)
 
+    def epochs_at(self, step: int, images: int) -> float:
+        """Returns the number of passes over the examples after some steps, with two decimals; at most `epochs`.
+
+        It may be a fraction: where an epoch is no whole number of steps, validations fall between the ends of epochs.
+
+        Args:
+            step: number of finished steps.
+            images: number of training images, without copies.
+        """
+        return round(step * self.epochs / self.steps(images), 2)
+
     def fit_settings(self, images: int, precision: Literal["fp32", "bf16", "fp16"], seed: int) -> FitSettings:
         """Returns the settings of the loop, with a validation after every epoch.
 
