@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import http.client
 import ipaddress
-import json
 import logging
 import os
 import re
 import shutil
+import socket
 import ssl
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +26,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from glip.errors import JobFailed
@@ -41,6 +42,8 @@ DELAY_S = 1.0
 TIMEOUT_S = 60.0
 _CHUNK = 1 << 20
 _RETRIED_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+MAX_BYTES = 1 << 40  # of a file, where the caller knows nothing better
+_DIGITS = re.compile(r"[0-9]{1,18}")
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
 
@@ -71,6 +74,7 @@ def fetch(
     published_hash: str | None = None,
     first_hash: str | None = None,
     on_download: OnDownload | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> str:
     """Downloads a file, unless it is there, and returns its sha256.
 
@@ -80,6 +84,7 @@ def fetch(
         published_hash: the published beginning of its sha256. What the server promises is checked as well.
         first_hash: its sha256 when it was fetched for the first time.
         on_download: receives the progress.
+        max_bytes: a larger file is refused, whether the server tells its size or not.
 
     Raises:
         Unreachable: the host could not be reached.
@@ -97,7 +102,7 @@ def fetch(
                 return found
             logger.warning("%s is damaged; fetching it again.", target)
         part = target.with_name(target.name + ".part")
-        promised = _persist(url, part, on_download)
+        promised = _persist(url, part, on_download, max_bytes)
         found = hash_file(part)
         expected = {"published": published_hash, "of the first download": first_hash, "the server promises": promised}
         for which, wanted in expected.items():
@@ -120,14 +125,16 @@ def _alone(target: Path) -> AbstractContextManager[object]:
     except Timeout:
         logger.info("Another process is fetching %s; waiting for it.", target.name)
         return lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise _disk_error(target.parent, error) from error
 
 
-def _persist(url: str, part: Path, on_download: OnDownload) -> str | None:
+def _persist(url: str, part: Path, on_download: OnDownload, max_bytes: int) -> str | None:
     """Downloads into `part`, trying again while that helps; returns the sha256 that the server promises, if any."""
     failures, furthest = 0, _size(part)
     while True:
         try:
-            return _attempt(url, part, on_download)
+            return _attempt(url, part, on_download, max_bytes)
         except (_TransferError, Unreachable) as error:
             # A network that worked a moment ago may come back; waiting for one that never worked is useless.
             if isinstance(error, Unreachable) and failures == 0:
@@ -142,7 +149,7 @@ def _persist(url: str, part: Path, on_download: OnDownload) -> str | None:
             time.sleep(DELAY_S * 2 ** (failures - 1))
 
 
-def _attempt(url: str, part: Path, on_download: OnDownload) -> str | None:
+def _attempt(url: str, part: Path, on_download: OnDownload, max_bytes: int) -> str | None:
     before = _remembered(part, url)
     have = _size(part) if before.validator else 0
     if have and have == before.total:
@@ -161,12 +168,14 @@ def _attempt(url: str, part: Path, on_download: OnDownload) -> str | None:
             # A server that knows no ranges, or has a newer file, sends all of it: start over.
             have = 0
             _discard(part)
+        if now.total is not None and now.total > max_bytes:
+            raise JobFailed(f"{url} has {now.total} bytes, but the file has at most {max_bytes}; nothing was fetched.")
         _announce(now.url, now.total, have, part)
         on_download(url, have, now.total)
         try:
-            _memory(part).write_text(json.dumps(asdict(now)), encoding="utf-8")
+            _memory(part).write_bytes(msgspec.json.encode(now))
             with part.open("ab") as file:
-                _copy(response, file, now, have, on_download)
+                _copy(response, file, now, have, on_download, max_bytes)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -184,7 +193,9 @@ def _announce(url: str, total: int | None, have: int, part: Path) -> None:
         raise JobFailed(f"{total} bytes do not fit on the disk of {part.parent}; free some space, or set GLIP_HOME.")
 
 
-def _copy(response: Any, file: IO[bytes], transfer: _Transfer, have: int, on_download: OnDownload) -> None:
+def _copy(
+    response: Any, file: IO[bytes], transfer: _Transfer, have: int, on_download: OnDownload, max_bytes: int
+) -> None:
     while True:
         try:
             chunk = response.read(_CHUNK)
@@ -194,8 +205,15 @@ def _copy(response: Any, file: IO[bytes], transfer: _Transfer, have: int, on_dow
             ) from error
         if not chunk:
             return
-        file.write(chunk)
         have += len(chunk)
+        if have > (max_bytes if transfer.total is None else transfer.total):
+            # Such a body may have no end, and its file is not the expected one in any case.
+            file.truncate(0)
+            raise JobFailed(
+                f"{transfer.url} sends more than the {transfer.total or max_bytes} bytes that the file can have; it is "
+                f"another file, and nothing was kept."
+            )
+        file.write(chunk)
         on_download(transfer.url, have, transfer.total)
 
 
@@ -217,8 +235,12 @@ class _Redirects(HTTPRedirectHandler):
     ) -> Request | None:
         """Returns the request that follows a redirect; urllib calls it."""
         self.note(headers)
-        old, new = urlsplit(req.full_url), urlsplit(newurl)
         _check_scheme(newurl)
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if _is_private(new.hostname or "") and not _is_private(old.hostname or ""):
+            raise JobFailed(
+                f"{req.full_url} redirects to {newurl}, an address inside this network, so it is not followed."
+            )
         if (old.scheme, new.scheme) == ("https", "http") and not _is_loopback(new.hostname or ""):
             raise JobFailed(f"{req.full_url} redirects to {newurl}, which is not encrypted, so it is not followed.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -241,6 +263,8 @@ def _open(url: str, have: int, validator: str | None) -> tuple[Any, _Redirects]:
         raise JobFailed(f"{url} could not be fetched: {text}.") from error
     except (TimeoutError, ConnectionResetError, http.client.HTTPException) as error:
         raise _TransferError(f"{urlsplit(url).hostname} did not answer ({error or type(error).__name__})") from error
+    except ValueError as error:  # a host or a port that is none
+        raise JobFailed(f"{url} could not be fetched: it is not a web address ({error}).") from error
     except URLError as error:
         if isinstance(error.reason, (TimeoutError, ConnectionResetError)):
             raise _TransferError(f"{urlsplit(url).hostname} did not answer ({error.reason})") from error
@@ -262,16 +286,20 @@ def _describe(url: str, response: Any, promises: dict[str, str]) -> _Transfer:
         length = (headers.get("Content-Range") or "").rpartition("/")[2]
     else:
         length = headers.get("Content-Length") or ""
-    total = int(length) if length.isdigit() else None
-    promised = promises.get("X-Linked-Size", "")
-    if promised.isdigit():
-        if total not in (None, int(promised)):
+    total, promised = _number(length), _number(promises.get("X-Linked-Size", ""))
+    if promised is not None:
+        if total not in (None, promised):
             raise JobFailed(f"{url} should have {promised} bytes, but {total} are sent; nothing was fetched.")
-        total = int(promised)
+        total = promised
     etag = headers.get("ETag") or ""
     validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
     sha256 = _SHA256.fullmatch(promises.get("X-Linked-ETag", ""))
     return _Transfer(url, total, validator, sha256[1] if sha256 else None)
+
+
+def _number(text: str) -> int | None:
+    """Returns the number of bytes that a header tells; None if it is no such number."""
+    return int(text) if _DIGITS.fullmatch(text) else None
 
 
 def _continues(response: Any, have: int, before: _Transfer, now: _Transfer) -> bool:
@@ -281,7 +309,11 @@ def _continues(response: Any, have: int, before: _Transfer, now: _Transfer) -> b
 
 
 def _check_scheme(url: str) -> None:
-    if urlsplit(url).scheme not in ("http", "https"):
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:  # brackets that are no address
+        scheme = ""
+    if scheme not in ("http", "https"):
         raise JobFailed(f"{url} is not a web address (http or https); it is not fetched.")
 
 
@@ -292,6 +324,15 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _is_private(host: str) -> bool:
+    """Returns whether a host is this machine or inside its network; a name counts as the addresses it stands for."""
+    try:
+        found = {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False  # it cannot be reached either
+    return any(not ipaddress.ip_address(address.partition("%")[0]).is_global for address in found)
+
+
 def _memory(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
@@ -299,8 +340,8 @@ def _memory(part: Path) -> Path:
 def _remembered(part: Path, url: str) -> _Transfer:
     """Returns the record of an earlier attempt; an empty one if it was for another URL or is unreadable."""
     try:
-        known = _Transfer(**json.loads(_memory(part).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        known = msgspec.json.decode(_memory(part).read_bytes(), type=_Transfer)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _Transfer(url)
     return known if known.url == url else _Transfer(url)
 
@@ -320,5 +361,6 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _disk_error(path: Path, error: OSError) -> JobFailed:
-    return JobFailed(f"{path} could not be written: {error.strerror or error}. Free some space, or set GLIP_HOME.")
+def _disk_error(path: Path, error: OSError | NotImplementedError) -> JobFailed:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return JobFailed(f"{path} could not be written: {reason}. Free some space, or set GLIP_HOME.")

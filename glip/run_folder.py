@@ -33,14 +33,15 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Holds the lock of an output folder for the length of the block. The lock file itself stays and means nothing.
+    """Makes an output folder and holds its lock for the length of the block. The lock file stays and means nothing.
 
     Raises:
         InputError: another run holds the lock.
-        JobFailed: the lock file cannot be written.
+        JobFailed: the folder cannot be made, or the lock file cannot be written.
     """
     path = folder / LOCK_FILE
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
     except OSError as error:
         raise JobFailed(f"Cannot write into {folder}: {error.strerror or error}. Choose another folder.") from error

@@ -12,6 +12,31 @@ from typing import Any, TypeVar
 
 from glip.errors import InputError
 
+# Values that are accepted in a file, first and last included; far beyond every published network, and small enough that
+# nothing built from them fills the memory. A prompt may have 256 tokens, so fewer positions are of no use.
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "swin.embed_dim": (1, 4096),
+    "swin.depths": (1, 64),
+    "swin.num_heads": (1, 512),
+    "swin.window_size": (1, 32),
+    "swin.drop_path": (0, 1),
+    "text.vocab_size": (1, 2_000_000),
+    "text.hidden_size": (1, 16_384),
+    "text.num_layers": (1, 128),
+    "text.num_heads": (1, 512),
+    "text.intermediate_size": (1, 65_536),
+    "text.max_positions": (256, 65_536),
+    "model.channels": (1, 8192),
+    "model.num_fusion_blocks": (1, 64),
+    "model.fusion_dim": (1, 65_536),
+    "model.fusion_heads": (1, 512),
+    "model.imgsz": (32, 4096),
+    "model.conf": (0, 1),
+}
+_FRACTIONS = ("swin.drop_path", "model.conf")
+_STAGES = 4
+_MAX_SHOWN = 60  # characters of a value in a message
+
 # Default score threshold of models that name none. It is a first guess; an evaluation on COCO measures the best value.
 DEFAULT_CONF = 0.3
 
@@ -155,19 +180,21 @@ def config_from_dict(values: Mapping[str, Any]) -> GLIPConfig:
         InputError: a field is missing, unknown or of the wrong kind; the message names it.
     """
     backbone: dict[str, SwinConfig | ConvConfig]
+    if "conv" in values and "swin" in values:
+        raise InputError("The model's configuration has two backbones, model.swin and model.conv. Remove one of them.")
     if "conv" in values and "swin" not in values:
         backbone = {"conv": _build_conv(values["conv"])}
     else:
         backbone = {"swin": _build(SwinConfig, values.get("swin"), "swin")}
     text = _build(TextConfig, values.get("text"), "text")
-    return _build(GLIPConfig, {**values, **backbone, "text": text}, "model")
+    return _divisible(_build(GLIPConfig, {**values, **backbone, "text": text}, "model"))
 
 
 def _build_conv(values: object) -> ConvConfig:
     network = values.get("network") if isinstance(values, Mapping) and len(values) == 1 else values
     if not isinstance(network, str) or network not in CONV_NETWORKS:
         raise InputError(
-            f"The model's config names the convolutional backbone {network!r}; known: {', '.join(CONV_NETWORKS)}."
+            f"The model's config names the convolutional backbone {_shown(network)}; known: {', '.join(CONV_NETWORKS)}."
         )
     return ConvConfig(network)
 
@@ -180,17 +207,63 @@ def _build(kind: type[Config], values: object, where: str) -> Config:
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - known):
         raise InputError(
-            f"The model's configuration has an unknown field {unknown[0]!r} in {where!r}; known: {sorted(known)}."
+            f"The model's configuration has an unknown field {_shown(unknown[0])} in {where!r}; known: {sorted(known)}."
         )
-    ready = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    for field in fields(kind):  # type: ignore[arg-type]
-        value = ready.get(field.name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if field.name in ready and not all(
-            isinstance(n, (int, float, SwinConfig, ConvConfig, TextConfig)) for n in numbers
-        ):
-            raise InputError(f"The model's configuration holds {value!r} as {where}.{field.name}; it must be a number.")
+    for name, value in values.items():
+        _check(f"{where}.{name}", value)
     try:
-        return kind(**ready)
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     except TypeError as error:
         raise InputError(f"The model's configuration lacks a field of {where!r}: {error}.") from error
+
+
+def _check(field: str, value: object) -> None:
+    """Refuses a value of another kind or size than `_BOUNDS` allows."""
+    if field == "model.deep_fusion":
+        wanted, is_right = "true or false", isinstance(value, bool)
+    elif field in _BOUNDS:
+        low, high = _BOUNDS[field]
+        kinds = (int, float) if field in _FRACTIONS else (int,)
+        per_stage = field in ("swin.depths", "swin.num_heads")
+        wanted = f"a {'number' if field in _FRACTIONS else 'whole number'} from {low} to {high}"
+        wanted = f"a list of {_STAGES}, each {wanted}" if per_stage else wanted
+        numbers = value if per_stage else [value]
+        # A comparison with NaN is false; true and false would count as 1 and 0.
+        is_right = (
+            isinstance(numbers, (list, tuple))
+            and len(numbers) == (_STAGES if per_stage else 1)
+            and all(isinstance(n, kinds) and not isinstance(n, bool) and low <= n <= high for n in numbers)
+        )
+    else:  # a section, which was built before
+        return
+    if not is_right:
+        raise InputError(f"The model's configuration holds {_shown(value)} as {field}; it must be {wanted}.")
+
+
+def _divisible(config: GLIPConfig) -> GLIPConfig:
+    """Refuses widths that cannot be shared equally among heads, which only the first image would show."""
+    pairs = [
+        ("text.hidden_size", config.text.hidden_size, "text.num_heads", config.text.num_heads),
+        ("fusion_dim", config.fusion_dim, "fusion_heads", config.fusion_heads),
+    ]
+    if config.swin is not None:
+        widths = [config.swin.embed_dim * 2**stage for stage in range(_STAGES)]
+        pairs += [
+            (f"the width of Swin's stage {stage + 1}", width, "its heads", heads)
+            for stage, (width, heads) in enumerate(zip(widths, config.swin.num_heads, strict=True))
+        ]
+    for what, width, of, heads in pairs:
+        if width % heads:
+            raise InputError(
+                f"The model's configuration has {what} {width}, which is no multiple of {heads} ({of}). Convert again."
+            )
+    return config
+
+
+def _shown(value: object) -> str:
+    """Returns a value of a file for a message, cut if it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from glip.errors import InputError
+from glip.errors import InputError, JobFailed
 from glip.files import read_json, whole_file, whole_folder
+from glip.weights.state_file import save_tensors
+
+logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 _STATE = "state.json"
+_GROUPS = {"learned", "optimizer", "average", "best"}
+_STEP_FOLDER = re.compile(r"step-[0-9]{1,18}")
 _KEPT = 2  # the newest, and the one before it in case the newest is damaged
 _OLD_KEYS = {"pictures_per_second": "images_per_second"}  # of metrics that version 0.1.0 wrote
+
+
+class _PlateauState(msgspec.Struct):
+    factor: float
+    best: float | None
+    bad: int
+
+
+class _State(msgspec.Struct):
+    """The content of `state.json`: the values of `SavedRun.state`, with the step and the groups of tensors."""
+
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    groups: list[str]
+    plateau: _PlateauState
+    best_score: float | None
+    best_step: int | None
+    worse: int
+    seconds: float
+    scaler: dict[str, int | float] | None
+
+
+class _Row(msgspec.Struct):
+    """The values of a row of metrics that are read again."""
+
+    step: int
+    loss: float | None = None  # null where it was not finite
+    score: float = 0.0
+    seconds: float = 0.0
+    zero_shot: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +82,7 @@ def save_checkpoint(out: Path, saved: SavedRun) -> None:
     """
     with whole_folder(_folder(out, saved.step)) as part:
         for group, tensors in saved.tensors.items():
-            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _file(part, group))
+            save_tensors(_file(part, group), {name: value.detach().cpu() for name, value in tensors.items()})
         content = {"step": saved.step, "groups": sorted(saved.tensors), **saved.state}
         (part / _STATE).write_bytes(msgspec.json.format(msgspec.json.encode(content)))
     for old in _folders(out)[:-_KEPT]:
@@ -54,56 +90,98 @@ def save_checkpoint(out: Path, saved: SavedRun) -> None:
 
 
 def load_newest(out: Path) -> SavedRun | None:
-    """Returns the newest checkpoint of a run, or None if there is none.
+    """Returns the newest checkpoint of a run that is not damaged, or None if the run has none.
 
     Raises:
-        InputError: it is damaged.
+        InputError: all of them are damaged.
     """
     folders = _folders(out)
-    if not folders:
-        return None
-    newest = folders[-1]
-    try:
-        state = read_json(newest / _STATE, dict[str, Any], "the state of a training run")
-        tensors = {group: load_file(_file(newest, group)) for group in state.pop("groups")}
-    except (OSError, SafetensorError, InputError, KeyError) as error:
+    problems = []
+    for folder in reversed(folders):
+        try:
+            found = _load(folder)
+        except (OSError, SafetensorError, InputError) as error:
+            problems.append(f"{folder}: {error}")
+            continue
+        for problem in problems:
+            logger.warning("A damaged checkpoint is not used, but the one before it: %s", problem)
+        return found
+    if folders:
         raise InputError(
-            f"The checkpoint {newest} is damaged ({error}). Delete this folder: the run then resumes from the "
-            f"checkpoint before it, or starts again."
-        ) from error
-    return SavedRun(state.pop("step"), state, tensors)
+            f"No checkpoint of this run can be read; of the newest, {problems[0]} Delete {folders[-1].parent} to start "
+            f"the run again."
+        )
+    return None
+
+
+def _load(folder: Path) -> SavedRun:
+    state = read_json(folder / _STATE, _State, "the state of a training run")
+    if unknown := set(state.groups) - _GROUPS:
+        raise InputError(f"{folder / _STATE} names the group {sorted(unknown)[0][:60]!r}, which no checkpoint has.")
+    if not {"learned", "optimizer"} <= set(state.groups):
+        raise InputError(f"{folder / _STATE} names no learned values or no optimiser.")
+    if state.step != int(folder.name.removeprefix("step-")):
+        raise InputError(f"{folder / _STATE} is of step {state.step}.")
+    tensors = {group: load_file(_file(folder, group)) for group in state.groups}
+    plain = msgspec.to_builtins(state)
+    return SavedRun(state.step, {key: value for key, value in plain.items() if key not in ("step", "groups")}, tensors)
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
     """Returns the rows of `metrics.jsonl`, those of version 0.1.0 with today's keys; none if there is no file.
 
-    Skips lines that are no complete JSON object: a process that is killed may leave one.
+    Skips lines that are no row of metrics: a process that is killed may leave one.
     """
+    return _read_metrics(out)[0]
+
+
+def _read_metrics(out: Path) -> tuple[list[dict[str, Any]], int]:
+    """Returns the rows, and the number of other lines."""
     path = out / METRICS_FILE
     rows: list[dict[str, Any]] = []
-    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
+    skipped = 0
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
+    for line in filter(None, content.split(b"\n")):
         try:
+            msgspec.json.decode(line, type=_Row)  # checks the values that are read again
             row = msgspec.json.decode(line, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            skipped += 1
             continue
         rows.append({_OLD_KEYS.get(key, key): value for key, value in row.items()})
-    return rows
+    return rows, skipped
 
 
 def drop_metrics_after(out: Path, step: int) -> list[dict[str, Any]]:
     """Removes the rows of later steps, which a resumed run computes again, and returns the others."""
     if not (out / METRICS_FILE).is_file():
         return []
-    rows = [row for row in read_metrics(out) if row["step"] <= step]
+    found, skipped = _read_metrics(out)
+    if skipped:
+        logger.warning("%d lines of %s are cut off or damaged and were dropped.", skipped, out / METRICS_FILE)
+    rows = [row for row in found if row["step"] <= step]
     with whole_file(out / METRICS_FILE) as file:
         file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
     return rows
 
 
 def add_metrics(out: Path, row: Mapping[str, Any]) -> None:
-    """Appends one row to `metrics.jsonl`."""
-    with (out / METRICS_FILE).open("ab") as file:
-        file.write(msgspec.json.encode(row) + b"\n")
+    """Appends one row to `metrics.jsonl`.
+
+    Raises:
+        JobFailed: it cannot be written.
+    """
+    try:
+        with (out / METRICS_FILE).open("ab") as file:
+            file.write(msgspec.json.encode(row) + b"\n")
+    except OSError as error:
+        raise JobFailed(
+            f"Cannot write {out / METRICS_FILE}: {error.strerror or error}. Once this is repaired, the same command "
+            f"resumes from the last checkpoint."
+        ) from error
 
 
 def _folder(out: Path, step: int) -> Path:
@@ -112,7 +190,7 @@ def _folder(out: Path, step: int) -> Path:
 
 def _folders(out: Path) -> list[Path]:
     folders = (out / CHECKPOINTS_FOLDER).glob("step-*")
-    return sorted(path for path in folders if path.name.removeprefix("step-").isdigit())
+    return sorted(path for path in folders if _STEP_FOLDER.fullmatch(path.name))
 
 
 def _file(folder: Path, group: str) -> Path:

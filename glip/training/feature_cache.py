@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -68,9 +69,14 @@ class FeatureStore:
             self.hits += 1
             return [value.to(device) for value in self._in_memory[key]]
         if key in self._files:
-            self.hits += 1
-            content = load_file(self._files[key])
-            return [content[str(index)].to(device) for index in range(len(content))]
+            try:
+                content = load_file(self._files[key])
+            except (OSError, SafetensorError) as error:
+                logger.warning("Cannot read cached features (%s); they are computed again.", error)
+                del self._files[key]
+            else:
+                self.hits += 1
+                return [content[str(index)].to(device) for index in range(len(content))]
         self.misses += 1
         return None
 

@@ -105,7 +105,6 @@ def finetune(
             f"{processes.world_size}."
         )
     run = _FinetuneRun(job, folder, data, processes, base_cache)
-    job.out.mkdir(parents=True, exist_ok=True)
     with lock_folder(job.out) if processes.is_main else nullcontext():
         if processes.is_main:
             keep_configuration(job.out, configuration)

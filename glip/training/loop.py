@@ -36,6 +36,7 @@ from glip.training.optimizer import (
     set_rates,
 )
 
+_OPTIMIZER_FIELDS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 _MAXIMUM_BAD_STEPS = 25  # in a row without a finite gradient
 
 logger = logging.getLogger(__name__)
@@ -331,7 +332,10 @@ class _Fit:
             self.best_score, self.best_step = saved.state["best_score"], saved.state["best_step"]
         self.plateau.restore(saved.state["plateau"])
         self.worse, self.seconds = saved.state["worse"], saved.state["seconds"]
-        self.processes.restore_scaler(saved.state["scaler"])
+        try:
+            self.processes.restore_scaler(saved.state["scaler"])
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise InputError(f"The loss scaler at step {saved.step} in {self.out} is damaged: {error}.") from error
         if self.processes.is_main:
             self.rows = drop_metrics_after(self.out, saved.step)
             logger.info("Resuming at step %d of %d.", saved.step, self.settings.schedule.steps)
@@ -339,15 +343,25 @@ class _Fit:
         return saved.step
 
     def _refuse_other_network(self, saved: SavedRun) -> None:
-        here = {name: tuple(value.shape) for name, value in self.learning.items()}
-        there = {name: tuple(value.shape) for name, value in saved.tensors["learned"].items()}
-        name = next((name for name in sorted({*here, *there}) if here.get(name) != there.get(name)), None)
-        if name is not None:
-            raise InputError(
-                f"The checkpoint at step {saved.step} in {self.out} is of another network: the shape of {name} is "
-                f"{there.get(name)} there and {here.get(name)} here. Choose another output folder, or resume with the "
-                f"version of glip that started this run."
-            )
+        shapes = {name: tuple(value.shape) for name, value in self.learning.items()}
+        groups = {"learned", *(("average",) if self.average else ()), *({"best"} & saved.tensors.keys())}
+        expected = dict.fromkeys(sorted(groups), shapes)
+        # The optimiser has fields of each parameter that was trained so far, of its shape, and a step counter.
+        optimizer = saved.tensors["optimizer"]
+        expected["optimizer"] = {
+            key: () if key.endswith("/step") else shapes[key.rpartition("/")[0]]
+            for key in optimizer
+            if key.rpartition("/")[0] in shapes and key.rpartition("/")[2] in _OPTIMIZER_FIELDS
+        }
+        for group, here in expected.items():
+            there = {name: tuple(value.shape) for name, value in saved.tensors.get(group, {}).items()}
+            name = next((name for name in sorted({*here, *there}) if here.get(name) != there.get(name)), None)
+            if name is not None:
+                raise InputError(
+                    f"The checkpoint at step {saved.step} in {self.out} is of another network: in {group}, the shape "
+                    f"of {name} is {there.get(name)} there and {here.get(name)} here. Choose another output folder, or "
+                    f"resume with the version of glip that started this run."
+                )
 
 
 class _Window:

@@ -96,7 +96,6 @@ def pretrain(job: PretrainJob, advance: Callable[[int], None] = lambda done: Non
             f"batch_size is {preset.batch_size}; it must be a multiple of the number of processes, "
             f"{processes.world_size}."
         )
-    job.out.mkdir(parents=True, exist_ok=True)
     with lock_folder(job.out) if processes.is_main else nullcontext():
         if processes.is_main:
             _keep_configuration(job)

@@ -23,7 +23,7 @@ from torch import Tensor
 from glip.errors import InputError
 from glip.files import decode_json, whole_file
 from glip.names import name_key
-from glip.prompts import Prompt, Span
+from glip.prompts import MAX_TOKENS, Prompt, Span
 
 if TYPE_CHECKING:
     from glip.model.glip import GLIP
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 PROMPT = "prompt_offset"
 _KEY = "glip"
+_MAX_BYTES = 256 << 20
 _MAX_SHOWN = 120  # characters of a caption or a class list in a message
 
 logger = logging.getLogger(__name__)
@@ -90,8 +91,14 @@ class Adapter:
         """
         parameters = dict(model.named_parameters())
         for name, value in self.tensors.items():
-            if name == PROMPT and value.dim() == 2 and value.shape[1] == model.head.bias_text.numel():
-                model.set_prompt_offset(value)
+            if name == PROMPT:
+                wanted = (MAX_TOKENS, model.head.bias_text.numel())
+                if value.dim() != 2 or value.shape[0] < wanted[0] or value.shape[1] != wanted[1]:
+                    raise InputError(
+                        f"The adapter's tensor {name!r} {tuple(value.shape)} does not fit: the model needs at least "
+                        f"{wanted[0]} rows of {wanted[1]}. Tune again on this model."
+                    )
+                model.set_prompt_offset(value.float())
                 continue
             parameter = parameters.get(name)
             if parameter is None or parameter.shape != value.shape:
@@ -147,13 +154,17 @@ def load_adapter(path: Path) -> Adapter:
         InputError: the file is missing, damaged or not an adapter.
     """
     try:
+        if not path.is_file():
+            raise InputError(f"There is no adapter {path}.")
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path} is larger than {_MAX_BYTES >> 20} MB and no adapter. Is it another file?")
         content = path.read_bytes()
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise InputError(f"Cannot read the adapter {path}: {error.strerror or error}.") from error
-    except SafetensorError as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"The adapter {path} is cut off or damaged ({error}); tune again or fetch it again."
         ) from error
@@ -164,7 +175,7 @@ def load_adapter(path: Path) -> Adapter:
     )
     if meta.format != FORMAT:
         raise InputError(f"The adapter {path} has the format {meta.format}; this program reads {FORMAT}. Tune again.")
-    return Adapter(
+    adapter = Adapter(
         meta.mode,
         meta.base,
         meta.base_name,
@@ -176,6 +187,31 @@ def load_adapter(path: Path) -> Adapter:
         meta.imgsz,
         hashlib.sha256(content).hexdigest(),
     )
+    if problem := _problem_of(adapter):
+        raise InputError(f"The adapter {path} cannot be used: {problem} Tune again or fetch it again.")
+    return adapter
+
+
+def _problem_of(adapter: Adapter) -> str | None:
+    """Returns what is wrong with the content of an adapter, as a sentence; None if nothing is."""
+    names = len(adapter.names)
+    for what, count in (("spans", len(adapter.spans)), ("category ids", len(adapter.category_ids))):
+        if count not in (0, names):
+            return f"it has {names} names and {count} {what}."
+    if not all(-(2**63) <= id < 2**63 for id in adapter.category_ids):
+        return "a category id is beyond 64 bits."
+    if not adapter.tensors:
+        return "it holds no tensor."
+    for name, value in adapter.tensors.items():
+        if not value.is_floating_point() or not value.float().isfinite().all():
+            return f"its tensor {name[:_MAX_SHOWN]!r} ({value.dtype}) holds values that are no finite numbers."
+    try:
+        has_prompt = adapter.prompt is not None
+    except InputError as error:
+        return str(error)
+    if PROMPT in adapter.tensors and not has_prompt:
+        return "it has a tuned prompt, but does not say for which caption."
+    return None
 
 
 def check_base(adapter: Adapter, identity: str, name: str) -> None:

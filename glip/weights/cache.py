@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from filelock import FileLock
 from glip.errors import InputError, JobFailed
 from glip.fetch import OnDownload, Unreachable, fetch, hash_file
 from glip.files import read_json, whole_file
+
+_SET_HOME = "Set the environment variable GLIP_HOME to a folder that can be written."
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,45 @@ class Fetching:
 
 
 def cache_home() -> Path:
-    """Returns the folder of the cache."""
-    if home := os.environ.get("GLIP_HOME"):
-        return Path(home).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glip"
+    """Returns the folder of the cache.
+
+    Raises:
+        InputError: this user has no home folder, and GLIP_HOME names no other.
+    """
+    try:
+        if home := os.environ.get("GLIP_HOME"):
+            return Path(home).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glip"
+    except RuntimeError as error:
+        raise InputError(f"There is no home folder for the cache of models ({error}). {_SET_HOME}") from error
+
+
+def is_folder(path: Path) -> bool:
+    """Returns whether a path is a folder that this user may see; a path too long to exist is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+@contextmanager
+def locked_for(path: Path) -> Iterator[None]:
+    """Holds the lock of a file or folder of the cache for the length of the block; makes the folder around it.
+
+    Raises:
+        JobFailed: the cache cannot be written.
+    """
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise JobFailed(f"Cannot write into the cache {path.parent}: {reason}. {_SET_HOME}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def model_path(name: str) -> Path:
@@ -53,7 +92,7 @@ def model_path(name: str) -> Path:
 def model_paths() -> list[Path]:
     """Returns the paths of all model folders in the cache."""
     models = cache_home() / "models"
-    return sorted(path for path in models.glob("[!.]*") if path.is_dir()) if models.is_dir() else []
+    return sorted(path for path in models.glob("[!.]*") if is_folder(path)) if is_folder(models) else []
 
 
 def folder_bytes(folder: Path) -> int:
@@ -88,7 +127,7 @@ def remove_model(name: str, file_name: str | None = None) -> int:
         raise InputError(f"{name!r} is not in the cache {cache_home()}. It holds {here}.")
     freed = sum(path.stat().st_size for path in files) + (folder_bytes(folder) if is_here else 0)
     try:
-        with FileLock(folder.with_name(f"{name}.lock")):
+        with locked_for(folder):
             if is_here:
                 # Under another name first: a folder that is half deleted must not look like a model.
                 leaving = folder.with_name(f".{name}.leaving")
@@ -102,7 +141,9 @@ def remove_model(name: str, file_name: str | None = None) -> int:
     return freed
 
 
-def fetched(what: str, url: str, file_name: str, published_hash: str | None, fetching: Fetching) -> tuple[Path, str]:
+def fetched(
+    what: str, url: str, file_name: str, published_hash: str | None, fetching: Fetching, max_bytes: int
+) -> tuple[Path, str]:
     """Returns a file of the web and its sha256, from the cache or downloaded now.
 
     Args:
@@ -111,6 +152,7 @@ def fetched(what: str, url: str, file_name: str, published_hash: str | None, fet
         file_name: its name in `downloads/`.
         published_hash: the published beginning of its sha256.
         fetching: whether and how it may be downloaded.
+        max_bytes: a larger file is refused.
 
     Raises:
         JobFailed: it is not in the cache and cannot be fetched, or its hash is not the published or the first one.
@@ -122,11 +164,19 @@ def fetched(what: str, url: str, file_name: str, published_hash: str | None, fet
         f"network and copy {cache_home()} here; or use `glip models random DIR`, whose boxes mean nothing."
     )
     if not fetching.is_allowed:
-        if file.is_file() and (digest := hash_file(file)).startswith(known or published_hash or ""):
-            return file, digest
+        with suppress(OSError):
+            if file.is_file() and (digest := hash_file(file)).startswith(known or published_hash or ""):
+                return file, digest
         raise JobFailed(f"{what} is not on this machine, and downloads are switched off. {ways_out}")
     try:
-        digest = fetch(url, file, published_hash=published_hash, first_hash=known, on_download=fetching.on_download)
+        digest = fetch(
+            url,
+            file,
+            published_hash=published_hash,
+            first_hash=known,
+            on_download=fetching.on_download,
+            max_bytes=max_bytes,
+        )
     except Unreachable as error:
         raise JobFailed(f"{what} is not on this machine, and {error}. {ways_out}") from error
     if known is None:
@@ -134,16 +184,28 @@ def fetched(what: str, url: str, file_name: str, published_hash: str | None, fet
     return file, digest
 
 
+def forget(file: Path) -> None:
+    """Removes a download that turned out to hold something else, and its recorded hash."""
+    with locked_for(cache_home() / "hashes.json"):
+        _write_hashes({name: digest for name, digest in _hashes().items() if name != file.name})
+    file.unlink(missing_ok=True)
+
+
 def _hashes() -> dict[str, str]:
     path = cache_home() / "hashes.json"
-    if not path.is_file():
-        return {}
+    try:
+        if not path.is_file():
+            return {}
+    except OSError:
+        return {}  # fetching then says why the cache cannot be used
     return read_json(path, dict[str, str], "a record of hashes", hint="Delete it to begin a new one.")
 
 
 def _remember(file_name: str, digest: str) -> None:
-    path = cache_home() / "hashes.json"
-    with FileLock(path.with_name("hashes.json.lock")):
-        text = json.dumps(_hashes() | {file_name: digest}, indent=2) + "\n"
-        with whole_file(path) as file:
-            file.write(text.encode())
+    with locked_for(cache_home() / "hashes.json"):
+        _write_hashes(_hashes() | {file_name: digest})
+
+
+def _write_hashes(hashes: dict[str, str]) -> None:
+    with whole_file(cache_home() / "hashes.json") as file:
+        file.write((json.dumps(hashes, indent=2) + "\n").encode())

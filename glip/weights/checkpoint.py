@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from glip.errors import InputError, JobFailed
 from glip.fetch import OnDownload, hash_file
-from glip.weights.cache import Fetching, fetched, model_path, model_paths
-from glip.weights.convert import Conversion, from_native, some, to_native, unwrap
+from glip.weights.cache import Fetching, fetched, forget, is_folder, locked_for, model_path, model_paths
+from glip.weights.convert import Conversion, expected_shapes, from_native, some, to_native, unwrap
 from glip.weights.folder import ModelFolder, check_target, load_model_folder, save_model_folder, verify_model_folder
 from glip.weights.state_file import STATE_SUFFIXES, read_state_file, write_state_file
 from glip.weights.tensor_names import Layout
-from glip.weights.tokenizer import read_vocabulary
+from glip.weights.tokenizer import MAX_VOCABULARY_BYTES, read_vocabulary
 from glip.weights.zoo import (
     BERT_VOCABULARY,
     EMBEDDED,
@@ -28,6 +27,8 @@ from glip.weights.zoo import (
     architecture_name,
     find,
 )
+
+_SPARE_BYTES = 256 << 20  # for names, logs and constants beside the weights
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,14 @@ def open_model(
         return load_model_folder(EMBEDDED_FOLDER, EMBEDDED)
     if str(name_or_path) in ZOO:
         return _pull(ZOO[str(name_or_path)], fetching)
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name_or_path).expanduser()
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a folder that may not be entered, '~nobody'
+        raise UnknownCheckpoint(str(name_or_path)) from error
+    if is_folder(path):
         return load_model_folder(path)
-    if path.is_file():
+    if is_file:
         return _converted(path, tokenizer, fetching)
     raise UnknownCheckpoint(str(name_or_path))
 
@@ -79,12 +84,24 @@ def pull(name: str, *, offline: bool = False, on_download: OnDownload | None = N
 
 def _pull(row: Checkpoint, fetching: Fetching) -> ModelFolder:
     folder = model_path(row.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{row.name}.lock")):
-        if not folder.is_dir():
+    if not is_folder(folder):  # else nothing is written, so that a cache may be read-only
+        _fetch_and_convert(row, folder, fetching)
+    try:
+        return load_model_folder(folder, row.name)
+    except InputError as error:
+        raise InputError(f"{error} It is in the cache: delete {folder} to fetch it again.") from error
+
+
+def _fetch_and_convert(row: Checkpoint, folder: Path, fetching: Fetching) -> None:
+    with locked_for(folder):
+        if not is_folder(folder):  # another process may have made it
             what = f"The checkpoint {row.name} ({row.file_name})"
-            file, digest = fetched(what, row.url, row.file_name, row.hash_head, fetching)
-            conversion, notes = read_checkpoint(file)
+            file, digest = fetched(what, row.url, row.file_name, row.hash_head, fetching, _max_bytes(row))
+            try:
+                conversion, notes = read_checkpoint(file)
+            except InputError as error:
+                forget(file)
+                raise JobFailed(f"{row.url} holds no checkpoint, and was removed: {error}") from error
             if (conversion.layout, conversion.config) != (row.layout, row.config):
                 found = f"{architecture_name(conversion.config)} in the layout {conversion.layout}"
                 raise JobFailed(f"{row.url} holds {found}, but {row.architecture} in {row.layout} was published.")
@@ -93,23 +110,29 @@ def _pull(row: Checkpoint, fetching: Fetching) -> ModelFolder:
             # The folder holds its content, and hashes.json its hash, should it be downloaded again.
             del conversion
             file.unlink()
-        try:
-            return load_model_folder(folder, row.name)
-        except InputError as error:
-            raise InputError(f"{error} It is in the cache: delete {folder} to fetch it again.") from error
+
+
+def _max_bytes(row: Checkpoint) -> int:
+    """Returns the most bytes that a published file can have; a longer download is another file, or has no end."""
+    weights = 4 * sum(math.prod(shape) for shape in expected_shapes(row.config).values())
+    # The original's files may also hold averages and the optimiser's two values for each weight.
+    return _SPARE_BYTES + (5 if row.layout == "microsoft" else 1) * weights
 
 
 def _converted(path: Path, tokenizer: Path | None, fetching: Fetching) -> ModelFolder:
     """Converts a checkpoint file to a model folder in the cache, once for every version of the file."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
     identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{tokenizer and tokenizer.resolve()}"
     folder = model_path(f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not folder.is_dir():
-            logger.info("Converting %s, once, into %s.", path, folder)
-            convert_checkpoint(path, folder, tokenizer=tokenizer, fetching=fetching)
-        return load_model_folder(folder, path.stem)
+    if not is_folder(folder):
+        with locked_for(folder):
+            if not is_folder(folder):
+                logger.info("Converting %s, once, into %s.", path, folder)
+                convert_checkpoint(path, folder, tokenizer=tokenizer, fetching=fetching)
+    return load_model_folder(folder, path.stem)
 
 
 def read_checkpoint(path: Path, *, ema: bool = False) -> tuple[Conversion, list[str]]:
@@ -336,5 +359,5 @@ def _vocabulary(given: Path | None, beside: Path | None, fetching: Fetching) -> 
             return read_vocabulary(folder)
     bert = BERT_VOCABULARY
     what = "BERT's vocabulary (a vocab.txt beside the file, or `tokenizer`, can replace it)"
-    file, _ = fetched(what, bert.url, bert.file_name, bert.sha256, fetching)
+    file, _ = fetched(what, bert.url, bert.file_name, bert.sha256, fetching, MAX_VOCABULARY_BYTES)
     return read_vocabulary(file)

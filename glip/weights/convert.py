@@ -27,6 +27,7 @@ from glip.model.config import (
     SwinConfig,
     TextConfig,
 )
+from glip.prompts import MAX_TOKENS
 from glip.weights.tensor_names import Layout, PartCounts, spell
 
 State = dict[str, Tensor]
@@ -99,6 +100,13 @@ def unwrap(content: object, *, ema: bool = False) -> tuple[State, list[str]]:
         notes.append(f"not taken: {some(aside, limit=8)}")
     named = [(re.sub(r"^(module\.)+", "", str(k)), v) for k, v in state.items() if isinstance(v, Tensor)]
     tensors = dict(named)
+    for name, value in named:
+        # Such a tensor claims more numbers than its file holds, and would fill the memory when it is copied.
+        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise InputError(
+                f"The tensor {name[:60]!r} of shape {tuple(value.shape)} is sparse or repeats its numbers. Save it "
+                f"again with plain tensors."
+            )
     if not tensors:
         raise InputError(f"The file holds no named tensors, only {some(content)}.")
     if len(tensors) < len(named):
@@ -267,8 +275,11 @@ def check_prompt(shape: tuple[int, ...], config: GLIPConfig) -> None:
     Raises:
         InputError: its shape is another one.
     """
-    if len(shape) != 2 or shape[1] != config.text.hidden_size:
-        raise InputError(f"The tuned prompt has shape {shape}; it must be (rows, {config.text.hidden_size}).")
+    if len(shape) != 2 or shape[1] != config.text.hidden_size or shape[0] < MAX_TOKENS:
+        raise InputError(
+            f"The tuned prompt has shape {shape}; it must be (rows, {config.text.hidden_size}) with at least "
+            f"{MAX_TOKENS} rows, one per token of a prompt."
+        )
 
 
 @lru_cache(maxsize=4)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -37,8 +36,23 @@ from glip.weights.tokenizer import TOKENIZER_FILES, load_tokenizer, save_tokeniz
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
 PROMPT_FILE = "prompt.safetensors"
+_RECORDED = ("config.json", MODEL_FILE, PROMPT_FILE, *TOKENIZER_FILES)  # the files whose hashes source.json holds
 _NEEDED = ("config.json", MODEL_FILE, "tokenizer.json")
+# safetensors' names of the number formats that weights may have; all are converted to float32.
+_DTYPES = ("F32", "F16", "BF16", "F64")
+_MAX_CONFIG_BYTES = 16 << 20
 _WORD_EMBEDDINGS = "text_encoder.bert.embeddings.word_embeddings.weight"
+
+
+class _FileRecord(msgspec.Struct, frozen=True):
+    sha256: str
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+class _Source(msgspec.Struct, frozen=True):
+    origin: dict[str, Any] = {}
+    files: dict[str, _FileRecord] = {}
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class ModelFolder:
         path: the folder.
         name: the checkpoint's name in the zoo, or the folder's own.
         config: the architecture.
-        source: content of source.json; empty if there is none.
+        source: content of source.json, checked; empty if there is none.
     """
 
     path: Path
@@ -66,11 +80,14 @@ class ModelFolder:
         """
         file = self.path / MODEL_FILE
         record = self.source.get("files", {}).get(MODEL_FILE, {})
-        status = file.stat()
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise _unreadable(file, error) from error
         # Reading a gigabyte takes seconds, so a file of the same size and time counts as unchanged; `verify` reads all.
         if (status.st_size, status.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")):
             return str(record["sha256"])
-        found = hash_file(file)
+        found = _hash(file)
         if found != record.get("sha256", found):
             raise InputError(
                 f"{file} has changed: its sha256 begins with {found[:8]}, that in source.json with "
@@ -82,19 +99,16 @@ class ModelFolder:
     def identity(self) -> str:
         """Returns a hash of all weights: `sha256`, or with a tuned prompt a hash of both files."""
         file = self.path / PROMPT_FILE
-        return hashlib.sha256((self.sha256 + hash_file(file)).encode()).hexdigest() if file.is_file() else self.sha256
+        return hashlib.sha256((self.sha256 + _hash(file)).encode()).hexdigest() if file.is_file() else self.sha256
 
     def state_dict(self) -> State:
-        """Returns the tensors by name, as `build_glip` takes them; float16 is converted to float32."""
-        return {
-            name: value.float() if value.dtype == torch.float16 else value
-            for name, value in _read(self.path / MODEL_FILE).items()
-        }
+        """Returns the tensors by name, as `build_glip` takes them; other number formats are converted to float32."""
+        return {name: value.float() for name, value in _read(self.path / MODEL_FILE).items()}
 
     def prompt(self) -> Tensor | None:
         """Returns the (T, D) result of prompt tuning; None if the checkpoint has none."""
         file = self.path / PROMPT_FILE
-        return _read(file)["prompt"] if file.is_file() else None
+        return _read(file)["prompt"].float() if file.is_file() else None
 
     def tokenizer(self) -> Tokenizer:
         """Returns the tokenizer, which neither pads nor truncates."""
@@ -107,10 +121,14 @@ def load_model_folder(path: Path, name: str | None = None) -> ModelFolder:
     Raises:
         InputError: they do not; the message names the first problem.
     """
-    if not path.is_dir():
-        raise InputError(f"There is no folder {path}.")
-    if missing := [file for file in _NEEDED if not (path / file).is_file()]:
+    try:
+        if not path.is_dir():
+            raise InputError(f"There is no folder {path}.")
+        missing = [file for file in _NEEDED if not (path / file).is_file()]
         inside = sorted(file.name for file in path.iterdir() if file.suffix in (".pth", ".pt"))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if missing:
         hint = f"Give the file {inside[0]} itself" if inside else "Make one with `glip models convert`"
         raise InputError(f"{path} is not a complete model folder; missing: {', '.join(missing)}. {hint}.")
     config = _read_config(path / "config.json")
@@ -122,7 +140,7 @@ def load_model_folder(path: Path, name: str | None = None) -> ModelFolder:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     check_vocabulary(load_tokenizer(path).get_vocab_size(), shapes[_WORD_EMBEDDINGS][0])
-    return ModelFolder(path, name or path.resolve().name, config, _read_json(path / "source.json", default={}))
+    return ModelFolder(path, name or path.resolve().name, config, msgspec.to_builtins(_read_source(path)))
 
 
 def save_model_folder(
@@ -172,28 +190,19 @@ def verify_model_folder(path: Path) -> list[str]:
     Returns:
         The problems, a sentence each; empty if there are none.
     """
-    source = path / "source.json"
-    try:
-        records = msgspec.convert(_read_json(source, default={}).get("files", {}), dict[str, _FileRecord])
-    except msgspec.ValidationError as error:
-        raise InputError(f"{source} is no record of a model folder: {error}. Make the folder again.") from error
+    records = _read_source(path).files
     if not records:
         return [f"{path} has no record (source.json) to compare with"]
     problems = []
     for name, record in records.items():
-        if Path(name).name != name or "\0" in name:
-            problems.append(f"{source} names the file {name[:200]!r}, which is not in its folder")
-            continue
         file = path / name
-        if not file.is_file():
+        if name not in _RECORDED:
+            problems.append(f"{path / 'source.json'} names {name[:60]!r}, which is no file of a model folder")
+        elif not file.is_file():
             problems.append(f"{file} is missing")
-        elif (found := hash_file(file)) != record.sha256:
+        elif (found := _hash(file)) != record.sha256:
             problems.append(f"{file} has changed: sha256 {found[:12]}… instead of {record.sha256[:12]}…")
     return problems
-
-
-class _FileRecord(msgspec.Struct):
-    sha256: str
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
@@ -224,7 +233,7 @@ def check_vocabulary(pieces: int, rows: int) -> None:
 
 
 def _records(folder: Path) -> dict[str, dict[str, Any]]:
-    names = [name for name in ("config.json", MODEL_FILE, PROMPT_FILE, *TOKENIZER_FILES) if (folder / name).is_file()]
+    names = [name for name in _RECORDED if (folder / name).is_file()]
     status = {name: (folder / name).stat() for name in names}
     return {
         name: {"sha256": hash_file(folder / name), "size": status[name].st_size, "mtime_ns": status[name].st_mtime_ns}
@@ -233,12 +242,20 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Returns names and shapes of a .safetensors file from its header, and checks the file's length."""
+    """Returns names and shapes of a .safetensors file from its header, and checks its length and number formats."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            dtypes = {key: part.get_dtype() for key, part in parts.items()}
+            shapes = {key: tuple(part.get_shape()) for key, part in parts.items()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path.name} is cut off or damaged ({error}); make the folder again.") from error
+    if other := next((key for key, dtype in dtypes.items() if dtype not in _DTYPES), None):
+        raise InputError(
+            f"Tensor {other[:60]} of {path.name} has the number format {dtypes[other]}; weights are "
+            f"{', '.join(_DTYPES)}. Convert the checkpoint again."
+        )
+    return shapes
 
 
 def _read(path: Path) -> State:
@@ -249,21 +266,39 @@ def _read(path: Path) -> State:
 
 
 def _read_config(path: Path) -> GLIPConfig:
-    content = _read_json(path)
+    content = read_json(
+        path,
+        dict[str, Any],
+        "the configuration of a model folder",
+        hint="Make the folder again.",
+        max_bytes=_MAX_CONFIG_BYTES,
+    )
     if content.get("format") != FORMAT or not isinstance(content.get("model"), Mapping):
-        raise InputError(
-            f"{path} has the format {content.get('format')!r}; this program reads {FORMAT}. Convert again."
-        )
+        found = repr(content.get("format"))[:60]
+        raise InputError(f"{path} has the format {found}; this program reads {FORMAT}. Convert again.")
     try:
         return config_from_dict(content["model"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
-    if default is not None and not path.is_file():
-        return default
-    return read_json(path, dict[str, Any], "a file of a model folder", hint="Make the folder again.")
+def _read_source(folder: Path) -> _Source:
+    path = folder / "source.json"
+    if not path.is_file():
+        return _Source()
+    hint = "Make the folder again, or delete this file: the model works without."
+    return read_json(path, _Source, "the origin of a model", hint=hint, repair=hint, max_bytes=_MAX_CONFIG_BYTES)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"Cannot read {path}: {error.strerror or error}.")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

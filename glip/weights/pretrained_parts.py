@@ -17,9 +17,10 @@ from glip.errors import InputError, JobFailed
 from glip.model.config import GLIPConfig
 from glip.weights.cache import Fetching, fetched
 from glip.weights.convert import State, expected_shapes, some
-from glip.weights.tokenizer import read_vocabulary
+from glip.weights.tokenizer import MAX_VOCABULARY_BYTES, read_vocabulary
 from glip.weights.zoo import BERT_VOCABULARY, hub_url
 
+_MAX_BYTES = 2 << 30  # Swin-L's weights have 0.9 GB
 _FILE = "resolve/main/model.safetensors"
 
 
@@ -82,7 +83,12 @@ def load_pretrained_parts(config: GLIPConfig, fetching: Fetching) -> tuple[State
             f"{some(differing)}."
         )
     file, _ = fetched(
-        "BERT's vocabulary", BERT_VOCABULARY.url, BERT_VOCABULARY.file_name, BERT_VOCABULARY.sha256, fetching
+        "BERT's vocabulary",
+        BERT_VOCABULARY.url,
+        BERT_VOCABULARY.file_name,
+        BERT_VOCABULARY.sha256,
+        fetching,
+        MAX_VOCABULARY_BYTES,
     )
     return state, read_vocabulary(file)
 
@@ -112,8 +118,8 @@ def from_bert(source: Mapping[str, Tensor]) -> State:
 
 
 def _read(part: PublishedPart, fetching: Fetching) -> State:
-    path, _ = fetched(part.what, part.url, part.file_name, None, fetching)
+    path, _ = fetched(part.what, part.url, part.file_name, None, fetching, _MAX_BYTES)
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise JobFailed(f"{part.url} is not a safetensors file ({error}). Delete {path} to fetch it again.") from error

@@ -27,6 +27,8 @@ STATE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 # Training programs store counters and logs of these packages beside the weights. `_Inert` replaces them: their code is
 # neither needed nor run. Objects of any other package are refused.
 _LOG_PACKAGES = ("mmengine", "mmdet", "mmcv", "numpy")
+_MAX_PICKLE_BYTES = 256 << 20  # of names and logs; those of a published checkpoint are less than a megabyte
+_MAX_SHOWN = 200  # characters of a reason in a message
 _LOG_NAMES = ("_codecs.encode", "argparse.Namespace")
 
 
@@ -54,21 +56,23 @@ def read_state_file(path: Path) -> object:
     Raises:
         InputError: the file is missing, damaged, of another kind, or a pickle that holds code.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
     try:
+        if not path.is_file():
+            raise InputError(f"There is no file {path}.")
         if path.suffix == ".safetensors":
             return load_file(path)
         return _load_pickle(path)
+    except InputError:
+        raise
     except SafetensorError as error:
         raise InputError(f"{path} is not a complete .safetensors file ({error}); fetch or make it again.") from error
     except pickle.UnpicklingError as error:
         raise InputError(_why_refused(path, str(error))) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, TypeError, KeyError, UnicodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a complete PyTorch file ({reason}); fetch or make it again.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # a damaged file makes the readers raise nearly any error
+        reason = next(iter(str(error).splitlines()), "")[:_MAX_SHOWN] or type(error).__name__
+        raise InputError(f"{path} is not a complete PyTorch file ({reason}); fetch or make it again.") from error
 
 
 def _load_pickle(path: Path) -> object:
@@ -81,12 +85,34 @@ def _load_quietly(path: Path) -> object:
     is_zip = zipfile.is_zipfile(path)
     stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
     if is_zip:
+        _check_entries(path)
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         if foreign := [name for name in unsafe if not _is_log(name)]:
             raise pickle.UnpicklingError(f"GLOBAL {foreign[0]}")
         stand_ins = [(_Inert, name) for name in unsafe]
     with torch.serialization.safe_globals(stand_ins):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip or None)
+
+
+def _check_entries(path: Path) -> None:
+    """Refuses archives that PyTorch does not write: with compressed files, or with more bytes than the file has.
+
+    Such archives may unpack to many times their size.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if packed := next((entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None):
+        raise InputError(f"{path} is compressed ({packed.filename[:60]!r}), as no PyTorch file is; save it again.")
+    total = sum(entry.file_size for entry in entries)
+    if total > size:
+        raise InputError(f"{path} claims to hold {total} bytes in {size}; it is damaged. Fetch or make it again.")
+    pickled = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    if pickled > _MAX_PICKLE_BYTES:
+        raise InputError(
+            f"{path} holds {pickled} bytes beside its tensors; at most {_MAX_PICKLE_BYTES} are read. Save the state "
+            f"dict alone."
+        )
 
 
 def _is_log(name: str) -> bool:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import string
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
@@ -21,6 +22,39 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _LONGEST_WORD = 100
 _MAX_TOKENS = 512
+MAX_VOCABULARY_BYTES = 64 << 20  # of a vocabulary; the largest published ones have a few megabytes
+
+
+class _Model(msgspec.Struct):
+    vocab: dict[str, int] = {}
+    # Files of early versions of the package leave out the type of the model.
+    type: str = "WordPiece"
+    unk_token: str = "[UNK]"  # noqa: S105  # no password
+    continuing_subword_prefix: str = "##"
+
+
+class _Normalizer(msgspec.Struct):
+    type: str
+    lowercase: bool = False
+
+
+class _Part(msgspec.Struct):
+    type: str
+
+
+class _AddedToken(msgspec.Struct):
+    id: int
+    content: str
+
+
+class _TokenizerFile(msgspec.Struct):
+    """The parts of a tokenizer.json that are read. The rest, such as padding, changes no token of a prompt here."""
+
+    model: _Model
+    normalizer: _Normalizer
+    pre_tokenizer: _Part
+    post_processor: _Part
+    added_tokens: list[_AddedToken] = []
 
 
 def read_vocabulary(source: Path) -> list[str]:
@@ -38,27 +72,48 @@ def read_vocabulary(source: Path) -> list[str]:
             raise InputError(f"The folder {source} holds neither vocab.txt nor tokenizer.json.")
         source = found
     try:
+        if source.stat().st_size > MAX_VOCABULARY_BYTES:
+            raise InputError(
+                f"The vocabulary {source} is larger than {MAX_VOCABULARY_BYTES >> 20} MB. Is it another file?"
+            )
         text = source.read_text(encoding="utf-8")
         vocabulary = _from_json(text, source) if source.suffix == ".json" else text.rstrip("\n").split("\n")
     except OSError as error:
         raise InputError(f"The vocabulary {source} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{source} is not a vocabulary ({error}); give a vocab.txt or tokenizer.json.") from error
     if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
         raise InputError(f"The vocabulary {source} lacks {', '.join(missing)}; use that of bert-base-uncased.")
     if len(set(vocabulary)) < len(vocabulary):
-        double = next(piece for index, piece in enumerate(vocabulary) if piece in vocabulary[:index])
+        double = next(piece for piece, count in Counter(vocabulary).items() if count > 1)
         raise InputError(
-            f"The vocabulary {source} holds {double!r} twice, so the ids after it would be wrong. Fetch it again."
+            f"The vocabulary {source} holds {double[:60]!r} twice, so the ids after it would be wrong. Fetch it again."
         )
     return vocabulary
 
 
 def _from_json(text: str, source: Path) -> list[str]:
-    content = decode_json(text, dict[str, Any], str(source), "a tokenizer.json", hint="Fetch it again.")
-    if content["model"].get("type") != "WordPiece" or not (content.get("normalizer") or {}).get("lowercase"):
-        raise InputError(f"The tokenizer {source} is not BERT's lower-case WordPiece; use that of bert-base-uncased.")
-    ids: dict[str, int] = content["model"]["vocab"]
+    content = decode_json(text, _TokenizerFile, str(source), "a tokenizer.json", hint="Fetch it again.")
+    differing = [
+        f"{part} {kind!r}"
+        for part, kind, known in (
+            ("model", content.model.type, ("WordPiece",)),
+            ("normalizer", content.normalizer.type, ("BertNormalizer",)),
+            ("pre-tokenizer", content.pre_tokenizer.type, ("BertPreTokenizer",)),
+            ("post-processor", content.post_processor.type, ("BertProcessing", "TemplateProcessing")),
+            ("case", "as written" if not content.normalizer.lowercase else "lower", ("lower",)),
+            ("unknown token", content.model.unk_token, ("[UNK]",)),
+            ("prefix", content.model.continuing_subword_prefix, ("##",)),
+        )
+        if kind not in known
+    ]
+    if differing:
+        raise InputError(
+            f"The tokenizer {source} is not BERT's lower-case WordPiece: it has the {differing[0][:80]}. Use that of "
+            f"bert-base-uncased."
+        )
+    ids = content.model.vocab
+    ids |= {token.content: token.id for token in content.added_tokens}
     if sorted(ids.values()) != list(range(len(ids))):
         raise InputError(
             f"The tokenizer {source} skips ids, so its word pieces have no order. Use that of bert-base-uncased."
@@ -93,18 +148,15 @@ def save_tokenizer(folder: Path, vocabulary: Sequence[str]) -> None:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Loads the tokenizer of a model folder.
+    """Loads the tokenizer of a model folder: BERT's, with the vocabulary of its tokenizer.json.
+
+    The file itself is never given to the tokenizers package: its normalizers can multiply a text, its expressions take
+    time without end, and damaged parts stop the process.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing or damaged, or describes another tokenizer.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise InputError(f"The model folder {folder} lacks tokenizer.json; convert the checkpoint again.")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the package raises nothing more precise
-        raise InputError(f"{path} is damaged ({error}); convert the checkpoint again.") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+    return build_tokenizer(read_vocabulary(path))

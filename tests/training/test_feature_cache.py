@@ -12,7 +12,7 @@ from glip.data.transforms import AugmentedStream
 from glip.model.glip import GLIP
 from glip.training.batches import Share, make_batch, read_batches
 from glip.training.feature_cache import FeatureStore, FrozenParts, KeyedBatch, fingerprint, keyed
-from glip.training.loop import FitSettings, fit, forward_pixels
+from glip.training.loop import Batches, FitSettings, fit, forward_pixels
 from glip.training.optimizer import Rates, Schedule
 from tests.tiny import letters_tokenizer, tiny_model
 from tests.training.images import SquareStream
@@ -107,11 +107,11 @@ def test_losses_do_not_depend_on_what_the_store_holds_already(mode: str, tmp_pat
         store, model = FeatureStore(tmp_path / f"{earlier}"), tiny_model()
         parts = FrozenParts(mode, store)
         for batch in keyed(batches)(earlier):
-            parts._maps(model, batch)  # type: ignore[arg-type]
+            parts._maps(model, batch)
         # The images of one step, of which some were seen with other neighbours before.
-        examples = [SquareStream().example(position) for position in (3, 4, 20)]
-        batch = next(keyed(lambda steps: iter([make_batch(examples, letters_tokenizer())]))(range(1)))
-        found.append(parts._maps(model, batch))  # type: ignore[arg-type]
+        plain = make_batch([SquareStream().example(position) for position in (3, 4, 20)], letters_tokenizer())
+        batches_of_one: Batches = lambda steps, batch=plain: iter([batch])  # type: ignore[misc]  # noqa: E731
+        found.append(parts._maps(model, next(keyed(batches_of_one)(range(1)))))
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
 
 

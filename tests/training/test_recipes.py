@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from glip.errors import InputError
@@ -96,16 +98,13 @@ def test_numbers_below_one_are_refused(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "copies", "epochs", "steps", "halfway"),
-    [(6, 1, 4, 6, 2), (5, 8, 200, 2000, 100), (1, 1, 3, 1, 1.5), (7, 1, 1, 1, 0.5), (41, 1, 20, 205, 10)],
+    ("images", "copies", "epochs", "steps"),
+    [(6, 1, 4, 6), (5, 8, 200, 2000), (1, 1, 3, 1), (7, 1, 1, 1), (41, 1, 20, 205)],
 )
-def test_a_whole_run_has_as_many_epochs_as_its_recipe(
-    images: int, copies: int, epochs: int, steps: int, halfway: float
-) -> None:
+def test_a_whole_run_has_as_many_epochs_as_its_recipe(images: int, copies: int, epochs: int, steps: int) -> None:
     """Also where an epoch is no whole number of steps, and validations are more or fewer than epochs."""
     recipe = replace(recipe_for("prompt", "all"), copies=copies, epochs=epochs)
     assert recipe.steps(images) == steps
     assert recipe.epochs_at(steps, images) == epochs
     assert recipe.epochs_at(0, images) == 0
-    if steps % 2 == 0:
-        assert recipe.epochs_at(steps // 2, images) == halfway
+    assert recipe.epochs_at(steps // 2, images) == pytest.approx(epochs * (steps // 2) / steps, abs=0.01)

@@ -72,7 +72,7 @@ def test_it_changes_its_own_tensors_and_no_other() -> None:
 
 def test_results_with_it_are_other_results(tmp_path: Path) -> None:
     for number in (1, 2):
-        save_adapter(tmp_path / str(number), prompt_adapter(number))
+        save_adapter(tmp_path / str(number), prompt_adapter(float(number)))
     one, two = (load_adapter(tmp_path / str(number)) for number in (1, 2))
     identities = {one.identity("b"), two.identity("b"), one.identity("c")}
     assert len(identities) == 3

@@ -91,7 +91,7 @@ def test_a_tuned_prompt_changes_who_the_model_is(saved: Path, tmp_path: Path, ti
 def test_a_tuned_prompt_that_does_not_fit_is_refused(tmp_path: Path, tiny_state: State) -> None:
     with pytest.raises(InputError, match=r"\(1000, 5\).*128"):
         save(tmp_path / "tuned", tiny_state, prompt=torch.zeros(1000, 5))
-    folder = save(tmp_path / "good", tiny_state, prompt=torch.zeros(10, 128))
+    folder = save(tmp_path / "good", tiny_state, prompt=torch.zeros(256, 128))
     (folder.path / "prompt.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match=r"prompt\.safetensors"):
         load_model_folder(folder.path)
@@ -191,7 +191,7 @@ def edit(path: Path, change: Any) -> None:
         (lambda c: c["model"]["swin"].update(embed_dim="wide"), "swin.embed_dim"),
         (lambda c: c["model"]["text"].update(colour=3), "colour"),
         (lambda c: c["model"]["swin"].pop("depths"), "depths"),
-        (lambda c: c["model"]["swin"].update(depths=[1, 1]), r"backbone\.stages\.2"),
+        (lambda c: c["model"]["swin"].update(depths=[1, 1]), r"swin\.depths"),
         (lambda c: c["model"].update(channels=63), r"config\.json|network"),
         (lambda c: c["model"].update(num_fusion_blocks=3), r"fusion\.blocks\.2"),
         (lambda c: c["model"].update(deep_fusion=False), r"fusion\.blocks\.0"),
