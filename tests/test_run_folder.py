@@ -54,6 +54,7 @@ def test_a_folder_is_locked_for_one_run(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_does_not_exist_cannot_be_locked(tmp_path: Path) -> None:
-    with pytest.raises(JobFailed, match="nowhere"), lock_folder(tmp_path / "nowhere"):
+def test_a_folder_that_cannot_be_made_cannot_be_locked(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JobFailed, match="nowhere"), lock_folder(tmp_path / "file" / "nowhere"):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,11 +99,19 @@ def test_it_learns_and_only_two_checkpoints_stay(whole: object, tmp_path: Path) 
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    run(tmp_path)
-    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, straight = run(tmp_path)
+    newest, before = sorted((tmp_path / "checkpoints").iterdir())[::-1]
     (newest / "learned.safetensors").write_bytes(b"half of it")
-    with pytest.raises(InputError, match="step-00000006"):
+    with caplog.at_level(logging.WARNING, logger="glip"):
+        _, resumed = run(tmp_path)
+    assert newest.name in caplog.text
+    assert all(torch.equal(value, straight.learned[name]) for name, value in resumed.learned.items())
+    for folder in (newest, before):
+        (folder / "learned.safetensors").write_bytes(b"half of it")
+    with pytest.raises(InputError, match=newest.name):
         run(tmp_path)
 
 
