@@ -19,6 +19,7 @@ from glip_cli.output import print_json, print_line, print_table, progress, say
 if TYPE_CHECKING:
     from glip.data.check import Health
     from glip.data.pull import Holding
+    from glip.left_out import LeftOut
 
 app = typer.Typer(help="List, fetch and check data sets; make training data.", no_args_is_help=True)
 
@@ -204,6 +205,14 @@ def synthetic(
     mini_odinw: Annotated[
         bool, typer.Option("--mini-odinw", help="Make thirteen small sets of held-out objects, laid out like ODinW.")
     ] = False,
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            "--theme",
+            help="Make a small set of one theme, in three splits: fruit, birds, tools, shapes, … Several with commas.",
+            show_default="no",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", help="Number of processes. The result does not depend on it.")
     ] = 1,
@@ -211,14 +220,19 @@ def synthetic(
     as_json: JsonOption = False,
 ) -> None:
     """Compose scenes of named objects (emoji and drawn shapes) with boxes and captions, as a COCO folder."""
-    if mini_odinw:
-        given = {"--size": size, "--split": split, "--shapes": shapes}
-        _refuse_with_mini_odinw([option for option, value in given.items() if value is not None], workers)
-        summaries = _write_mini_odinw(out, IMAGES_OF_A_SET if count is None else count, seed, names, sprites, overwrite)
+    if mini_odinw or theme is not None:
+        given = {"--size": size, "--split": split, "--shapes": shapes, "--theme": theme if mini_odinw else None}
+        own = "--mini-odinw" if mini_odinw else "--theme"
+        _refuse_with_sets([option for option, value in given.items() if value is not None], workers, own)
+        themes = None if theme is None else [word.strip() for word in theme.split(",") if word.strip()]
+        images = IMAGES_OF_A_SET if count is None else count
+        summaries, left_out = _write_sets(out, images, seed, names, sprites, overwrite, themes)
         if as_json:
-            print_json({"folder": str(out), "sets": summaries})
+            print_json({"folder": str(out), "sets": summaries, "left_out": left_out})
         else:
             _show(summaries)
+            for entry in left_out:
+                say(f"left out: {entry}")
         return
 
     from glip.data.synthetic import SceneJob, write_scenes
@@ -243,23 +257,31 @@ def synthetic(
         _show([summary])
 
 
-def _write_mini_odinw(
-    out: Path, images: int, seed: int, names: int | None, sprites: Path | None, overwrite: bool
-) -> list[dict[str, object]]:
-    from glip.data.synthetic import MINI_ODINW, load_pool, write_mini_odinw
+def _write_sets(
+    out: Path,
+    images: int,
+    seed: int,
+    names: int | None,
+    sprites: Path | None,
+    overwrite: bool,
+    themes: list[str] | None,
+) -> tuple[list[dict[str, object]], list[LeftOut]]:
+    """Writes the sets of some themes; of all for None."""
+    from glip.data.synthetic import MINI_ODINW, load_pool, sets_of_themes, write_mini_odinw
 
     pool = load_pool(sprites)
-    with progress("Composing", len(MINI_ODINW) * images) as bar:
+    sets, left_out = (MINI_ODINW, []) if themes is None else sets_of_themes(themes, pool)
+    with progress("Composing", len(sets) * images) as bar:
         done = write_mini_odinw(
-            out, pool.simplest(names) if names else pool, images, seed, overwrite, advance=bar.advance
+            out, pool.simplest(names) if names else pool, images, seed, overwrite, sets, advance=bar.advance
         )
-    return [asdict(summary) for summary in done]
+    return [asdict(summary) for summary in done], left_out
 
 
-def _refuse_with_mini_odinw(options: list[str], workers: int) -> None:
+def _refuse_with_sets(options: list[str], workers: int, own: str) -> None:
     options += ["--workers"] if workers != 1 else []
     if options:
-        raise InputError(f"{' and '.join(options)} cannot be used with --mini-odinw. Leave out one or the other.")
+        raise InputError(f"{' and '.join(options)} cannot be used with {own}. Leave out one or the other.")
 
 
 def _show(summaries: list[dict[str, object]]) -> None:

@@ -85,6 +85,19 @@ def test_mini_odinw_is_written(glip: Glip, tmp_path: Path) -> None:
     assert glip(*words).code == 2
 
 
+def test_a_theme_is_written_without_a_font_too(glip: Glip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glip.data.synthetic.sprite_pool.find_font", lambda: None)
+    result = glip("data", "synthetic", tmp_path / "out", "--theme", "fruit", "--count", 10, "--json")
+    assert result.code == 0, result.stderr
+    assert [Path(row["folder"]).name for row in result.json["sets"]] == ["Shapes"]
+    assert result.json["left_out"][0]["count"] == 4
+    assert (tmp_path / "out/Shapes/train/annotations_without_background.json").is_file()
+    unknown = glip("data", "synthetic", tmp_path / "x", "--theme", "cars")
+    assert unknown.code == 2 and "--theme is 'cars'" in unknown.stderr
+    both = glip("data", "synthetic", tmp_path / "x", "--theme", "fruit", "--mini-odinw")
+    assert both.code == 2 and "--theme cannot be used with --mini-odinw" in both.stderr
+
+
 def test_mini_odinw_without_a_font_says_what_to_do(glip: Glip, tmp_path: Path) -> None:
     result = glip("data", "synthetic", tmp_path / "out", "--mini-odinw")
     assert result.code == 2

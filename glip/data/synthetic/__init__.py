@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from glip.data.synthetic.captions import SceneCaption, ScenePhrase
 from glip.data.synthetic.folder import FolderSummary, SceneJob, write_scenes
-from glip.data.synthetic.mini_odinw import MINI_ODINW, MiniSet, write_mini_odinw
+from glip.data.synthetic.mini_odinw import MINI_ODINW, MiniSet, sets_of_themes, write_mini_odinw
 from glip.data.synthetic.naming import AskedName, SceneVocabulary, Thing, fits, sample_names
 from glip.data.synthetic.object_sampler import SPLITS, Look, ObjectSampler, Split, sampler_of_split
 from glip.data.synthetic.scenes import Scene, SceneMaker, SceneObject
@@ -40,6 +40,7 @@ __all__ = [
     "load_pool",
     "sample_names",
     "sampler_of_split",
+    "sets_of_themes",
     "write_mini_odinw",
     "write_scenes",
 ]

@@ -8,7 +8,7 @@ OUT/{set}/train/fewshot_train_shot{k}_seed{s}.json, OUT/{set}/valid/fewshot_val_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from glip.data.synthetic.sprite_pool import SpritePool
 from glip.data.synthetic.words import HELD_OUT_THEMES, SEEN_PAIRS, UNSEEN_PAIRS, Pair
 from glip.errors import InputError
 from glip.files import whole_folder
+from glip.left_out import LeftOut, first_examples
 
 ANNOTATIONS = "annotations_without_background.json"
 SIDE = 320  # width and height of an image in pixels
@@ -68,6 +69,38 @@ MINI_ODINW = (
     _emoji_set("Tools", Look((2, 7), (0.15, 0.4), ("flat", "texture", "noise"), grey=True)),
     MiniSet("Shapes", tuple(" ".join(pair) for pair in _PAIRS), Look((2, 9), (0.1, 0.4)), _PAIRS),
 )
+
+
+def sets_of_themes(themes: Sequence[str], pool: SpritePool) -> tuple[list[MiniSet], list[LeftOut]]:
+    """Returns the sets of themes with the classes that there are images of; if there are none, the set of drawn shapes.
+
+    Args:
+        themes: names of sets, in any case: fruit, birds, shapes, …
+        pool: the images.
+
+    Returns:
+        The sets, and what states the classes without an image.
+
+    Raises:
+        InputError: a theme is unknown.
+    """
+    known = {item.name.casefold(): item for item in MINI_ODINW}
+    unknown = [theme for theme in themes if theme.casefold() not in known]
+    if unknown:
+        raise InputError(f"theme is {unknown[0]!r}; accepted are {', '.join(known)}.")
+    sets, missing = [], []
+    for item in dict.fromkeys(known[theme.casefold()] for theme in themes):
+        here = item.classes if item.pairs else tuple(name for name in item.classes if name in pool.sprites)
+        missing += [name for name in item.classes if name not in here]
+        sets += [replace(item, classes=here)] if here else []
+    if not missing:
+        return sets, []
+    # `load_pool` has said how to get a font.
+    source = "Add them to the folder of `sprites`." if pool.sprites else "No emoji font is installed."
+    sentence = f"{len(missing)} classes have no image. {source}" + ("" if sets else " Drawn shapes are used instead.")
+    examples = first_examples(missing)
+    left_out = LeftOut(kind="classes_without_image", count=len(missing), sentence=sentence, examples=examples)
+    return sets or [known["shapes"]], [left_out]
 
 
 def write_mini_odinw(

@@ -10,8 +10,8 @@ from PIL import Image
 
 from glip.data.coco import load_coco
 from glip.data.fewshot import draw_few_shot
-from glip.data.synthetic import MINI_ODINW, SpritePool, write_mini_odinw
-from glip.data.synthetic.words import HELD_OUT, UNSEEN_PAIRS
+from glip.data.synthetic import MINI_ODINW, SpritePool, sets_of_themes, write_mini_odinw
+from glip.data.synthetic.words import HELD_OUT, HELD_OUT_THEMES, UNSEEN_PAIRS
 from glip.errors import InputError
 
 SHAPES = next(item for item in MINI_ODINW if item.name == "Shapes")
@@ -105,3 +105,15 @@ def test_the_set_of_most_classes_has_enough_examples_of_each(emoji_pool: SpriteP
     write_mini_odinw(tmp_path / "out", emoji_pool, sets=(most,))
     path = tmp_path / "out" / most.name / "train/annotations_without_background.json"
     assert draw_few_shot(load_coco(path), 5, seed=3).missing == {}
+
+
+def test_a_theme_is_made_of_the_images_there_are(small_pool: SpritePool, no_images: SpritePool) -> None:
+    (birds,), none = sets_of_themes(["birds"], small_pool)
+    assert (birds.name, birds.classes, none) == ("Birds", HELD_OUT_THEMES["Birds"], [])
+    sets, (entry,) = sets_of_themes(["Birds", "fruit"], small_pool)
+    assert [item.name for item in sets] == ["Birds"]
+    assert (entry.kind, entry.count, entry.examples[0]) == ("classes_without_image", 4, "banana")
+    (shapes,), (entry,) = sets_of_themes(["fruit"], no_images)
+    assert shapes.name == "Shapes" and "emoji font" in entry.sentence
+    with pytest.raises(InputError, match=r"'cars'.* vehicles"):
+        sets_of_themes(["cars"], small_pool)
