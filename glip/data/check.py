@@ -94,6 +94,7 @@ _KINDS: dict[str, tuple[Severity, str]] = {
     "empty_boxes": ("error", "boxes have no width or no height. Remove or repair them"),
     "boxes_outside": ("error", "boxes reach beyond their image. Cut them at its edges"),
     "other_classes": ("error", "classes have another name or id than in the first split. Make them equal"),
+    "images_read_in_part": ("warning", "image files are read in part: they are cut off, or have several frames"),
     "duplicate_images": ("warning", "pairs of images in one split show the same, perhaps resized. Remove one"),
     "duplicate_boxes": ("warning", "boxes repeat another one of their class. Remove one"),
     "tiny_boxes": (
@@ -309,15 +310,15 @@ def _check_images(one: _Split, faults: _Faults, advance: Advance | None) -> None
 
 def _check_image(one: _Split, image: CocoImage, path: Path, faults: _Faults) -> None:
     try:
-        decoded = decode_image(path, _small_enough)
-        read, size_hw = decoded.image, decoded.size_hw
+        read = decode_image(path, _small_enough)
     except UnreadableImage as error:
         faults.add("unreadable_images", [f"{one.place(image.file_name)} ({error.reason})"])
         return
-    if image.width > 0 and (image.height, image.width) != tuple(size_hw):
-        said, true = f"{image.width} × {image.height}", f"{size_hw[1]} × {size_hw[0]}"
+    if image.width > 0 and (image.height, image.width) != tuple(read.size_hw):
+        said, true = f"{image.width} × {image.height}", f"{read.size_hw[1]} × {read.size_hw[0]}"
         faults.add("wrong_sizes", [f"{one.place(image.file_name)} ({said}, in truth {true})"])
-    one.thumbnails[image.file_name] = thumbnail(read)
+    faults.add("images_read_in_part", (f"{one.place(image.file_name)} ({note})" for note in read.notes))
+    one.thumbnails[image.file_name] = thumbnail(read.image)
 
 
 def _small_enough(size_hw: tuple[int, int]) -> tuple[int, int]:
