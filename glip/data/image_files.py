@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePath, PureWindowsPath
 from urllib.parse import unquote
+
+from PIL import ExifTags, Image
 
 from glip.data.coco import is_inside
 from glip.errors import InputError
@@ -20,6 +23,7 @@ _IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"),
     *(".ppm", ".pgm", ".pbm", ".qoi"),
 )
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")  # as `glip.images` reads
 _MAX_PARTS = 64  # of a path; deeper ones are not looked for
 _MAX_LISTED = 2_000_000  # entries of a folder that is searched for other spellings
 
@@ -117,17 +121,19 @@ def image_files(folder: Path) -> Iterator[Path]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Returns width and height of an image as it is shown, from its header alone.
+    """Returns width and height of an image as it is shown, from its header alone. Loads no torch.
 
     Raises:
         InputError: it cannot be read.
     """
-    from glip.images.reading import UnreadableImage, read_image_size
-
     try:
-        return read_image_size(path)
-    except UnreadableImage as error:
-        raise InputError(str(error)) from error
+        with warnings.catch_warnings(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            warnings.simplefilter("ignore")
+            width, height = image.size
+            on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except Exception as error:  # on damaged data Pillow raises exceptions of any kind
+        raise InputError(f"The image {str(path)!r} cannot be read: {type(error).__name__}.") from error
+    return (height, width) if on_its_side else (width, height)
 
 
 def inner_parts(name: str) -> list[str]:

@@ -148,22 +148,6 @@ def decode_image(path: str | Path | RemoteFile, minimum_hw: Resize | None = None
         raise UnreadableImage(path, _reason(error)) from error
 
 
-def read_image_size(path: Path) -> tuple[int, int]:
-    """Returns width and height of a local image as it is shown, from its header alone.
-
-    Raises:
-        UnreadableImage: the header cannot be read.
-    """
-    _silence_pillow()
-    try:
-        with path.open("rb") as file, _open(file) as image:
-            width, height = image.size
-            turned = _TURNS.get(_orientation(image)) in _ON_THEIR_SIDE
-    except Exception as error:  # on damaged data Pillow raises exceptions of any kind
-        raise UnreadableImage(path, _reason(error)) from error
-    return (height, width) if turned else (width, height)
-
-
 def _silence_pillow() -> None:
     """Suppresses Pillow's warnings and messages; problems are told as reasons instead."""
     # Set at each call, because others may reset it; `warnings.catch_warnings` is not safe in threads.
