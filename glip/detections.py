@@ -184,39 +184,25 @@ class Detections:
         Args:
             image: RGB, the image in whose pixels the boxes are given; None reads it from `path`.
             tags: (N,) text above each box; () for none; None for name and score.
-            colors: of the classes by label, as '#d62728', repeated if there are fewer; None for supervision's colors.
+            colors: of the classes by label, as '#d62728', repeated if there are fewer; None for those of `class_color`.
             thickness: of the lines in pixels; None adapts it to the size of the image.
             max_side: an image with a longer side (pixels) is scaled down to it.
 
         Raises:
             InputError: there is no image, and `path` is None or cannot be read.
         """
-        sv = _import_supervision()
+        from glip.drawing import class_color, draw_boxes
+
         image = self._read() if image is None else image
         scale = min(1.0, max_side / max(image.size))
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         scene = image.copy() if scale == 1 else image.resize(size)
-        boxes = self.to_supervision()
-        boxes.xyxy = self.boxes * np.float32(scale)
-        palette = sv.ColorPalette.DEFAULT if colors is None else sv.ColorPalette.from_hex(list(colors))
-        long_side = max(scene.size)
-        scene = sv.BoxAnnotator(color=palette, thickness=thickness or max(2, round(long_side / 500))).annotate(
-            scene, boxes
-        )
         if tags is None:
             tags = [f"{self.names[label]} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
-        if not tags:
-            return scene
-        # supervision's plain label annotator draws ASCII only.
-        annotator = sv.RichLabelAnnotator(
-            color=palette,
-            text_color=sv.ColorPalette([_text_color(background) for background in palette.colors]),
-            font_path=find_font("".join(tags)),
-            font_size=max(12, round(long_side / 70)),
-            text_padding=3,
-            smart_position=True,
-        )
-        return annotator.annotate(scene, boxes, list(tags))
+        labels = self.labels.tolist()
+        chosen = [class_color(label) if colors is None else colors[label % len(colors)] for label in labels]
+        draw_boxes(scene, self.boxes * np.float32(scale), tags, chosen, thickness=thickness)
+        return scene
 
     def _read(self) -> Image.Image:
         from PIL import Image, ImageOps
@@ -228,36 +214,6 @@ class Detections:
                 return ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, ValueError) as error:
             raise InputError(f"Cannot read {self.path}: {error}.") from error
-
-
-def find_font(text: str) -> str:
-    """Returns the path of the font that has the most characters of `text`.
-
-    Searches the font that matplotlib brings, then the installed ones.
-    """
-    from matplotlib import font_manager, get_data_path
-    from matplotlib.ft2font import FT2Font
-
-    default = str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
-    characters = {ord(character) for character in text}
-    best, maximum = default, -1
-    for path in (default, *sorted(font_manager.findSystemFonts())):
-        try:
-            known = len(characters & FT2Font(path).get_charmap().keys())
-        except (RuntimeError, OSError):  # a bitmap font or a broken one
-            continue
-        if known > maximum:
-            best, maximum = path, known
-        if maximum == len(characters):
-            break
-    return best
-
-
-def _text_color(background: supervision.Color) -> supervision.Color:
-    """Returns black or white, whichever is easier to read on this background."""
-    sv = _import_supervision()
-    luminance = 0.299 * background.r + 0.587 * background.g + 0.114 * background.b
-    return sv.Color.BLACK if luminance > 140 else sv.Color.WHITE
 
 
 def _import_supervision() -> supervision:

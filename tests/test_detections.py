@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from glip.detections import DRAWN_SIDE, Detections, find_font
+from glip.detections import DRAWN_SIDE, Detections
+from glip.drawing import find_font
 from glip.errors import InputError
 
 

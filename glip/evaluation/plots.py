@@ -17,7 +17,8 @@ from PIL import Image
 
 from glip.boxes import xywh_to_xyxy
 from glip.data.annotations import Floats, Integers
-from glip.detections import Detections, find_font
+from glip.detections import Detections
+from glip.drawing import find_font
 from glip.files import whole_file
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glip.detections import Detections
+from glip.drawing import class_color, text_color
 from glip.errors import GlipError
 from glip.files import whole_file
 from glip.labeling.filtering import Chooser, ExportSettings
@@ -195,9 +196,9 @@ class ReportBuilder:
 
     def _class_row(self, label: int, with_histogram: bool) -> str:
         threshold = self._chooser.conf[label]
-        histogram = _histogram(self._scores[label].tolist(), threshold, color(label)) if with_histogram else ""
+        histogram = _histogram(self._scores[label].tolist(), threshold, class_color(label)) if with_histogram else ""
         return (
-            f'<tr data-label="{label}"><td><i style="background:{color(label)}"></i>'
+            f'<tr data-label="{label}"><td><i style="background:{class_color(label)}"></i>'
             f'<button type="button">{escape(self._chooser.classes.names[label])}</button></td>'
             f"<td>{self._kept[label]:,}</td><td>{self._with_class[label]:,}</td><td>{threshold:g}</td>"
             f"<td>{histogram}</td></tr>"
@@ -222,7 +223,12 @@ class ReportBuilder:
         conf = self._chooser.conf
         content = {
             "classes": [
-                {"name": name, "colour": color(label), "conf": conf[label]}
+                {
+                    "name": name,
+                    "colour": class_color(label),
+                    "ink": text_color(class_color(label)),
+                    "conf": conf[label],
+                }
                 for label, name in enumerate(self._chooser.classes.names)
             ],
             "conf": min(conf, default=self._settings.conf),
@@ -253,11 +259,6 @@ def find_images(run: RunInfo, sources: Sequence[str] = (), *, use_network: bool 
             raise
         logger.warning("The images of this run are not found: %s", error)
         return {}
-
-
-def color(label: int) -> str:
-    """Returns the color of a class. Neighbours differ by the golden angle, so that few classes are easy to tell."""
-    return f"hsl({label * 137.508 % 360:.0f} 70% 38%)"
 
 
 def _histogram(counts: Sequence[int], threshold: float, fill: str) -> str:
