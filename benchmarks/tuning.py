@@ -46,9 +46,9 @@ from glip.prompts import MAX_TOKENS
 from glip.training.batches import Share, TrainingBatch, read_batches
 from glip.training.feature_cache import FeatureStore, FrozenParts, keyed
 from glip.training.finetune import load_base
-from glip.training.loop import Batches, FitSettings, fit, forward_pixels
-from glip.training.optimizer import Schedule
+from glip.training.loop import Batches, fit, forward_pixels
 from glip.training.recipes import recipe_for
+from glip.training.settings import FitSettings, Schedule
 from glip.weights.folder import ModelFolder, load_model_folder
 from glip.weights.random_weights import random_model
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glip.errors import InputError
+from glip.weights.locate import check_model
 
 if TYPE_CHECKING:
     from glip.detectors.base import ObjectDetector, OnDownload
@@ -66,6 +67,8 @@ class DetectorSpec:
             JobFailed: a download failed.
         """
         module = FAMILIES.get(self.model.partition(":")[0], GLIP_FAMILY)
+        if module == GLIP_FAMILY:
+            check_model(self.model, offline=self.offline, adapter=self.adapter)
         detector: ObjectDetector = import_module(module).open_detector(self, on_download)
         return detector
 

@@ -1,6 +1,7 @@
 """Makes tensors of images: resized, normalised and padded as the published models expect them.
 
 Source: `docs/model.md`, "Image input". Knows pixels and sizes; knows nothing of files.
+Torch is imported where a tensor is made: files are listed and refused without it.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from glip.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 SIZE_DIVISOR = 32
 _LONG_SIDE, _SHORT_SIDE = 1333, 800  # of the published models; other sizes keep this ratio
@@ -87,11 +91,15 @@ def prepare(image: Image.Image, imgsz: int = 800, size_hw: tuple[int, int] | Non
 
 def as_it_is(image: Image.Image) -> Tensor:
     """Returns the values of an RGB image, (h, w, 3) uint8."""
+    import torch
+
     return torch.from_numpy(np.array(image))
 
 
 def _normalised(rgb: Tensor) -> Tensor:
     """Maps (B, h, w, 3) uint8 to (B, 3, h, w) float32, BGR, with the published mean and deviation."""
+    import torch
+
     mean, std = (rgb.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (_MEAN_BGR, _STD_BGR))
     return rgb.flip(-1).permute(0, 3, 1, 2).contiguous().to(torch.float32).sub_(mean).div_(std)
 
@@ -139,6 +147,8 @@ def padded_hw(resized_hw: tuple[int, int]) -> tuple[int, int]:
 
 def collate(prepared: Sequence[PreparedImage]) -> ImageBatch:
     """Joins at least one image to a batch, padded at the right and the bottom."""
+    import torch
+
     sizes = [image.resized_hw for image in prepared]
     height, width = padded_hw((max(height for height, _ in sizes), max(width for _, width in sizes)))
     rgb = torch.zeros(len(prepared), height, width, 3, dtype=torch.uint8)

@@ -12,7 +12,6 @@ from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from glip.detections import Detections
@@ -229,6 +228,8 @@ class LabelWorker:
 
     def _try(self, batch: Sequence[PreparedImage], prompts: tuple[Prompt, ...]) -> list[Detections] | None:
         """Returns detections, or None where the memory of the device was too small."""
+        import torch  # here: a job that is refused needs none
+
         try:
             return self._detector.detect(batch, prompts, self._settings.limits)
         except torch.OutOfMemoryError:

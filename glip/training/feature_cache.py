@@ -26,10 +26,8 @@ from glip.model.glip import GLIP, RawOutputs
 from glip.model.text import TextFeatures
 from glip.training.batches import TrainingBatch
 from glip.training.loop import Batches
-from glip.training.modes import TUNING_MODES
+from glip.training.settings import CACHE_IN_MEMORY, CACHE_ON_DISK, TUNING_MODES
 
-MEMORY = 4 << 30  # bytes
-DISK = 32 << 30
 _CACHED_TEXTS = 256
 
 logger = logging.getLogger(__name__)
@@ -47,7 +45,7 @@ class FeatureStore:
         hits, misses: number of lookups that found their key, and that did not.
     """
 
-    def __init__(self, folder: Path | None = None, memory: int = MEMORY, disk: int = DISK) -> None:
+    def __init__(self, folder: Path | None = None, memory: int = CACHE_IN_MEMORY, disk: int = CACHE_ON_DISK) -> None:
         """Creates an empty store.
 
         Args:

@@ -42,10 +42,11 @@ from glip.training.distributed import Processes
 from glip.training.feature_cache import FeatureStore, FrozenParts, keyed
 from glip.training.finetune_data import open_examples
 from glip.training.finetune_job import FinetuneJob, FinetuneResult, finished_result, write_result
-from glip.training.loop import FitSettings, Fitted, fit, forward_pixels
+from glip.training.loop import Fitted, fit, forward_pixels
 from glip.training.modes import select_trainable
 from glip.training.plots import Comparison, draw_comparisons, draw_curve
 from glip.training.recipes import Recipe
+from glip.training.settings import FitSettings
 from glip.training.validation import Scorer, scene_score
 from glip.weights.adapter import Adapter, save_adapter
 from glip.weights.checkpoint import open_model

@@ -11,9 +11,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,55 +28,17 @@ from glip.training.modes import disable_dropout, enter_train_mode, recompute_blo
 from glip.training.optimizer import (
     MovingAverage,
     Plateau,
-    Rates,
-    Schedule,
     make_optimizer,
     optimizer_tensors,
     restore_optimizer,
     set_rates,
 )
+from glip.training.settings import FitSettings
 
 _OPTIMIZER_FIELDS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 _MAXIMUM_BAD_STEPS = 25  # in a row without a finite gradient
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """Settings of the training loop.
-
-    Attributes:
-        schedule: length of the run, and the course of the learning rate.
-        mode: what is trained, see `modes`.
-        rates: learning rates, weight decay, parameter groups.
-        accumulate: batches per step; each has its own normalisation, and their gradients are averaged.
-        clip: maximum L2 norm of all gradients together; 0 for no limit.
-        average: decay of the moving average of the weights; 0 for none.
-        ramp_average: see `MovingAverage`.
-        precision: 'fp32', 'bf16', or 'fp16' on a GPU.
-        recompute: compute activations again in the backward pass: less memory, about a third slower.
-        dropout: whether dropout, drop path and DropBlock are active.
-        seed: of dropout. Batches have a seed of their own.
-        log_every, save_every, validate_every: steps; 0 for never (the last step is always saved).
-        stop_after: stop after this many validations in a row without improvement; 0 for never.
-    """
-
-    schedule: Schedule
-    mode: str = "all"
-    rates: Rates = field(default_factory=Rates)
-    accumulate: int = 1
-    clip: float = 1.0
-    average: float = 0.999
-    ramp_average: bool = False
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    recompute: bool = False
-    dropout: bool = True
-    seed: int = 0
-    log_every: int = 20
-    save_every: int = 1000
-    validate_every: int = 0
-    stop_after: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What is trained in each tuning mode, and how modules behave while training.
+"""Applies a tuning mode to a model: which parameters are trained, and how modules behave while training.
 
 Source: the six published tuning modes (microsoft/GLIP, maskrcnn_benchmark/engine/trainer.py and
 configs/odinw_13/*.yaml); docs/training.md, "Tuning modes".
@@ -6,8 +6,6 @@ configs/odinw_13/*.yaml); docs/training.md, "Tuning modes".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 
 import torch
@@ -22,49 +20,7 @@ from glip.model.fusion import FusionBlock
 from glip.model.glip import GLIP
 from glip.model.neck import DropBlock
 from glip.prompts import MAX_TOKENS
-
-
-@dataclass(frozen=True)
-class Learns:
-    """One tuning mode.
-
-    Attributes:
-        parameters: patterns of the names of trainable parameters.
-        all_but: patterns of exceptions among them.
-        resting: modules that stay in evaluation mode: their dropout, drop path and DropBlock are off.
-    """
-
-    parameters: tuple[str, ...]
-    all_but: tuple[str, ...] = ()
-    resting: tuple[str, ...] = ()
-
-    def matches(self, name: str) -> bool:
-        """Returns whether the parameter of this name is trained."""
-
-        def in_any(patterns: tuple[str, ...]) -> bool:
-            return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-        return in_any(self.parameters) and not in_any(self.all_but)
-
-
-# Of Swin as published; of a convolutional backbone all up to stride 8.
-_STEM = ("backbone.patch_embed", "backbone.stages.0", "backbone.stem")
-
-TUNING_MODES = {
-    # Pre-training of the published variants except L.
-    "all": Learns(("*",)),
-    # Fine-tuning, and pre-training of L.
-    "full": Learns(("*",), all_but=tuple(f"{module}.*" for module in _STEM), resting=_STEM),
-    # Published as linear_prob: the level scales are not trained, and the frozen fusion tower keeps its dropout.
-    "linear": Learns(
-        ("head.box.*", "head.centerness.*", "head.text.*", "head.log_scale", "head.bias", "head.bias_text"),
-        resting=("backbone", "neck", "text_encoder"),
-    ),
-    # Published as language_prompt_v1 and, with the same result, v3.
-    "language": Learns(("text_encoder.*",), resting=("backbone", "neck", "fusion", "head")),
-    # Published as language_prompt_v2 and, with the same result, v4.
-    "prompt": Learns(("prompt_offset",), resting=("backbone", "neck", "text_encoder", "fusion", "head")),
-}
+from glip.training.settings import TUNING_MODES, Learns
 
 
 def select_trainable(model: GLIP, mode: str) -> None:

@@ -1,4 +1,4 @@
-"""AdamW with its parameter groups, the schedule of the learning rate, and the moving average of the weights.
+"""AdamW with its parameter groups, the plateau of the learning rate, and the moving average of the weights.
 
 Source: the published configurations (microsoft/GLIP, configs/pretrain/glip_Swin_T_O365_GoldG.yaml and
 maskrcnn_benchmark/solver); docs/training.md, "Optimiser and schedule".
@@ -9,36 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Groups = Literal["published", "clean"]
-Decay = Literal["steps", "cosine", "plateau"]
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Learning rates and weight decay.
-
-    Attributes:
-        base: learning rate.
-        text: learning rate of the text encoder.
-        backbone: learning rate of the backbone; None for `base`.
-        weight_decay: of AdamW.
-        groups: 'published': every parameter whose name contains 'bias' has twice the learning rate and no weight decay.
-            This includes Swin's tables of relative positions and the head's text bias; norms decay. 'clean': one
-            learning rate for all; parameters of one dimension (norms, biases, scales) and position tables do not decay.
-        betas: of AdamW.
-    """
-
-    base: float = 1e-4
-    text: float = 1e-5
-    weight_decay: float = 1e-4
-    groups: Groups = "published"
-    betas: tuple[float, float] = (0.9, 0.999)
-    backbone: float | None = None
+from glip.training.settings import Rates, Schedule
 
 
 def make_optimizer(model: nn.Module, rates: Rates) -> torch.optim.AdamW:
@@ -98,49 +74,6 @@ def restore_optimizer(
         state: dict[str, Any] = optimizer.state[parameters[name]]
         # AdamW keeps its step counter on the CPU.
         state[field] = value.clone() if field == "step" else value.clone().to(parameters[name].device)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Length of a run, and the factor on the learning rate at each step.
-
-    Attributes:
-        steps: length of the run; 0: given by the preset's epochs.
-        decay: 'steps': times `factor` at each milestone. 'cosine': down to `minimum`. 'plateau': times `factor` when
-            the validation score has not improved in more than `patience` validations, see `Plateau`.
-        warmup: steps over which the factor grows linearly from `warmup_from` to 1.
-        warmup_from: factor of the first step.
-        milestones: fractions of the run.
-        decay_milestones: fractions of the run at which the weight decay is multiplied by `factor`.
-        factor: of 'steps' and 'plateau'.
-        minimum: smallest factor of 'cosine' and 'plateau'.
-        patience: validations, of 'plateau'.
-    """
-
-    steps: int
-    decay: Decay = "steps"
-    warmup: int = 2000
-    warmup_from: float = 0.001
-    milestones: tuple[float, ...] = (0.67, 0.89)
-    decay_milestones: tuple[float, ...] = ()
-    factor: float = 0.1
-    minimum: float = 0.01
-    patience: int = 3
-
-    def at(self, step: int) -> float:
-        """Returns the factor at a step, counted from 0. The factor of a `Plateau` is multiplied on top."""
-        if step < self.warmup:
-            return self.warmup_from + (1 - self.warmup_from) * step / self.warmup
-        if self.decay == "steps":
-            return self.factor ** sum(step >= int(share * self.steps) for share in self.milestones)
-        if self.decay == "cosine":
-            done = (step - self.warmup) / max(self.steps - self.warmup, 1)
-            return self.minimum + (1 - self.minimum) * (1 + math.cos(math.pi * min(done, 1))) / 2
-        return 1.0
-
-    def weight_decay_at(self, step: int) -> float:
-        """Returns the factor on the weight decay at a step, counted from 0."""
-        return self.factor ** sum(step >= int(share * self.steps) for share in self.decay_milestones)
 
 
 @dataclass

@@ -17,8 +17,7 @@ from glip.data.synthetic.stream import Sides
 from glip.data.transforms import PUBLISHED_LONGEST, PUBLISHED_SHORT_SIDES
 from glip.errors import InputError
 from glip.files import read_content
-from glip.training.loop import FitSettings
-from glip.training.optimizer import Rates, Schedule
+from glip.training.settings import FitSettings, Rates, Schedule
 from glip.yaml_files import load_yaml
 
 _MAX_SETTINGS = 1_000_000  # bytes of a settings file

@@ -34,9 +34,10 @@ from glip.run_folder import lock_folder, read_run_file, refuse_change, write_run
 from glip.training.batches import Share, read_batches
 from glip.training.distributed import Processes
 from glip.training.initial_weights import fresh_model
-from glip.training.loop import FitSettings, Fitted, fit
+from glip.training.loop import Fitted, fit
 from glip.training.plots import draw_curve
 from glip.training.presets import PhotoSettings, PretrainPreset, SceneSettings, with_new_names
+from glip.training.settings import FitSettings
 from glip.training.start import lent_words, start_from_folder
 from glip.weights.cache import Fetching
 from glip.weights.folder import ModelFolder, load_model_folder, save_model_folder

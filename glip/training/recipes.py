@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from glip.errors import InputError
-from glip.training.loop import FitSettings
-from glip.training.modes import TUNING_MODES
-from glip.training.optimizer import Rates, Schedule
+from glip.training.settings import TUNING_MODES, FitSettings, Rates, Schedule
 
 Shots = int | Literal["all"]
 

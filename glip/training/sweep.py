@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import gethostname
 from tempfile import TemporaryFile
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -29,14 +29,15 @@ from glip.engine import Engine
 from glip.engine.local import LocalEngine
 from glip.errors import InputError
 from glip.files import whole_file
-from glip.training.distributed import Processes
-from glip.training.feature_cache import DISK, MEMORY, FeatureStore
-from glip.training.finetune import BaseCache, finetune, prompts_of, trainable_shapes, training_stream
 from glip.training.finetune_data import CheckedImages, check_images, open_examples
 from glip.training.finetune_job import FinetuneJob, FinetuneResult, finished_result
 from glip.training.recipes import MODES, Recipe, Shots, find_recipe
 from glip.training.results_table import markdown, table_of
-from glip.weights.checkpoint import open_model
+from glip.training.settings import CACHE_IN_MEMORY, CACHE_ON_DISK
+from glip.weights.locate import check_model
+
+if TYPE_CHECKING:
+    from glip.training.finetune import BaseCache
 
 RESULTS_FILE = "results.json"
 TABLE_FILE = "table.md"
@@ -87,13 +88,14 @@ class Sweep:
     scenes: int = 0
     comparisons: int = 4
     offline: bool = False
-    memory: int = MEMORY
-    disk: int = DISK
+    memory: int = CACHE_IN_MEMORY
+    disk: int = CACHE_ON_DISK
     missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         DetectorSpec(self.model, device=self.device, precision=self.precision)  # checks them
         InferenceOptions(imgsz=self.imgsz)
+        check_model(self.model, offline=self.offline)
         for name in ("shots", "modes", "seeds"):
             if getattr(self, name) == ():
                 raise InputError(f"{name} is empty; give at least one value.")
@@ -202,6 +204,9 @@ def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: JobAdvance | 
         JobFailed: training failed, or nothing can be written. Finished runs are kept.
     """
     jobs = jobs_of(sweep)
+    _refuse_unwritable(sweep.out)
+    from glip.training.distributed import Processes
+
     for note in _check_all(sweep, jobs):
         logger.info("%s", note)
     results: dict[str, FinetuneResult] = {}
@@ -235,8 +240,9 @@ def _check_all(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:
     Raises:
         InputError: one of them cannot run. Errors of the last data set are found before hours are spent on the first.
     """
-    if sweep.out.exists() and not sweep.out.is_dir():
-        raise InputError(f"{sweep.out} is not a folder. Choose another output folder.")
+    from glip.training.finetune import prompts_of
+    from glip.weights.checkpoint import open_model
+
     folder = open_model(sweep.model, offline=sweep.offline)
     tokenizer = folder.tokenizer()
     unfinished: dict[tuple[str, Shots, int], list[FinetuneJob]] = {}
@@ -251,11 +257,12 @@ def _check_all(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:
         notes |= dict.fromkeys((*data.notes, *check_images(data, job.shots, checked)))
         for mode in {one.mode for one in same_examples}:
             prompts_of(data, tokenizer, mode)
-    _refuse_unwritable(sweep.out)
     return list(notes)
 
 
 def _refuse_unwritable(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is not a folder. Choose another output folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out):
@@ -274,6 +281,9 @@ class _WorkerMaker:
     advance: JobAdvance
 
     def __call__(self) -> _Worker:
+        from glip.training.feature_cache import FeatureStore
+        from glip.training.finetune import BaseCache
+
         # All runs share the base model, so cached features serve all of them; each process has its own cache.
         store = FeatureStore(self.features / f"{gethostname()}-{os.getpid()}", self.memory, self.disk)
         return _Worker(BaseCache(store), self.advance)
@@ -285,6 +295,8 @@ class _Worker:
     advance: JobAdvance
 
     def __call__(self, job: FinetuneJob) -> Iterator[tuple[FinetuneJob, FinetuneResult]]:
+        from glip.training.finetune import finetune
+
         yield job, finetune(job, base_cache=self.base_cache, advance=lambda done, steps: self.advance(job, done, steps))
 
 
@@ -310,6 +322,9 @@ def plan_sweep(sweep: Sweep) -> dict[str, Any]:
     Raises:
         InputError: a data set, the model or a setting cannot be used.
     """
+    from glip.training.finetune import prompts_of, trainable_shapes, training_stream
+    from glip.weights.checkpoint import open_model
+
     folder = open_model(sweep.model, offline=sweep.offline)
     tokenizer = folder.tokenizer()
     imgsz = sweep.imgsz or folder.config.imgsz

@@ -159,15 +159,11 @@ def fetched(
     """
     file = cache_home() / "downloads" / file_name
     known = _hashes().get(file_name)
-    ways_out = (
-        "Give a model folder or a checkpoint file instead of a name; or run `glip models pull` on a machine with a "
-        f"network and copy {cache_home()} here; or use `glip models random DIR`, whose boxes mean nothing."
-    )
     if not fetching.is_allowed:
         with suppress(OSError):
             if file.is_file() and (digest := hash_file(file)).startswith(known or published_hash or ""):
                 return file, digest
-        raise JobFailed(f"{what} is not on this machine, and downloads are switched off. {ways_out}")
+        raise JobFailed(f"{what} is not on this machine, and downloads are switched off. {ways_out()}")
     try:
         digest = fetch(
             url,
@@ -178,7 +174,7 @@ def fetched(
             max_bytes=max_bytes,
         )
     except Unreachable as error:
-        raise JobFailed(f"{what} is not on this machine, and {error}. {ways_out}") from error
+        raise JobFailed(f"{what} is not on this machine, and {error}. {ways_out()}") from error
     if known is None:
         _remember(file_name, digest)
     return file, digest
@@ -189,6 +185,15 @@ def forget(file: Path) -> None:
     with locked_for(cache_home() / "hashes.json"):
         _write_hashes({name: digest for name, digest in _hashes().items() if name != file.name})
     file.unlink(missing_ok=True)
+
+
+def ways_out() -> str:
+    """Returns what works without the file that cannot be fetched."""
+    return (
+        "`model` nano works now, offline: it ships with glip and knows drawn scenes of emoji-like things and shapes, "
+        "not photographs. For a published model, run `glip models pull NAME` on a machine with a network and copy "
+        f"{cache_home()} here, or give a model folder or a checkpoint file."
+    )
 
 
 def _hashes() -> dict[str, str]:

@@ -12,8 +12,8 @@ from glip.data.transforms import AugmentedStream
 from glip.model.glip import GLIP
 from glip.training.batches import Share, make_batch, read_batches
 from glip.training.feature_cache import FeatureStore, FrozenParts, KeyedBatch, fingerprint, keyed
-from glip.training.loop import Batches, FitSettings, fit, forward_pixels
-from glip.training.optimizer import Rates, Schedule
+from glip.training.loop import Batches, fit, forward_pixels
+from glip.training.settings import FitSettings, Rates, Schedule
 from tests.tiny import letters_tokenizer, tiny_model
 from tests.training.images import SquareStream
 

@@ -19,8 +19,8 @@ from glip.model.glip import GLIP
 from glip.training.batches import Share, TrainingBatch, read_batches
 from glip.training.checkpointing import METRICS_FILE
 from glip.training.distributed import Processes
-from glip.training.loop import FitSettings, Fitted, fit
-from glip.training.optimizer import Rates, Schedule
+from glip.training.loop import Fitted, fit
+from glip.training.settings import FitSettings, Rates, Schedule
 from tests.tiny import letters_tokenizer, tiny_model
 from tests.training.images import SquareStream
 

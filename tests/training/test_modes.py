@@ -12,7 +12,8 @@ import torch
 from glip.errors import InputError
 from glip.model.config import GLIP_T
 from glip.model.glip import GLIP, build_glip
-from glip.training.modes import TUNING_MODES, enter_train_mode, select_trainable
+from glip.training.modes import enter_train_mode, select_trainable
+from glip.training.settings import TUNING_MODES
 from glip.weights.tensor_names import PartCounts, spell
 from tests.golden.weights import FOLDER
 from tests.tiny import TINY, tiny_model

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from glip.model.config import GLIP_T
-from glip.training.optimizer import MovingAverage, Plateau, Rates, Schedule, group_of, make_optimizer, set_rates
+from glip.training.optimizer import MovingAverage, Plateau, group_of, make_optimizer, set_rates
+from glip.training.settings import Rates, Schedule
 from glip.weights.tensor_names import PartCounts, spell
 from tests.tiny import tiny_model
 

@@ -9,8 +9,8 @@ import torch
 
 from glip.training.batches import Share, read_batches
 from glip.training.distributed import Processes
-from glip.training.loop import FitSettings, fit
-from glip.training.optimizer import Rates, Schedule
+from glip.training.loop import fit
+from glip.training.settings import FitSettings, Rates, Schedule
 from tests.tiny import letters_tokenizer, tiny_model
 from tests.training.images import SquareStream
 
