@@ -204,7 +204,7 @@ def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: JobAdvance | 
         JobFailed: training failed, or nothing can be written. Finished runs are kept.
     """
     jobs = jobs_of(sweep)
-    _refuse_unwritable(sweep.out)
+    _check_out(sweep.out)
     from glip.training.distributed import Processes
 
     for note in _check_all(sweep, jobs):
@@ -257,12 +257,20 @@ def _check_all(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:
         notes |= dict.fromkeys((*data.notes, *check_images(data, job.shots, checked)))
         for mode in {one.mode for one in same_examples}:
             prompts_of(data, tokenizer, mode)
+    _refuse_unwritable(sweep.out)
     return list(notes)
 
 
+def _check_out(out: Path) -> None:
+    """Refuses what cannot be an output folder, before torch is loaded; makes nothing."""
+    existing = next((path for path in (out, *out.parents) if path.exists()), out)
+    if not existing.is_dir():
+        raise InputError(f"{existing} is not a folder. Choose another output folder.")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"Cannot write into {existing}: Permission denied. Choose another output folder.")
+
+
 def _refuse_unwritable(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is not a folder. Choose another output folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out):

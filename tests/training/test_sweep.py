@@ -16,7 +16,6 @@ from glip.data import splits as splits_module
 from glip.data.formats import read_annotated
 from glip.data.lookup import find_training_splits
 from glip.errors import InputError
-from glip.training import sweep as sweep_module
 from glip.training.finetune import finetune, trainable_shapes
 from glip.training.finetune_job import FinetuneJob, read_result
 from glip.training.sweep import Sweep, jobs_of, plan_sweep, run_sweep
@@ -54,7 +53,7 @@ def test_a_sweep_runs_everything_once_and_writes_a_table(
     assert not (out / "features").exists()
     # Again, and one mode more: only that is done.
     done: list[FinetuneJob] = []
-    monkeypatch.setattr(sweep_module, "finetune", _counting(done))
+    monkeypatch.setattr("glip.training.finetune.finetune", _counting(done))
     more = run_sweep(replace(sweep, modes=("prompt", "linear"), seeds=(3,)))
     assert [(run.mode, run.seed) for run in more.runs] == [("zero-shot", 0), ("prompt", 3), ("linear", 3)]
     assert [(job.mode, job.seed) for job in done] == [("linear", 3)]
