@@ -6,7 +6,7 @@ Knows no other module; every module may use it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from importlib import import_module
 from types import ModuleType
 from typing import ClassVar
@@ -37,8 +37,13 @@ class JobFailed(GlipError):
     exit_code: ClassVar[int] = 1
 
 
+_HINTS, _NEARLY = 3, 0.05  # names shown, and how much less similar than the best one they may be
+
+
 def did_you_mean(name: str, known: Mapping[str, str] | Iterable[str], cutoff: float = 0.6) -> str:
-    """Returns ` Did you mean 'x'?` for a name that is close to a known one, else an empty text.
+    """Returns ` Did you mean 'x' or 'y'?` for a name that is close to known ones, else an empty text.
+
+    Names are shown that are nearly as similar as the most similar one, three at most.
 
     Args:
         name: as given.
@@ -46,8 +51,10 @@ def did_you_mean(name: str, known: Mapping[str, str] | Iterable[str], cutoff: fl
         cutoff: minimum similarity, 0 to 1.
     """
     shown = known if isinstance(known, Mapping) else {one: repr(one) for one in known}
-    close = get_close_matches(name, shown, n=1, cutoff=cutoff)
-    return f" Did you mean {shown[close[0]]}?" if close else ""
+    close = get_close_matches(name, shown, n=_HINTS, cutoff=cutoff)
+    likeness = [SequenceMatcher(None, known_name, name).ratio() for known_name in close]
+    texts = [shown[one] for one, ratio in zip(close, likeness, strict=True) if ratio > likeness[0] - _NEARLY]
+    return f" Did you mean {' or '.join(dict.fromkeys(texts))}?" if texts else ""
 
 
 def require(module: str, extra: str) -> ModuleType:

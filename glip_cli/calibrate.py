@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glip_cli.options import JsonOption, OverwriteOption
-from glip_cli.output import print_json, print_line, print_table
+from glip_cli.output import print_json, print_line, print_table, say_next
 
 if TYPE_CHECKING:
     from glip.evaluation.calibrate import Calibration
@@ -24,9 +24,9 @@ def calibrate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Class file to write, for `glip label --classes`.")] = Path(
         "classes.yaml"
     ),
-    precision: Annotated[
+    target_precision: Annotated[
         float | None,
-        typer.Option("--precision", help="Reach this precision (0 to 1).", show_default="maximise F1"),
+        typer.Option("--target-precision", help="Share of right boxes to reach (0 to 1).", show_default="maximise F1"),
     ] = None,
     all_wordings: Annotated[
         bool, typer.Option("--all-wordings", help="Keep all wordings of a class instead of the best one.")
@@ -41,13 +41,14 @@ def calibrate(
     from glip.evaluation.calibrate import calibrate as run
     from glip.evaluation.calibrate import write_class_file
 
-    calibration = run(labelled, records, precision=precision, all_wordings=all_wordings, resamples=resamples)
+    calibration = run(labelled, records, precision=target_precision, all_wordings=all_wordings, resamples=resamples)
     write_class_file(out, calibration, overwrite)
     if as_json:
         print_json({**calibration.to_json(), "file": str(out)})
         return
     _show(calibration)
     print_line(out)
+    say_next("glip", "export", records, "--classes", out)
 
 
 def _show(calibration: Calibration) -> None:

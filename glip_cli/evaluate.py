@@ -10,7 +10,7 @@ import typer
 
 from glip.errors import InputError
 from glip_cli.label import INTERRUPTED, Terminal
-from glip_cli.models import ShownOpening
+from glip_cli.models import ShownOpening, model_and_adapter
 from glip_cli.options import (
     DATA,
     MODEL,
@@ -24,11 +24,12 @@ from glip_cli.options import (
     JsonOption,
     LimitOption,
     MaxDetOption,
-    ModelOption,
+    ModelOrAdaptersOption,
     OfflineOption,
     OverwriteRunOption,
     PrecisionOption,
     RunFolderOption,
+    complete_benchmarks,
 )
 from glip_cli.output import print_json, print_line, print_table, say
 
@@ -46,6 +47,7 @@ def evaluate(
             "-d",
             help="coco, lvis-minival, odinw13, … (see --list), odinw/Aquarium, or a COCO folder or file.",
             rich_help_panel=DATA,
+            autocompletion=complete_benchmarks,
         ),
     ] = None,
     data_root: DataRootOption = Path("data"),
@@ -72,7 +74,7 @@ def evaluate(
     ] = None,
     images: DataImagesOption = None,
     out: RunFolderOption = Path("eval"),
-    model: ModelOption = "glip-t",
+    model: ModelOrAdaptersOption = None,
     adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
@@ -130,6 +132,7 @@ def evaluate(
     from glip.evaluation.run import EvalRequest
     from glip.evaluation.run import evaluate as run
 
+    model, adapter = model_and_adapter(model, adapter)
     spec = DetectorSpec(model, adapter, device, precision, offline=offline)
     request = EvalRequest(
         dataset=dataset,
@@ -177,7 +180,7 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
     for file in result.files:
         if file.parent.name not in own:
             print_line(file)
-    if several:
+    if several and result.files:
         print_line(f"{result.files[0].parent}/SET: results, curves, confusion matrix and the worst images of each set")
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glip.errors import InputError, JobFailed
-from glip_cli.options import ClassConfOption, JsonOption, MaxDetOption, MovedImagesOption, SeedOption
-from glip_cli.output import print_json, print_line, print_table, progress, say
+from glip_cli.options import ClassConfOption, JsonOption, MaxDetOption, MovedImagesOption, SeedOption, complete_runs
+from glip_cli.output import print_json, print_line, print_table, progress, say, say_next
 
 if TYPE_CHECKING:
     from glip.labeling.export import ExportSummary
@@ -20,7 +21,9 @@ MAX_CLASSES_SHOWN = 40
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `glip label`.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Output folder of `glip label`.", autocompletion=complete_runs)
+    ],
     formats: Annotated[
         str,
         typer.Option(
@@ -124,8 +127,13 @@ def export(
                 copy_images=copy_images,
                 split=split,
             )
-        written = [str(path) for path in summary.files]
+        written = [str(path) for path in summary.files if path.stat().st_size]
     _show(summary, written, as_json)
+    if not as_json:
+        own = "the run's own; --conf changes it" if conf is None else "as given"
+        print_line(f"boxes from score {settings.conf:.2f}, {own}")
+        if find_spec("fiftyone") is not None:
+            say_next("glip", "review", "push", folder)
 
 
 def parse_ratio(option: str) -> tuple[float, ...]:
@@ -187,6 +195,11 @@ def _show(summary: ExportSummary, written: Sequence[str], as_json: bool) -> None
     )
     if summary.parts:
         print_line(", ".join(f"{name}: {count} images" for name, count in summary.parts.items()))
-    print_table(("class", "boxes"), sorted(summary.per_class.items(), key=lambda row: -row[1])[:MAX_CLASSES_SHOWN])
+    print_table(
+        ("class", "boxes"),
+        sorted(((name, count) for name, count in summary.per_class.items() if count), key=lambda row: -row[1])[
+            :MAX_CLASSES_SHOWN
+        ],
+    )
     for path in written:
         print_line(path)

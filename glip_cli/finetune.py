@@ -23,14 +23,16 @@ from glip_cli.options import (
     PrecisionOption,
     RunFolderOption,
     WorkersOption,
+    complete_benchmarks,
 )
-from glip_cli.output import Progress, print_json, print_line, print_table, progress, say
+from glip_cli.output import Progress, print_json, print_line, print_table, progress, say, say_next
 
 if TYPE_CHECKING:
     from glip.training.finetune_job import FinetuneJob
     from glip.training.sweep import Sweep
 
 MAX_PARAMETERS_SHOWN = 20
+INTERRUPTED = 130
 TRAINING = "Training"
 
 
@@ -41,6 +43,7 @@ def finetune(
             metavar="[DATA]",
             help="A set of ODinW (odinw/Raccoons), odinw13, odinw35, mini-odinw, coco, a COCO folder or file, or the "
             "output folder of `glip review pull`.",
+            autocompletion=complete_benchmarks,
         ),
     ] = "odinw13",
     out: RunFolderOption = Path("tuned"),
@@ -209,6 +212,10 @@ def finetune(
     bars = _RunBars()
     try:
         result = run_sweep(sweep, advance=bars.advance)
+    except KeyboardInterrupt:
+        bars.close()
+        say(f"Stopped. Repeat the command to resume from the last checkpoint in {out}.")
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         bars.close()
     _show(sweep, result, as_json)
@@ -249,14 +256,18 @@ def _show(sweep: Sweep, result: Any, as_json: bool) -> None:
         return
     print_table(columns_of(result.table), lines_of(result.table))
     say("AP 0.50:0.95 on the test images, in percent; mean ± standard deviation over the seeds.")
-    for run in result.runs:
-        for file in run.files:
-            if file == "adapter.safetensors":
-                say(f"To use it: `glip label … --model {sweep.model} --adapter {_folder(sweep, run)}/{file}`.")
-                return
-            if file == "model":
-                say(f"To use it: `glip label … --model {_folder(sweep, run)}/{file}`.")
-                return
+    trained = [run for run in result.runs if run.files]
+    if not trained:
+        return
+    best = max(trained, key=lambda run: -1.0 if run.validation is None else run.validation)
+    folder = _folder(sweep, best)
+    ap = "" if best.validation is None else f", AP {best.validation:.1f} on its validation images"
+    print_line(f"best run: {folder}{ap}, best epoch {best.best_epoch:g} of {best.epochs:g}")
+    for file in (*(folder / name for name in best.files), sweep.out / "table.md"):
+        print_line(file)
+    what = ("--adapter", folder) if "adapter.safetensors" in best.files else ("--model", folder / "model")
+    say(f"To use it: `glip label IMAGES {what[0]} {what[1]}`.")
+    say_next("glip", "label", "IMAGES", *what, "--out", "labels-tuned")
 
 
 def _folder(sweep: Sweep, run: Any) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -16,7 +19,7 @@ import typer
 
 from glip.errors import InputError
 from glip_cli.classes import prompts_and_classes
-from glip_cli.models import ShownOpening
+from glip_cli.models import ShownOpening, model_and_adapter
 from glip_cli.options import (
     FIND,
     OUTPUT,
@@ -27,22 +30,22 @@ from glip_cli.options import (
     ImgszOption,
     JsonOption,
     LimitOption,
-    ModelOption,
+    ModelOrAdaptersOption,
     OfflineOption,
     OverwriteRunOption,
     PrecisionOption,
     RunFolderOption,
 )
-from glip_cli.output import Progress, print_json, print_line, print_table, progress, say
+from glip_cli.output import Progress, print_json, print_line, print_table, progress, say, say_next
 
 if TYPE_CHECKING:
-    from glip.labeling.job import LabelSummary
+    from glip.labeling.job import LabelJob, LabelSummary
     from glip.labeling.plan import LabelPlan
     from glip.labeling.worker import ImageDone
 
 INTERRUPTED = 130
 TILES = "Tiles"
-MAX_CLASSES_SHOWN = 40
+MAX_CLASSES_SHOWN, MAX_ABSENT_SHOWN, MAX_REASONS_SHOWN = 40, 10, 3
 
 
 def label(
@@ -101,7 +104,7 @@ def label(
         ),
     ] = "auto",
     out: RunFolderOption = Path("labels"),
-    model: ModelOption = "glip-t",
+    model: ModelOrAdaptersOption = None,
     adapter: AdapterOption = None,
     conf: Annotated[
         float | None,
@@ -212,6 +215,7 @@ def label(
     from glip.labeling.plan import plan_label
     from glip.labeling.tiling import Tiling
 
+    base, adapter = model_and_adapter(model, adapter)
     prompts, meaning = prompts_and_classes(prompt, classes, tokens_positive, captions, adapter)
     if isinstance(prompts, CaptionSource):
         prompts = replace(prompts, chunker=chunker, phrases=tuple(phrases or ()))  # type: ignore[arg-type]
@@ -221,7 +225,7 @@ def label(
         sources=tuple(sources),
         prompts=prompts,
         out=out,
-        detector=DetectorSpec(model, adapter, device, precision, compiled, offline),
+        detector=DetectorSpec(base, adapter, device, precision, compiled, offline),
         limits=replace(DetectionLimits() if record == "detections" else CANDIDATES, floor=floor),
         options=InferenceOptions(imgsz, batch),
         conf=conf,
@@ -239,7 +243,7 @@ def label(
     if dry_run:
         _show_plan(plan_label(job, detector=opening), as_json)
         return
-    _show(run(job, detector=opening, watcher=Terminal()), as_json)
+    _show(run(job, detector=opening, watcher=Terminal()), job, as_json)
 
 
 class Terminal:
@@ -308,11 +312,11 @@ def _show_plan(plan: LabelPlan, as_json: bool) -> None:
         print_line(f"time: about {timedelta(seconds=round(plan.seconds))} on this machine ({rate})")
 
 
-def _show(summary: LabelSummary, as_json: bool) -> None:
+def _show(summary: LabelSummary, job: LabelJob, as_json: bool) -> None:
     if as_json:
         print_json(summary.to_json())
     elif not summary.interrupted:
-        _print(summary)
+        _print(summary, job)
     if not as_json:
         _say_left_out(summary)
     if summary.interrupted:
@@ -320,9 +324,22 @@ def _show(summary: LabelSummary, as_json: bool) -> None:
         say(f"Stopped: {done} of {summary.images} images are done. Repeat the command without --overwrite to resume.")
         raise typer.Exit(INTERRUPTED)
     if summary.failed:
-        reasons = summary.out / "errors.jsonl"
-        say(f"{summary.failed} of {summary.images} images could not be labelled; see {reasons}.")
+        _say_failures(summary)
         raise typer.Exit(1)
+    if not as_json:
+        has_fiftyone = find_spec("fiftyone") is not None
+        words = ("review", "push", summary.out) if has_fiftyone else ("export", summary.out, "--format", "yolo")
+        say_next("glip", *words)
+
+
+def _say_failures(summary: LabelSummary) -> None:
+    """Says how many images failed, with the first reasons."""
+    file = summary.out / "errors.jsonl"
+    say(f"{summary.failed} of {summary.images} images could not be labelled; {file} has all reasons:")
+    with suppress(OSError, ValueError), file.open(encoding="utf-8") as lines:
+        for line in islice(lines, MAX_REASONS_SHOWN):
+            entry = json.loads(line)
+            say(f"  {entry['file_name']}: {entry['error']}")
 
 
 def _say_left_out(summary: LabelSummary) -> None:
@@ -345,15 +362,33 @@ def _say_left_out(summary: LabelSummary) -> None:
             say(f"{merged.elsewhere} images of that file were not labelled now; they are kept with their boxes.")
 
 
-def _print(summary: LabelSummary) -> None:
+def _print(summary: LabelSummary, job: LabelJob) -> None:
+    speed = f" ({summary.images_per_second:.2f} per second)" if summary.labelled else ""
+    before = f", {summary.earlier} of them by earlier runs" if summary.earlier else ""
     print_line(
-        f"{summary.images} images: {summary.labelled} labelled now ({summary.images_per_second:.2f} per second), "
-        f"{summary.earlier} earlier, {summary.failed} failed"
+        f"{summary.images} images: {summary.images - summary.failed} labelled{before}, {summary.failed} failed{speed}"
     )
-    ranked = sorted(summary.boxes.items(), key=lambda item: -item[1])
-    print_table(("class", "boxes"), ranked[:MAX_CLASSES_SHOWN])
+    ranked = sorted(((name, count) for name, count in summary.boxes.items() if count), key=lambda item: -item[1])
+    if ranked:
+        print_table(("class", "boxes"), ranked[:MAX_CLASSES_SHOWN])
+    if without := [name for name, count in summary.boxes.items() if not count]:
+        more = f", … and {len(without) - MAX_ABSENT_SHOWN} more" if len(without) > MAX_ABSENT_SHOWN else ""
+        print_line(f"no boxes: {', '.join(without[:MAX_ABSENT_SHOWN])}{more}")
     if len(ranked) > MAX_CLASSES_SHOWN:
         rest = ranked[MAX_CLASSES_SHOWN:]
         print_line(f"… and {sum(count for _, count in rest)} boxes of {len(rest)} more classes")
-    for file in summary.to_json()["files"]:
-        print_line(file)
+    print_line(_threshold(summary.out, job))
+    for file in summary.files:
+        if file.stat().st_size:
+            print_line(file)
+
+
+def _threshold(out: Path, job: LabelJob) -> str:
+    """Returns which boxes are in the annotation file, and how to change that."""
+    from glip.labeling.records import read_run
+
+    conf = read_run(out).job["conf"]
+    origin = f", {job.detector.model}'s own" if job.conf is None else ""
+    if job.classes is not None and any(value is not None for value in job.classes.conf):
+        origin += ", unless the class file has another for a class"
+    return f"boxes from score {conf:.2f}{origin}; `glip export {out} --conf …` changes it"

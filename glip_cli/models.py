@@ -265,6 +265,24 @@ class ShownOpening:
             return self.spec.open(on_download or shown)
 
 
+def model_and_adapter(model: str | None, adapter: Path | None) -> tuple[str, Path | None]:
+    """Returns the model and the adapter file that two options mean; says which adapter of a run folder is used.
+
+    Raises:
+        InputError: there is no adapter, or its model is not here.
+    """
+    from glip.weights.locate import find_adapter, model_of_adapter
+    from glip.weights.zoo import DEFAULT
+
+    if adapter is None:
+        return model or DEFAULT, None
+    file = find_adapter(adapter)
+    base = model or model_of_adapter(file)
+    if model is None or file != adapter:
+        say(f"Adapter {file} on the model {base}.")
+    return base, file
+
+
 @contextmanager
 def download_shown() -> Iterator[OnDownload]:
     """Yields an `on_download` callback that shows a progress bar on stderr for every file."""

@@ -12,6 +12,29 @@ from typing import Annotated
 
 import typer
 
+
+def complete_models(incomplete: str) -> list[str]:
+    """Returns the checkpoints that begin with a word, for completion in a shell."""
+    from glip.weights.zoo import EMBEDDED, ZOO
+
+    return [name for name in (EMBEDDED, *ZOO) if name.startswith(incomplete)]
+
+
+def complete_benchmarks(incomplete: str) -> list[str]:
+    """Returns the benchmarks, and the sets of ODinW, that begin with a word."""
+    from glip.data.benchmarks import known_benchmarks
+    from glip.data.odinw import odinw_sets
+
+    names = (*(row.name for row in known_benchmarks()), *(f"odinw/{row.name}" for row in odinw_sets()))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_runs(incomplete: str) -> list[str]:
+    """Returns the output folders of `glip label` near the working folder that begin with a word."""
+    paths = (path.parent for path in Path().glob("*/run.json"))
+    return sorted(str(path) for path in paths if str(path).startswith(incomplete))
+
+
 # Panels of `--help`.
 FIND = "What to find"
 MODEL = "Model"
@@ -26,13 +49,25 @@ ModelOption = Annotated[
         "-m",
         help="Name of a checkpoint (see `glip models list`), a model folder, or a .pth file.",
         rich_help_panel=MODEL,
+        autocompletion=complete_models,
+    ),
+]
+ModelOrAdaptersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name of a checkpoint (see `glip models list`), a model folder, or a .pth file.",
+        show_default="glip-t, or the adapter's own",
+        rich_help_panel=MODEL,
+        autocompletion=complete_models,
     ),
 ]
 AdapterOption = Annotated[
     Path | None,
     typer.Option(
         "--adapter",
-        help="Adapter file written by `glip finetune`, applied to --model.",
+        help="Adapter of `glip finetune`: a file, or a run folder, whose best one is taken. Brings its own model.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -40,7 +75,7 @@ ImgszOption = Annotated[
     int | None,
     typer.Option(
         "--imgsz",
-        help="Resize images so that their short side has this many pixels.",
+        help="Size in pixels to which the short side of an image is resized.",
         show_default="the model's, 800 for GLIP",
         rich_help_panel=MODEL,
     ),
@@ -123,12 +158,14 @@ FIELD_OPTIONS = {
     "batch_size": "--batch",
     "merge": "--tile-merge",
     "modes": "--mode",
+    "precision": "--target-precision",
     "tiling": "--tile",
 }
 
 # Option names of 0.1.0 by command, and today's. They work through 0.2 and are not shown by `--help`.
 OLD_SPELLINGS: Mapping[str, Mapping[str, str]] = {
     "bench": {"--batch-size": "--batch"},
+    "calibrate": {"--precision": "--target-precision"},
     "export": {"--pictures": "--images"},
     "finetune": {"--pictures": "--comparisons", "--cpu": "--device=cpu"},
     "pretrain": {"--cpu": "--device=cpu"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import sys
 import traceback
 import unicodedata
@@ -76,6 +77,21 @@ def print_json(value: object) -> None:
     if not (sys.stdout.encoding or "utf-8").lower().startswith("utf"):
         text = _NOT_ASCII.sub(lambda match: _json_escape(match[0]), text)
     typer.echo(text)
+
+
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Switches progress bars and the next step off or on, for `--quiet`."""
+    global _quiet  # one terminal, one setting
+    _quiet = quiet
+
+
+def say_next(*words: object) -> None:
+    """Prints the command that comes next, ready to be pasted; nothing in scripts, pipes and with `--quiet`."""
+    if not _quiet and sys.stdout.isatty() and sys.stderr.isatty():
+        say(f"Next: {shlex.join(map(str, words))}")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[int] = ()) -> None:
@@ -253,5 +269,5 @@ def progress(description: str, total: float | None, unit: str = "images") -> Ite
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
-    with RichProgress(*columns, console=Console(stderr=True), transient=False) as bar:
+    with RichProgress(*columns, console=Console(stderr=True), transient=False, disable=_quiet) as bar:
         yield Progress(bar, bar.add_task(printable(description), total=total, failed=""))

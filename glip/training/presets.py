@@ -15,7 +15,7 @@ import msgspec
 from glip.data.photos import Looks
 from glip.data.synthetic.stream import Sides
 from glip.data.transforms import PUBLISHED_LONGEST, PUBLISHED_SHORT_SIDES
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 from glip.files import read_content
 from glip.training.settings import FitSettings, Rates, Schedule
 from glip.yaml_files import load_yaml
@@ -206,7 +206,9 @@ def find_preset(name: str) -> PretrainPreset:
         InputError: there is none.
     """
     if name not in PRESETS:
-        raise InputError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}.")
+        raise InputError(
+            f"preset is {name!r}; it must be one of {', '.join(PRESETS)}.{did_you_mean(name, list(PRESETS))}"
+        )
     return PRESETS[name]
 
 

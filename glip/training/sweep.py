@@ -27,7 +27,7 @@ from glip.data.training_splits import OpenTrainingSplits
 from glip.detectors.spec import DetectorSpec, InferenceOptions
 from glip.engine import Engine
 from glip.engine.local import LocalEngine
-from glip.errors import InputError
+from glip.errors import InputError, did_you_mean
 from glip.files import whole_file
 from glip.training.finetune_data import CheckedImages, check_images, open_examples
 from glip.training.finetune_job import FinetuneJob, FinetuneResult, finished_result
@@ -101,7 +101,7 @@ class Sweep:
                 raise InputError(f"{name} is empty; give at least one value.")
         for mode in self.modes:
             if mode not in MODES:
-                raise InputError(f"modes has {mode!r}; accepted are {', '.join(MODES)}.")
+                raise InputError(f"modes has {mode!r}; accepted are {', '.join(MODES)}.{did_you_mean(mode, MODES)}")
         for shots in self.shots:
             if shots != "all" and shots < 0:
                 raise InputError(f"shots has {shots}; accepted are 0, a number of examples per class, and 'all'.")

@@ -40,7 +40,7 @@ def test_thresholds_are_shown_and_written(tmp_path: Path, capsys: pytest.Capture
 
 def test_json_holds_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = wordings(tmp_path)
-    out = run(capsys, few, "-r", tmp_path / "labels", "-o", tmp_path / "new.yaml", "--precision", ".9", "--json")
+    out = run(capsys, few, "-r", tmp_path / "labels", "-o", tmp_path / "new.yaml", "--target-precision", ".9", "--json")
     content = json.loads(out)
     assert content["file"] == str(tmp_path / "new.yaml")
     assert content["thresholds"][0]["precision"]["value"] >= 0.9

@@ -32,6 +32,7 @@ def commands() -> dict[str, Any]:
         ("finetune set --pictures 3 --cpu", "finetune set --comparisons 3 --device=cpu"),
         ("-v finetune --pictures=3", "-v finetune --comparisons=3"),
         ("pretrain --out run --cpu", "pretrain --out run --device=cpu"),
+        ("calibrate few --precision .9", "calibrate few --target-precision .9"),
         ("bench --batch-size 4", "bench --batch 4"),
         ("export -- --pictures", "export -- --pictures"),
         ("label in --prompt --pictures", "label in --prompt --pictures"),
