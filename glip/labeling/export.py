@@ -143,7 +143,7 @@ def export(
         placer=placer,
         parts=() if split is None else split.parts,
     )
-    report = None if report_images is None else ReportBuilder(run, settings, chooser)
+    report = None if report_images is None else ReportBuilder(run, settings, chooser, run_folder=folder)
     counts, _ = _pass_over(folder, out, targets, info, chooser, part_of=part_of, report=report, advance=advance)
     unlabelled = sum(1 for _ in read_listing(folder)) - counts.images - counts.unreadable
     files = [out / name for name, _ in targets.values()]

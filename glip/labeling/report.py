@@ -10,7 +10,9 @@ import base64
 import hashlib
 import heapq
 import logging
+import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -18,6 +20,7 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -40,7 +43,8 @@ MAX_HISTOGRAMS = 60  # classes with a histogram
 MAX_BOXES = 100  # drawn over one image
 MAX_ERRORS = 500  # listed
 MAX_UNREACHABLE = 3  # remote images that fail in a row before no more are requested
-BINS = 20  # steps of the score in a histogram
+BINS = 20  # bars of a histogram
+STEPS = 100  # of the score that are counted, the steps of the slider
 THUMBNAIL = 480  # pixels of the longer side
 
 logger = logging.getLogger(__name__)
@@ -72,6 +76,7 @@ class ReportBuilder:
         chooser: the same, opened for this run.
         limit: maximum number of images shown, those whose boxes lie closest to their threshold first.
         max_bytes: maximum size of all thumbnails together.
+        run_folder: of the records, for the command that exports them; None: the folder of the report.
     """
 
     def __init__(
@@ -82,14 +87,17 @@ class ReportBuilder:
         *,
         limit: int = GALLERY_IMAGES,
         max_bytes: int = MAX_THUMBNAIL_BYTES,
+        run_folder: Path | None = None,
     ) -> None:
         self._run, self._settings, self._chooser = run, settings, chooser
-        self._limit, self._max_bytes = limit, max_bytes
+        self._limit, self._max_bytes, self._run_folder = limit, max_bytes, run_folder
         lowest = dict.fromkeys(chooser.classes.names, run.floor)
         self._down_to_floor = Chooser(replace(settings, conf=run.floor, class_conf=lowest), chooser.classes, run)
         classes = len(chooser.classes.names)
         self._kept, self._with_class = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
-        self._scores = np.zeros((classes, BINS), np.int64)
+        self._scores = np.zeros((classes, STEPS), np.int64)
+        self._best = np.zeros((classes, STEPS), np.int64)  # images by the best score of each class
+        self._best_of_all = np.zeros(STEPS, np.int64)
         self._images = self._empty = self._unreadable = 0
         self._errors: list[tuple[str, str]] = []
         self._nearest: list[tuple[float, int, Record]] = []
@@ -112,14 +120,22 @@ class ReportBuilder:
         np.add.at(self._kept, kept.labels, 1)
         self._with_class[np.unique(kept.labels)] += 1
         found = self._down_to_floor.choose(record)
-        steps = np.minimum((found.scores * BINS).astype(np.int64), BINS - 1)
-        np.add.at(self._scores, (found.labels, steps), 1)
+        self._count(found)
         # The heap drops its smallest entry first: the least uncertain image, of equal ones the one listed last.
         entry = (-self._distance(found), -self._images, record)
         if len(self._nearest) < self._limit:
             heapq.heappush(self._nearest, entry)
         elif self._nearest and entry[:2] > self._nearest[0][:2]:
             heapq.heapreplace(self._nearest, entry)
+
+    def _count(self, found: Detections) -> None:
+        # A score such as 0.29 is slightly less in float32; it belongs to the step that it begins.
+        steps = np.minimum((found.scores.astype(np.float64) * STEPS + 1e-5).astype(np.int64), STEPS - 1)
+        np.add.at(self._scores, (found.labels, steps), 1)
+        for label in np.unique(found.labels).tolist():
+            self._best[label, steps[found.labels == label].max()] += 1
+        if len(found):
+            self._best_of_all[steps.max()] += 1
 
     def write(self, folder: Path, images: Mapping[str, Path | RemoteFile]) -> Path:
         """Writes report.html; returns its path.
@@ -136,7 +152,10 @@ class ReportBuilder:
         thumbnails = _thumbnails([card.file_name for card in cards], images, self._max_bytes)
         path = folder / REPORT_FILE
         with whole_file(path) as file:
-            file.write(self._page(cards[: len(thumbnails)], thumbnails, len(thumbnails) < len(cards)).encode())
+            cut_short = len(thumbnails) < len(cards)
+            sources = {card.file_name: _relative_url(images.get(card.file_name), folder) for card in cards}
+            command = f"glip export {shlex.quote(str(self._run_folder or folder))}"
+            file.write(self._page(cards[: len(thumbnails)], thumbnails, cut_short, sources, command).encode())
         return path
 
     def _distance(self, found: Detections) -> float:
@@ -150,7 +169,14 @@ class ReportBuilder:
         kept = found.scores >= np.array(self._chooser.conf, np.float32)[found.labels]
         return _Card(record.file_name, record.width, record.height, found, kept)
 
-    def _page(self, cards: Sequence[_Card], thumbnails: Sequence[bytes | None], cut_short: bool) -> str:
+    def _page(
+        self,
+        cards: Sequence[_Card],
+        thumbnails: Sequence[bytes | None],
+        cut_short: bool,
+        sources: Mapping[str, str],
+        command: str,
+    ) -> str:
         frame = files("glip.labeling").joinpath(REPORT_FILE).read_text(encoding="utf-8")
         script = frame.partition("<script>")[2].partition("</script>")[0]
         parts = {
@@ -158,9 +184,10 @@ class ReportBuilder:
             "tiles": self._tiles(),
             "facts": self._facts(),
             "classes": self._classes(),
+            "not_found": self._not_found(),
             "gallery_says": escape(self._gallery_caption(len(cards), cut_short)),
             "errors": self._error_table(),
-            "data": self._data(cards, thumbnails),
+            "data": self._data(cards, thumbnails, sources, command),
         }
         return _MARK.sub(lambda mark: parts[mark[1]], frame)
 
@@ -173,7 +200,8 @@ class ReportBuilder:
             "boxes": int(self._kept.sum()),
         }
         return "".join(
-            f'<div class="tile" id="count-{name.replace(" ", "-")}"><b>{number:,}</b><span>{name}</span></div>'
+            f'<div class="tile" id="count-{name.replace(" ", "-")}"><b data-count>{number:,}</b>'
+            f"<span>{name}</span></div>"
             for name, number in numbers.items()
         )
 
@@ -191,16 +219,31 @@ class ReportBuilder:
         return "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
 
     def _classes(self) -> str:
-        order = np.argsort(-self._kept, kind="stable").tolist()
+        seen = self._scores.sum(axis=1) > 0
+        order = [label for label in np.argsort(-self._kept, kind="stable").tolist() if seen[label]]
         return "".join(self._class_row(label, rank < MAX_HISTOGRAMS) for rank, label in enumerate(order))
+
+    def _not_found(self) -> str:
+        """Returns one line for the classes without a recorded box, rather than a row of zeros each."""
+        names = [
+            escape(self._chooser.classes.names[label])
+            for label in np.flatnonzero(self._scores.sum(axis=1) == 0).tolist()
+        ]
+        if not names:
+            return ""
+        count = "1 class was" if len(names) == 1 else f"{len(names):,} classes were"
+        listed = ", ".join(f"<span>{name}</span>" for name in names)
+        return f'<details id="not-found"><summary>{count} not found at any recorded score</summary>{listed}</details>'
 
     def _class_row(self, label: int, with_histogram: bool) -> str:
         threshold = self._chooser.conf[label]
-        histogram = _histogram(self._scores[label].tolist(), threshold, class_color(label)) if with_histogram else ""
+        histogram = _histogram(_in_bins(self._scores[label]), threshold, class_color(label)) if with_histogram else ""
         return (
             f'<tr data-label="{label}"><td><i style="background:{class_color(label)}"></i>'
             f'<button type="button">{escape(self._chooser.classes.names[label])}</button></td>'
-            f"<td>{self._kept[label]:,}</td><td>{self._with_class[label]:,}</td><td>{threshold:g}</td>"
+            f'<td data-count data-unit="boxes">{self._kept[label]:,}</td>'
+            f'<td data-count data-unit="images">{self._with_class[label]:,}</td>'
+            f'<td data-count data-unit="threshold">{threshold:g}</td>'
             f"<td>{histogram}</td></tr>"
         )
 
@@ -218,7 +261,13 @@ class ReportBuilder:
         rest = f"<p>… and {more:,} more; errors.jsonl holds all of them.</p>" if more else ""
         return f"<table><thead><tr><th>image</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
 
-    def _data(self, cards: Sequence[_Card], thumbnails: Sequence[bytes | None]) -> str:
+    def _data(
+        self,
+        cards: Sequence[_Card],
+        thumbnails: Sequence[bytes | None],
+        sources: Mapping[str, str],
+        command: str,
+    ) -> str:
         """Returns the data of the script, as JSON in which no `<` can end its element."""
         conf = self._chooser.conf
         content = {
@@ -228,12 +277,20 @@ class ReportBuilder:
                     "colour": class_color(label),
                     "ink": text_color(class_color(label)),
                     "conf": conf[label],
+                    "boxes": _sparse(self._scores[label]),
+                    "images": _sparse(self._best[label]),
                 }
                 for label, name in enumerate(self._chooser.classes.names)
             ],
             "conf": min(conf, default=self._settings.conf),
             "floor": self._run.floor,
-            "images": [_card_data(card, jpeg) for card, jpeg in zip(cards, thumbnails, strict=True)],
+            "best": _sparse(self._best_of_all),
+            "labelled": self._images,
+            "command": command,
+            "images": [
+                {**_card_data(card, jpeg), "file": sources.get(card.file_name, "")}
+                for card, jpeg in zip(cards, thumbnails, strict=True)
+            ],
         }
         return msgspec.json.encode(content).decode().replace("<", "\\u003c")
 
@@ -261,18 +318,47 @@ def find_images(run: RunInfo, sources: Sequence[str] = (), *, use_network: bool 
         return {}
 
 
+def _in_bins(counts: NDArray[np.int64]) -> list[int]:
+    """Returns (STEPS,) counts added up to the bars of a histogram."""
+    bars: list[int] = counts.reshape(BINS, -1).sum(axis=1).tolist()
+    return bars
+
+
+def _sparse(counts: NDArray[np.int64]) -> list[int]:
+    """Returns the counts that are not 0 as [step, count, step, count, …]."""
+    steps = np.flatnonzero(counts)
+    values: list[int] = np.stack([steps, counts[steps]], axis=1).ravel().tolist()
+    return values
+
+
+def _relative_url(path: Path | RemoteFile | None, folder: Path) -> str:
+    """Returns the address of an image file as seen from the page; '' for none, and for images on servers."""
+    if not isinstance(path, Path):
+        return ""
+    try:
+        relative = os.path.relpath(path.resolve(), folder.resolve())
+    except ValueError:  # on another drive
+        return ""
+    # A name such as `javascript:…` is quoted, so it is a path and no scheme.
+    return quote(Path(relative).as_posix().encode(errors="surrogateescape"))
+
+
 def _histogram(counts: Sequence[int], threshold: float, fill: str) -> str:
     """Returns bars of equal steps from score 0 to 1 as SVG, pale below the threshold, with a line at it."""
     top = max(counts, default=0) or 1
     bars = "".join(
-        f'<rect x="{10 * step + 0.5}" y="{40 - 38 * count / top:.2f}" width="9" height="{38 * count / top:.2f}"'
+        f'<rect x="{10 * step + 0.5}" y="{40 - _bar(count, top):.2f}" width="9" height="{_bar(count, top):.2f}"'
         f"{'' if (step + 1) / BINS > threshold else ' opacity=.35'}>"
         f"<title>{step / BINS:.2f} to {(step + 1) / BINS:.2f}: {count:,}</title></rect>"
         for step, count in enumerate(counts)
         if count
     )
     line = f'<line x1="{threshold * 200:.1f}" x2="{threshold * 200:.1f}" y1="0" y2="40"/>'
-    return f'<svg class="histogram" viewBox="0 0 200 41" fill="{fill}">{bars}{line}</svg>'
+    return f'<svg class="histogram" viewBox="0 0 200 41" preserveAspectRatio="none" fill="{fill}">{bars}{line}</svg>'
+
+
+def _bar(count: int, top: int) -> float:
+    return max(1.5, 38 * count / top)  # a single box can be seen beside thousands
 
 
 def _card_data(card: _Card, jpeg: bytes | None) -> dict[str, object]:
