@@ -3,6 +3,7 @@
     OUT/SET/MODE/SHOTS/seed-N/     one run each, see `finetune`
     OUT/SET/zero-shot/             the base model without training
     OUT/results.json, table.md     all results, with the published scores
+    OUT/shots.png                  AP over the number of examples, if there are several
 
 Finished runs are kept: the same sweep resumes, and a larger one adds the missing runs.
 """
@@ -31,6 +32,7 @@ from glip.errors import InputError, did_you_mean
 from glip.files import whole_file
 from glip.training.finetune_data import CheckedImages, check_images, open_examples
 from glip.training.finetune_job import FinetuneJob, FinetuneResult, finished_result
+from glip.training.plots import draw_shots
 from glip.training.recipes import MODES, Recipe, Shots, find_recipe
 from glip.training.results_table import markdown, table_of
 from glip.training.settings import CACHE_IN_MEMORY, CACHE_ON_DISK
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 RESULTS_FILE = "results.json"
 TABLE_FILE = "table.md"
+SHOTS_FILE = "shots.png"
 FEATURES_FOLDER = "features"
 _MAXIMUM_SEED = 2**31 - 1
 
@@ -232,6 +235,7 @@ def _write(sweep: Sweep, found: SweepResult) -> None:
         file.write(msgspec.json.format(content) + b"\n")
     with whole_file(sweep.out / TABLE_FILE) as file:
         file.write(markdown(found.table, sweep.missing).encode())
+    draw_shots(sweep.out / SHOTS_FILE, found.table)
 
 
 def _check_all(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:

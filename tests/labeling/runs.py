@@ -115,7 +115,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def write_report(
-    run: Path, images: Mapping[str, Path | RemoteFile], settings: ExportSettings, out: Path | None = None, **limits: int
+    run: Path, images: Mapping[str, Path | RemoteFile], settings: ExportSettings, out: Path | None = None, **limits: Any
 ) -> Path:
     """Writes the report about a run; returns its path. `limits` are those of `ReportBuilder`."""
     info = read_run(run)
