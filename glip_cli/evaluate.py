@@ -166,7 +166,11 @@ def _show(result: EvaluationResult, as_json: bool) -> None:
         return
     several = len(result.sets) > 1
     if result.rows:
-        print_table(COLUMNS if several else COLUMNS[1:], (table_row(row)[0 if several else 1 :] for row in result.rows))
+        compared = any(row.published is not None for row in result.rows)  # else there would be columns of dashes
+        columns = slice(0 if several else 1, None if compared else 3)
+        print_table(COLUMNS[columns], (table_row(row)[columns] for row in result.rows))
+        if any(item.classes for item in result.sets):
+            print_line("AP: precision, averaged over all levels of recall and IoU 0.50 to 0.95, in percent.")
         print_line()
     for topic, words in result.protocol.items():
         print_line(f"{topic}: {words}")

@@ -19,6 +19,7 @@ from glip.data.splits import Split
 from glip.detectors.spec import GPU_BATCH, DetectorSpec, InferenceOptions
 from glip.errors import InputError
 from glip.evaluation.inference import LABELS_FOLDER, SplitLabelling, label_split
+from glip.evaluation.page import write_page
 from glip.evaluation.report import find_published, protocol_of, score_rows, write_tables
 from glip.evaluation.results import EvaluationResult, SetResult, averages, left_out_of_sets
 from glip.evaluation.submission import RESULTS_FILE, read_submission, write_submission
@@ -307,7 +308,9 @@ def _conclude(suite: Suite, request: EvalRequest, scored: Sequence[_ScoredSplit]
             request.out / SUBMISSION_FILE, {item.name: request.out / item.name / RESULTS_FILE for item in results}
         )
         files.append(request.out / SUBMISSION_FILE)
-    return replace(result, files=(*write_tables(request.out, result), *files))
+    tables = write_tables(request.out, result)
+    result = replace(result, files=(*tables, *files))
+    return replace(result, files=(*tables, write_page(request.out, result), *files))
 
 
 def _with_robustness(
