@@ -39,7 +39,7 @@ def write_page(out: Path, result: EvaluationResult) -> Path:
     columns = COLUMNS if several else COLUMNS[1:]
     rows = [table_row(row)[0 if several else 1 :] for row in result.rows]
     first = [
-        (row.metric if not several else row.set or row.metric, score_text(row.measured))
+        (row.set if several and row.set else row.metric, score_text(row.measured))
         for row in result.rows
         if row.measured is not None
     ]
