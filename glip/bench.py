@@ -34,7 +34,8 @@ from glip.model.reference_mode import compile_backbone, use_plain_forms
 from glip.model.text import TextFeatures
 from glip.prompts import MAX_TOKENS
 from glip.weights.checkpoint import open_model
-from glip.weights.random_weights import RANDOM_ARCHITECTURES, random_state
+from glip.weights.random_weights import random_state
+from glip.weights.zoo import RANDOM_ARCHITECTURES, check_architecture
 
 logger = logging.getLogger(__name__)
 
@@ -349,10 +350,8 @@ def _check(job: BenchJob) -> torch.device:
             raise InputError(f"The form is {form!r}; it must be one of {', '.join(FORMS)}.")
     if "compiled" in job.forms:
         check_compiler()
-    if job.model is None and job.architecture not in RANDOM_ARCHITECTURES:
-        raise InputError(
-            f"The architecture is {job.architecture!r}; it must be one of {', '.join(RANDOM_ARCHITECTURES)}."
-        )
+    if job.model is None:
+        check_architecture(job.architecture)
     shortest_side = 32 if job.size_hw is None else min(job.size_hw)
     for name, value, minimum in (
         ("size_hw", shortest_side, 32),

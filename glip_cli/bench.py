@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,16 +64,18 @@ def bench(
         typer.Option("--size", help="Height x width in pixels, such as 800x1333.", show_default="the model's"),
     ] = None,
     batch: Annotated[
-        int, typer.Option("--batch", "-b", help="Number of images that run together.", rich_help_panel=SPEED)
+        int, typer.Option("--batch", "-b", min=1, help="Number of images that run together.", rich_help_panel=SPEED)
     ] = 1,
     rounds: Annotated[
-        int, typer.Option("--rounds", help="Number of measurements of each case; the fastest one counts.")
+        int, typer.Option("--rounds", min=1, help="Number of measurements of each case; the fastest one counts.")
     ] = 3,
     device: DeviceOption = "auto",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how fast a model is on this machine. The images are noise; their content does not change the time."""
+    size_hw = None if size is None else _size(size)
+    _check(model, architecture, precision or (), device, offline)
     from glip.bench import BenchJob, cases, machine
     from glip.bench import bench as run
 
@@ -82,7 +85,7 @@ def bench(
         forms=("fast", *dict.fromkeys(against or ())),
         precisions=tuple(dict.fromkeys(precision or ("fp32",))),
         names=tuple(dict.fromkeys(names or (2, 80))),
-        size_hw=None if size is None else _size(size),
+        size_hw=size_hw,
         batch_size=batch,
         rounds=rounds,
         device=device,
@@ -95,6 +98,20 @@ def bench(
         print_json({"machine": machine(), "job": vars(job), "rows": rows})
         return
     _show(rows, batch)
+
+
+def _check(model: str | None, architecture: str, precisions: Sequence[str], device: str, offline: bool) -> None:
+    """Refuses words before torch is loaded."""
+    from glip.detectors.spec import DetectorSpec
+    from glip.weights.locate import check_model
+    from glip.weights.zoo import check_architecture
+
+    for precision in precisions or ("fp32",):
+        DetectorSpec(device=device, precision=precision)
+    if model is None:
+        check_architecture(architecture)
+    else:
+        check_model(model, offline=offline)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -138,6 +138,12 @@ def pull(
     offline: OfflineOption = False,
 ) -> None:
     """Download a published checkpoint, verify it, and keep it as a model folder."""
+    from glip.weights.locate import check_model
+    from glip.weights.zoo import EMBEDDED, find
+
+    if name != EMBEDDED:
+        find(name)
+    check_model(name, offline=offline)
     from glip.weights.checkpoint import pull as run
 
     with download_shown() as on_download:
@@ -168,6 +174,9 @@ def convert(
 ) -> None:
     """Convert a checkpoint to another layout: native (a model folder), microsoft or mmdet."""
     from glip.weights.cache import Fetching
+    from glip.weights.locate import check_conversion
+
+    check_conversion(source, out, to=to.value, half=half, conf=conf, imgsz=imgsz, overwrite=overwrite)
     from glip.weights.checkpoint import convert_checkpoint
 
     with download_shown() as on_download:
@@ -202,6 +211,9 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show the content of a checkpoint file or model folder. Runs no code stored in it."""
+    from glip.weights.locate import check_here
+
+    check_here(source)
     from glip.weights.checkpoint import inspect_checkpoint
 
     facts = inspect_checkpoint(source, ema=ema)
@@ -246,6 +258,11 @@ def random(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a checkpoint with random weights, to try the program. Its boxes mean nothing."""
+    from glip.weights.locate import check_target
+    from glip.weights.zoo import check_architecture
+
+    check_architecture(architecture)
+    check_target(out, overwrite=overwrite)
     from glip.weights.random_weights import random_model
 
     folder = random_model(out, architecture, tokenizer=tokenizer, seed=seed, overwrite=overwrite)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from glip.errors import InputError
 from glip_cli.options import DATA, DeviceOption, JsonOption, OfflineOption, RunFolderOption, WorkersOption
 from glip_cli.output import print_json, progress, say
 
@@ -46,12 +47,19 @@ def pretrain(
     as_json: JsonOption = False,
 ) -> None:
     """Pre-train a model. For several processes: `torchrun --nproc-per-node N --no-python glip pretrain …`."""
+    from glip.detectors.spec import DetectorSpec
     from glip.training.presets import changed, find_preset, parse_change, read_changes
-    from glip.training.pretrain import PretrainJob
-    from glip.training.pretrain import pretrain as run
 
     chosen = changed(find_preset(preset), read_changes(settings) if settings else {})
     chosen = changed(chosen, dict(parse_change(text) for text in change or []))
+    DetectorSpec(device=device)  # checks the word
+    for name, path in (("init", init), ("data_root", data_root)):
+        if path is not None and not path.is_dir():
+            raise InputError(f"`{name}` is {path}, which is no folder.")
+
+    from glip.training.pretrain import PretrainJob
+    from glip.training.pretrain import pretrain as run
+
     job = PretrainJob(chosen, out, init, data_root, workers, offline, device, stop_at)
     with progress("Training", chosen.fit.schedule.steps or None, unit="steps") as bar:
         folder = run(job, bar.advance_to)

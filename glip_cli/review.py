@@ -50,7 +50,6 @@ def push(
 
     if launch:
         check_port(port)
-    fiftyone = connect()
     true_boxes = None
     truth_left_out: Sequence[LeftOut] = ()
     if truth is not None:
@@ -62,6 +61,7 @@ def push(
             say(sentence)
         truth_left_out = read.left_out
     source = open_source(labels, _settings(labels, conf, class_conf or ()), images or ())
+    fiftyone = connect()  # takes seconds; what was given is checked first
     name = source.name if name is None else name
     with none_left_behind(fiftyone, name):
         with progress("Pushing", source.total) as bar:

@@ -21,7 +21,8 @@ from glip.model.cpu_linear import Linear
 from glip.model.dyhead import DyHeadBlock
 from glip.model.glip import GLIP, build_glip
 from glip.model.reference_mode import compile_backbone, use_plain_forms
-from glip.weights.random_weights import TINY, random_state
+from glip.weights.random_weights import random_state
+from glip.weights.zoo import TINY
 from glip_cli.main import app
 
 SMALL = BenchJob(architecture="tiny", names=(2,), size_hw=(64, 96), rounds=1)
@@ -260,7 +261,7 @@ def test_padding_that_prediction_leaves_out_is_counted() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.operations import padding_operations
-    from glip.weights.random_weights import RANDOM_ARCHITECTURES
+    from glip.weights.zoo import RANDOM_ARCHITECTURES
 
     network = build_glip(RANDOM_ARCHITECTURES["tiny"]).eval().double()
     pixels = torch.zeros(1, 3, 96, 160, dtype=torch.float64)

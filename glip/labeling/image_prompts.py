@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -64,6 +64,10 @@ class CaptionSource:
     source: str
     chunker: Chunker = "auto"
     phrases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.chunker not in get_args(Chunker):
+            raise InputError(f"chunker is {self.chunker!r}; accepted are {', '.join(get_args(Chunker))}.")
 
 
 @dataclass(frozen=True)

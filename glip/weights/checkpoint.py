@@ -13,8 +13,9 @@ from glip.errors import InputError, JobFailed
 from glip.fetch import OnDownload, hash_file
 from glip.weights.cache import Fetching, fetched, forget, is_folder, locked_for, model_path, model_paths
 from glip.weights.convert import Conversion, expected_shapes, from_native, some, to_native, unwrap
-from glip.weights.folder import ModelFolder, check_target, load_model_folder, save_model_folder, verify_model_folder
-from glip.weights.state_file import STATE_SUFFIXES, read_state_file, write_state_file
+from glip.weights.folder import ModelFolder, load_model_folder, save_model_folder, verify_model_folder
+from glip.weights.locate import check_conversion, check_here, local_path
+from glip.weights.state_file import read_state_file, write_state_file
 from glip.weights.tensor_names import Layout
 from glip.weights.tokenizer import MAX_VOCABULARY_BYTES, read_vocabulary
 from glip.weights.zoo import (
@@ -189,8 +190,7 @@ def convert_checkpoint(
         InputError: the source cannot be read, or `out` exists or is of the wrong kind.
         JobFailed: the result could not be written, or no vocabulary could be fetched.
     """
-    _check_options(out, to, half, conf, imgsz)
-    check_target(out, overwrite=overwrite)
+    check_conversion(source, out, to=to, half=half, conf=conf, imgsz=imgsz, overwrite=overwrite)
     conversion, notes = read_checkpoint(source, ema=ema)
     if conf is not None:
         conversion = replace(conversion, config=replace(conversion.config, conf=conf))
@@ -213,32 +213,6 @@ def convert_checkpoint(
     return describe(conversion, notes) | {"to": to, "out": str(out), "made": list(made)}
 
 
-def _check_options(out: Path, to: Layout, half: bool, conf: float | None, imgsz: int | None) -> None:
-    if (out.suffix in STATE_SUFFIXES) == (to == "native"):
-        wanted = "a folder" if to == "native" else "a file that ends with .pth or .safetensors"
-        raise InputError(f"{out} cannot hold the layout {to}; `out` must be {wanted}.")
-    if half and to != "native":
-        raise InputError(f"half is for model folders; the layout {to} is always float32. Leave out one of them.")
-    for name, value in (("conf", conf), ("imgsz", imgsz)):
-        if value is not None and to != "native":
-            raise InputError(f"{name} is for model folders; the layout {to} cannot hold it. Leave out one of them.")
-    if conf is not None and not 0 <= conf <= 1:
-        raise InputError(f"conf is {conf}; it must lie between 0 and 1.")
-    if imgsz is not None and not 32 <= imgsz <= 4096:
-        raise InputError(f"imgsz is {imgsz}; it must lie between 32 and 4096 pixels.")
-
-
-def local_path(name_or_path: str | Path) -> Path:
-    """Returns the folder of a checkpoint that `glip models list` names, or the path itself. Nothing may be there.
-
-    Write `./` before a folder that is named like a checkpoint.
-    """
-    name = str(name_or_path)
-    if name == EMBEDDED:
-        return EMBEDDED_FOLDER
-    return model_path(name) if name in ZOO else Path(name_or_path).expanduser()
-
-
 def inspect_checkpoint(name_or_path: str | Path, *, ema: bool = False) -> dict[str, Any]:
     """Describes a model folder or checkpoint file, as JSON; `problem` says why it is unusable, or is None.
 
@@ -249,13 +223,7 @@ def inspect_checkpoint(name_or_path: str | Path, *, ema: bool = False) -> dict[s
     Raises:
         InputError: it cannot be read, or is not on this machine.
     """
-    path = local_path(name_or_path)
-    if str(name_or_path) in ZOO and not path.exists():
-        raise InputError(
-            f"{name_or_path} is not on this machine (no folder {path}). `glip models pull {name_or_path}` downloads it."
-        )
-    if not path.exists():
-        raise UnknownCheckpoint(str(name_or_path))
+    path = check_here(name_or_path)
     if path.is_dir():
         folder = load_model_folder(path)
         facts = {"sha256": folder.sha256, "origin": folder.source.get("origin")}

@@ -30,11 +30,11 @@ from glip.fetch import hash_file
 from glip.files import read_json, whole_folder
 from glip.model.config import GLIPConfig, config_from_dict, config_to_dict
 from glip.weights.convert import State, check_prompt, check_shapes
+from glip.weights.locate import MODEL_FILE, check_target
 from glip.weights.state_file import save_tensors
 from glip.weights.tokenizer import TOKENIZER_FILES, load_tokenizer, save_tokenizer
 
 FORMAT = 1
-MODEL_FILE = "model.safetensors"
 PROMPT_FILE = "prompt.safetensors"
 _RECORDED = ("config.json", MODEL_FILE, PROMPT_FILE, *TOKENIZER_FILES)  # the files whose hashes source.json holds
 _NEEDED = ("config.json", MODEL_FILE, "tokenizer.json")
@@ -203,20 +203,6 @@ def verify_model_folder(path: Path) -> list[str]:
         elif (found := _hash(file)) != record.sha256:
             problems.append(f"{file} has changed: sha256 {found[:12]}… instead of {record.sha256[:12]}…")
     return problems
-
-
-def check_target(out: Path, *, overwrite: bool) -> None:
-    """Refuses an output path that exists. `overwrite` allows a file or a model folder, never another folder.
-
-    Raises:
-        InputError: the path may not be written.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not overwrite:
-        raise InputError(f"{out} exists; choose another `out`, or allow to replace it (`overwrite`).")
-    if out.is_dir() and not (out / MODEL_FILE).is_file():
-        raise InputError(f"{out} is a folder with other content and is not replaced. Choose another `out`.")
 
 
 def check_vocabulary(pieces: int, rows: int) -> None:

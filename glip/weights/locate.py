@@ -10,9 +10,11 @@ from safetensors import SafetensorError, safe_open
 
 from glip.errors import InputError, JobFailed
 from glip.weights.cache import Fetching, cache_home, model_path, ways_out
-from glip.weights.zoo import EMBEDDED, ZOO, UnknownCheckpoint
+from glip.weights.tensor_names import Layout
+from glip.weights.zoo import EMBEDDED, EMBEDDED_FOLDER, ZOO, UnknownCheckpoint
 
-ADAPTER_FILE = "adapter.safetensors"
+MODEL_FILE, ADAPTER_FILE = "model.safetensors", "adapter.safetensors"
+STATE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 
 
 def check_model(name_or_path: str | Path, *, offline: bool = False, adapter: Path | None = None) -> None:
@@ -95,6 +97,72 @@ def _result_of(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def local_path(name_or_path: str | Path) -> Path:
+    """Returns the folder of a checkpoint that `glip models list` names, or the path itself. Nothing may be there.
+
+    Write `./` before a folder that is named like a checkpoint.
+    """
+    name = str(name_or_path)
+    if name == EMBEDDED:
+        return EMBEDDED_FOLDER
+    return model_path(name) if name in ZOO else Path(name_or_path).expanduser()
+
+
+def check_here(name_or_path: str | Path) -> Path:
+    """Returns the path of a checkpoint that is on this machine.
+
+    Raises:
+        InputError: it is not.
+    """
+    path = local_path(name_or_path)
+    if str(name_or_path) in ZOO and not exists(path):
+        raise InputError(
+            f"{name_or_path} is not on this machine (no folder {path}). `glip models pull {name_or_path}` downloads it."
+        )
+    if not exists(path):
+        raise UnknownCheckpoint(str(name_or_path))
+    return path
+
+
+def check_conversion(
+    source: Path, out: Path, *, to: Layout, half: bool, conf: float | None, imgsz: int | None, overwrite: bool
+) -> None:
+    """Refuses a conversion that cannot be done, without reading the source; see `convert_checkpoint`.
+
+    Raises:
+        InputError: the source is missing, the target may not be written, or a value does not fit the layout.
+    """
+    if not exists(source):
+        raise UnknownCheckpoint(str(source))
+    if (out.suffix in STATE_SUFFIXES) == (to == "native"):
+        wanted = "a folder" if to == "native" else "a file that ends with .pth or .safetensors"
+        raise InputError(f"{out} cannot hold the layout {to}; `out` must be {wanted}.")
+    if half and to != "native":
+        raise InputError(f"half is for model folders; the layout {to} is always float32. Leave out one of them.")
+    for name, value in (("conf", conf), ("imgsz", imgsz)):
+        if value is not None and to != "native":
+            raise InputError(f"{name} is for model folders; the layout {to} cannot hold it. Leave out one of them.")
+    if conf is not None and not 0 <= conf <= 1:
+        raise InputError(f"conf is {conf}; it must lie between 0 and 1.")
+    if imgsz is not None and not 32 <= imgsz <= 4096:
+        raise InputError(f"imgsz is {imgsz}; it must lie between 32 and 4096 pixels.")
+    check_target(out, overwrite=overwrite)
+
+
+def check_target(out: Path, *, overwrite: bool) -> None:
+    """Refuses an output path that exists. `overwrite` allows a file or a model folder, never another folder.
+
+    Raises:
+        InputError: the path may not be written.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise InputError(f"{out} exists; choose another `out`, or allow to replace it (`overwrite`).")
+    if out.is_dir() and not (out / MODEL_FILE).is_file():
+        raise InputError(f"{out} is a folder with other content and is not replaced. Choose another `out`.")
 
 
 def exists(path: Path) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -16,22 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glip.errors import InputError
-from glip.model.config import GLIPConfig, SwinConfig, TextConfig
+from glip.model.config import GLIPConfig
 from glip.weights.convert import State, expected_shapes
 from glip.weights.folder import ModelFolder, save_model_folder
 from glip.weights.tokenizer import letter_vocabulary, read_vocabulary
-from glip.weights.zoo import ARCHITECTURES
-
-# Every kind of layer, with two million weights. The widths of the heads are those that `infer_config` assumes.
-TINY = GLIPConfig(
-    swin=SwinConfig(32, (1, 1, 2, 1), (1, 2, 4, 8), window_size=7),
-    text=TextConfig(vocab_size=30522, hidden_size=128, num_layers=2, num_heads=2, intermediate_size=256),
-    channels=64,
-    num_fusion_blocks=2,
-    fusion_dim=128,
-)
-RANDOM_ARCHITECTURES: Mapping[str, GLIPConfig] = {"tiny": TINY, **ARCHITECTURES}
+from glip.weights.zoo import RANDOM_ARCHITECTURES, check_architecture
 
 # Pattern of the name, mean, standard deviation, and whether the deviation is that of a sum over the inputs, so that it
 # shrinks with their number. The first matching row counts. Usual initial values would give every location the same
@@ -74,8 +63,7 @@ def random_model(
     Raises:
         InputError: no architecture has that name, or `out` exists.
     """
-    if architecture not in RANDOM_ARCHITECTURES:
-        raise InputError(f"There is no architecture {architecture!r}. Known are {', '.join(RANDOM_ARCHITECTURES)}.")
+    check_architecture(architecture)
     vocabulary = letter_vocabulary() if tokenizer is None else read_vocabulary(tokenizer.expanduser())
     config = RANDOM_ARCHITECTURES[architecture]
     config = replace(config, text=replace(config.text, vocab_size=len(vocabulary)))

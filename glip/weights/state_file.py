@@ -22,8 +22,6 @@ from torch import Tensor
 from glip.errors import InputError
 from glip.files import whole_file
 
-STATE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
-
 # Training programs store counters and logs of these packages beside the weights. `_Inert` replaces them: their code is
 # neither needed nor run. Objects of any other package are refused.
 _LOG_PACKAGES = ("mmengine", "mmdet", "mmcv", "numpy")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glip.errors import InputError, did_you_mean
-from glip.model.config import GLIP_L, GLIP_NANO, GLIP_NANO_SWIN, GLIP_T, GLIP_T_A, GLIPConfig
+from glip.model.config import GLIP_L, GLIP_NANO, GLIP_NANO_SWIN, GLIP_T, GLIP_T_A, GLIPConfig, SwinConfig, TextConfig
 from glip.weights.tensor_names import Layout
 
 ARCHITECTURES: Mapping[str, GLIPConfig] = {
@@ -21,6 +21,15 @@ ARCHITECTURES: Mapping[str, GLIPConfig] = {
     "glip-l": GLIP_L,
     "nano": GLIP_NANO,
 }
+# Every kind of layer, with two million weights. The widths of the heads are those that `infer_config` assumes.
+TINY = GLIPConfig(
+    swin=SwinConfig(32, (1, 1, 2, 1), (1, 2, 4, 8), window_size=7),
+    text=TextConfig(vocab_size=30522, hidden_size=128, num_layers=2, num_heads=2, intermediate_size=256),
+    channels=64,
+    num_fusion_blocks=2,
+    fusion_dim=128,
+)
+RANDOM_ARCHITECTURES: Mapping[str, GLIPConfig] = {"tiny": TINY, **ARCHITECTURES}
 # Bytes of the weights in float32. The published files are at least as large; some hold more than the weights.
 WEIGHT_BYTES: Mapping[str, int] = {"glip-t-a": 605_639_864, "glip-t": 927_038_648, "glip-l": 1_721_607_296}
 DEFAULT = "glip-t"
@@ -180,6 +189,17 @@ class UnknownCheckpoint(InputError):
         super().__init__(
             f"There is no checkpoint, model folder or file {name!r}.{hint} `glip models list` shows the checkpoints."
         )
+
+
+def check_architecture(name: str) -> None:
+    """Refuses a name that is no architecture.
+
+    Raises:
+        InputError: it is none.
+    """
+    if name not in RANDOM_ARCHITECTURES:
+        known = list(RANDOM_ARCHITECTURES)
+        raise InputError(f"architecture is {name!r}; it must be one of {', '.join(known)}.{did_you_mean(name, known)}")
 
 
 def find(name: str) -> Checkpoint:

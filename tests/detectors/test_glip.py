@@ -21,7 +21,8 @@ from glip.model.glip import RawOutputs
 from glip.model.postprocess import PUBLISHED, Selection, select
 from glip.model.text import TextFeatures
 from glip.prompts import Prompt, PromptSet, tokenize
-from glip.weights.random_weights import TINY, random_model
+from glip.weights.random_weights import random_model
+from glip.weights.zoo import TINY
 from tests.golden.cases import Array, Case, formula_image, partners
 from tests.golden.models import golden_model
 from tests.golden.weights import FOLDER as GOLDEN

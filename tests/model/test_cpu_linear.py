@@ -13,7 +13,7 @@ from glip.model import cpu_linear as products
 from glip.model.backbone import Backbone
 from glip.model.cpu_linear import MINIMUM_ROWS, Linear, Product, use_linear
 from glip.model.reference_mode import use_plain_forms
-from glip.weights.random_weights import TINY
+from glip.weights.zoo import TINY
 
 
 @pytest.fixture

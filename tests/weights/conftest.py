@@ -9,8 +9,9 @@ import pytest
 
 from glip import fetch as download
 from glip.weights.convert import Conversion, State
-from glip.weights.random_weights import TINY, random_state
+from glip.weights.random_weights import random_state
 from glip.weights.tokenizer import letter_vocabulary
+from glip.weights.zoo import TINY
 from tests.website import Page, Site, site
 
 __all__ = ["Page", "Site", "site"]

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from glip.errors import InputError, JobFailed
-from glip.weights import checkpoint, zoo
+from glip.weights import checkpoint, locate, zoo
 from glip.weights.checkpoint import convert_checkpoint, inspect_checkpoint, open_model, pull, read_checkpoint, verify
 from glip.weights.convert import Conversion, from_native
 from glip.weights.state_file import write_state_file
@@ -58,7 +58,7 @@ def zoo_row(
     monkeypatch.setattr(zoo, "WEIGHT_BYTES", {**zoo.WEIGHT_BYTES, "small": 1})
     row = replace(zoo.ZOO["glip-t"], name="small", architecture="small", path=f"/glip/small-{digest[:8]}.pth")
     monkeypatch.setattr(zoo, "ARCHITECTURES", {"small": CONFIG})
-    for module in (zoo, checkpoint):
+    for module in (zoo, checkpoint, locate):
         monkeypatch.setattr(module, "ZOO", {"small": row})
     words = vocab_txt.read_bytes()
     bert = PublishedVocabulary("words.txt", "/bert/vocab.txt", hashlib.sha256(words).hexdigest())

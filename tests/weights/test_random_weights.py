@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from glip.errors import InputError
-from glip.weights.random_weights import RANDOM_ARCHITECTURES, random_model, random_state
-from glip.weights.zoo import ARCHITECTURES
+from glip.weights.random_weights import random_model, random_state
+from glip.weights.zoo import ARCHITECTURES, RANDOM_ARCHITECTURES
 from tests.weights.conftest import CONFIG
 
 
