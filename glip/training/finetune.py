@@ -7,6 +7,7 @@
     OUT/model/                   the whole model, for modes that train more
     OUT/curve.png                loss and validation AP
     OUT/comparison.jpg           boxes before and after
+    OUT/report.html              all of it on one page
     OUT/metrics.json             the result, see `FinetuneResult`; the run is done once it exists
 
 `sweep` runs many jobs and makes tables.
@@ -46,6 +47,7 @@ from glip.training.loop import Fitted, fit, forward_pixels
 from glip.training.modes import select_trainable
 from glip.training.plots import Comparison, draw_comparisons, draw_curve
 from glip.training.recipes import Recipe
+from glip.training.run_page import COMPARISON_FILE, CURVE_FILE, PAGE_FILE, write_run_page
 from glip.training.settings import FitSettings
 from glip.training.validation import Scorer, scene_score
 from glip.weights.adapter import Adapter, save_adapter
@@ -55,8 +57,6 @@ from glip.weights.tokenizer import read_vocabulary
 
 ADAPTER_FILE = "adapter.safetensors"
 MODEL_FOLDER = "model"
-CURVE_FILE = "curve.png"
-COMPARISON_FILE = "comparison.jpg"
 ADAPTER_MODES = ("prompt", "linear")  # their result is an adapter
 
 
@@ -112,6 +112,9 @@ def finetune(
         processes.wait()
         result = run.score_base() if job.shots == 0 else run.train(advance)
         if processes.is_main:
+            if job.shots != 0:
+                result = msgspec.structs.replace(result, files=(*result.files, PAGE_FILE))
+                write_run_page(job.out, result)
             write_result(job.out, result)
             shutil.rmtree(job.out / CHECKPOINTS_FOLDER, ignore_errors=True)
         processes.wait()

@@ -51,8 +51,11 @@ def test_a_prompt_run_leaves_an_adapter_numbers_and_images(folders: Path, tmp_pa
         "curve.png",
         "metrics.json",
         "metrics.jsonl",
+        "report.html",
         "run.json",
     ]
+    assert tuned.files == ("adapter.safetensors", "curve.png", "comparison.jpg", "report.html")
+    assert (tmp_path / "out" / "report.html").read_text().count("<img") == 2
     assert (tuned.set, tuned.mode, tuned.shots, tuned.seed) == ("Squares", "prompt", 1, 3)
     assert (tuned.tensors, tuned.values) == (1, 256 * 48)
     assert tuned.epochs == 3
