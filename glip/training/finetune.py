@@ -277,6 +277,7 @@ class _FinetuneRun:
             scenes_before=scenes_before,
             scenes_after=scenes_after,
             notes=tuple(dict.fromkeys((*self.data.notes, *scores.notes))),
+            left_out=self.data.left_out,
         )
 
     def _scenes_of_base(self, model: GLIP) -> float | None:

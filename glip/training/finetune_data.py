@@ -46,15 +46,10 @@ def open_examples(data: TrainingSplits, shots: Shots, seed: int) -> OpenTraining
     if shots != "all" and shots > 0:
         opened = few_shot(opened, shots, seed)
     notes = list(opened.notes)
-    for name, truth in {"validation": opened.val.truth, "test": opened.test.truth}.items():
-        if outside := int(AnnotatedBoxes.of_truth(truth).outside.sum()):
-            notes.append(
-                f"{opened.name}, {name} split: {outside} boxes lie outside their image and count as not found."
-            )
     if shots != 0:
         _refuse_no_training_box(opened.train, data.train.annotations)
         _refuse_no_validation_box(opened.val.truth, opened.name, (data.val or data.train).annotations)
-        about = (*_without_examples(opened.train), *_outside_notes(AnnotatedBoxes.of_dataset(opened.train)))
+        about = (*_without_examples(opened.train), *_crossing_note(AnnotatedBoxes.of_dataset(opened.train)))
         notes += [f"{opened.name}: {sentence}" for sentence in about]
     return replace(opened, notes=tuple(dict.fromkeys(notes)))
 
@@ -134,13 +129,9 @@ class AnnotatedBoxes:
         return np.asarray((sides > 1).all(1) & ~self.crowd)
 
 
-def _outside_notes(boxes: AnnotatedBoxes) -> list[str]:
-    notes = []
-    if outside := int(boxes.outside.sum()):
-        notes.append(f"{outside} boxes lie outside their image and are skipped.")
-    if crossing := int(boxes.crossing.sum()):
-        notes.append(f"{crossing} boxes cross the border of their image and are clipped to it.")
-    return notes
+def _crossing_note(boxes: AnnotatedBoxes) -> list[str]:
+    crossing = int(boxes.crossing.sum())
+    return [f"{crossing} boxes cross the border of their image and are clipped to it."] if crossing else []
 
 
 def _without_examples(dataset: CocoDataset) -> list[str]:

@@ -19,6 +19,7 @@ from glip.data.fewshot import few_shot_list
 from glip.data.lookup import TrainingSplits
 from glip.errors import InputError
 from glip.files import read_json, whole_file
+from glip.left_out import LeftOut
 from glip.run_folder import read_run_file, refuse_change
 from glip.training.recipes import Recipe, Shots
 
@@ -113,6 +114,7 @@ class FinetuneResult(msgspec.Struct, frozen=True):
         scenes_before, scenes_after: AP on synthetic scenes of other things.
         seconds: of the training steps, without validation.
         notes: what a reader of the scores should know, in sentences.
+        left_out: what of the data was not learned or not scored.
         files: written files, relative to the output folder.
     """
 
@@ -137,6 +139,7 @@ class FinetuneResult(msgspec.Struct, frozen=True):
     scenes_after: float | None = None
     seconds: float = 0
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     files: tuple[str, ...] = ()
 
 

@@ -30,6 +30,7 @@ from glip.engine import Engine
 from glip.engine.local import LocalEngine
 from glip.errors import InputError, did_you_mean
 from glip.files import whole_file
+from glip.left_out import LeftOut, without_repeats
 from glip.training.finetune_data import CheckedImages, check_images, open_examples
 from glip.training.finetune_job import FinetuneJob, FinetuneResult, finished_result
 from glip.training.plots import draw_shots
@@ -145,12 +146,14 @@ class SweepResult(msgspec.Struct, frozen=True):
         table: its rows, see `table_of`.
         missing: sentences about data sets that were not found.
         out: the output folder.
+        left_out: what of the data was not learned or not scored, each entry once.
     """
 
     runs: tuple[FinetuneResult, ...]
     table: list[dict[str, Any]]
     missing: tuple[str, ...]
     out: str
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def jobs_of(sweep: Sweep) -> list[FinetuneJob]:
@@ -223,7 +226,8 @@ def run_sweep(sweep: Sweep, engine: Engine | None = None, advance: JobAdvance | 
     finally:
         shutil.rmtree(sweep.out / FEATURES_FOLDER, ignore_errors=True)
     runs = tuple(results[str(job.out)] for job in jobs)
-    found = SweepResult(runs, table_of(runs), sweep.missing, str(sweep.out))
+    left_out = tuple(without_repeats([entry for run in runs for entry in run.left_out]))
+    found = SweepResult(runs, table_of(runs), sweep.missing, str(sweep.out), left_out)
     if Processes(sweep.precision, sweep.device).is_main:
         _write(sweep, found)
     return found
@@ -258,7 +262,7 @@ def _check_all(sweep: Sweep, jobs: Iterable[FinetuneJob]) -> list[str]:
     for same_examples in unfinished.values():  # jobs of all modes
         job = same_examples[0]
         data = open_examples(job.data, job.shots, job.seed)
-        notes |= dict.fromkeys((*data.notes, *check_images(data, job.shots, checked)))
+        notes |= dict.fromkeys((*data.notes, *map(str, data.left_out), *check_images(data, job.shots, checked)))
         for mode in {one.mode for one in same_examples}:
             prompts_of(data, tokenizer, mode)
     _refuse_unwritable(sweep.out)
@@ -341,12 +345,14 @@ def plan_sweep(sweep: Sweep) -> dict[str, Any]:
     tokenizer = folder.tokenizer()
     imgsz = sweep.imgsz or folder.config.imgsz
     rows = []
+    left_out: list[LeftOut] = []
     notes: dict[str, None] = {}
     checked: CheckedImages = {}
     jobs = jobs_of(sweep)
     for job in jobs:
         data = open_examples(job.data, job.shots, job.seed)
-        notes |= dict.fromkeys((*data.notes, *check_images(data, job.shots, checked)))
+        notes |= dict.fromkeys((*data.notes, *map(str, data.left_out), *check_images(data, job.shots, checked)))
+        left_out += data.left_out
         prompts_of(data, tokenizer, job.mode)
         row = _planned(job, data)
         if job.shots != 0:
@@ -366,6 +372,7 @@ def plan_sweep(sweep: Sweep) -> dict[str, Any]:
         },
         "notes": list(notes),
         "missing": list(sweep.missing),
+        "left_out": [msgspec.to_builtins(entry) for entry in without_repeats(left_out)],
     }
 
 

@@ -76,8 +76,11 @@ def test_boxes_outside_are_counted(tmp_path: Path) -> None:
         CocoAnnotation(102, 0, 1, (-30, 3, 20, 20)),
     )
     save_coco(folder / "train" / FILE, msgspec.structs.replace(dataset, annotations=dataset.annotations + odd))
-    outside, crossing = opened(folder).notes
-    assert "2 boxes" in outside and "1 boxes" in crossing
+    found = opened(folder)
+    (crossing,) = found.notes
+    (outside,) = found.left_out
+    assert "1 boxes" in crossing
+    assert (outside.kind, outside.count) == ("boxes_outside_image", 2)
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
@@ -129,8 +132,10 @@ def test_examples_without_any_box_are_refused(tmp_path: Path) -> None:
 def test_boxes_outside_of_scored_images_are_noted(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "S")
     change(folder / "test" / FILE, lambda content: content["annotations"][0].update(bbox=[-20, 3, 9, 9]))
-    (note,) = opened(folder).notes
-    assert "test split" in note and "1 boxes" in note
+    found = opened(folder)
+    (entry,) = found.left_out
+    assert (entry.kind, entry.count) == ("boxes_outside_image", 1)
+    assert "test split" in entry.sentence and not found.notes
 
 
 # --- images ---

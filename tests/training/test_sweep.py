@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from glip.data import splits as splits_module
+from glip.data.coco import CocoAnnotation, load_coco, save_coco
 from glip.data.formats import read_annotated
 from glip.data.lookup import find_training_splits
 from glip.errors import InputError
@@ -20,7 +21,7 @@ from glip.training.finetune import finetune, trainable_shapes
 from glip.training.finetune_job import FinetuneJob, read_result
 from glip.training.sweep import Sweep, jobs_of, plan_sweep, run_sweep
 from glip.weights.folder import load_model_folder
-from tests.training.sets import write_set
+from tests.training.sets import FILE, write_set
 
 LINEAR = 9
 
@@ -36,7 +37,8 @@ def sweep_of(folders: Path, out: Path, **changes: Any) -> Sweep:
         "device": "cpu",
         "comparisons": 0,
     }
-    return Sweep(tuple(sources), out, str(folders / "base"), **fields | changes)
+    data = changes.pop("data", tuple(sources))
+    return Sweep(data, out, str(folders / "base"), **fields | changes)
 
 
 def test_a_sweep_runs_everything_once_and_writes_a_table(
@@ -118,6 +120,21 @@ def test_a_plan_lists_every_parameter_and_writes_nothing(folders: Path, tmp_path
     run = plan["runs"][1]
     assert run["max_steps"] == 1 * 2 * run["images"] // 4
     assert "images" not in plan["runs"][0]
+
+
+def test_boxes_that_are_not_learned_are_counted_in_plan_and_result(folders: Path, tmp_path: Path) -> None:
+    data = tmp_path / "Squares"
+    shutil.copytree(folders / "Squares", data)
+    dataset = load_coco(data / "train" / FILE)
+    empty = CocoAnnotation(900, dataset.images[0].id, 1, (3, 3, 0, 20))
+    save_coco(data / "train" / FILE, msgspec.structs.replace(dataset, annotations=(*dataset.annotations, empty)))
+    sources, _ = find_training_splits(str(data), Path())
+    sweep = sweep_of(folders, tmp_path / "out", data=tuple(sources), shots=("all",), modes=("prompt",), seeds=(3,))
+    planned = [entry for entry in plan_sweep(sweep)["left_out"] if entry["kind"] == "boxes_without_area"]
+    result = run_sweep(sweep)
+    stated = [entry for entry in result.left_out if entry.kind == "boxes_without_area"]
+    assert [entry.count for entry in stated] == [entry["count"] for entry in planned] == [1]
+    assert stated[0] in result.runs[-1].left_out
 
 
 def test_changes_reach_the_recipe(folders: Path, tmp_path: Path) -> None:
