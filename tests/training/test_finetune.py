@@ -128,7 +128,7 @@ def test_without_the_adapter_the_base_is_what_it_was(folders: Path, tmp_path: Pa
 
 def test_a_full_run_leaves_a_model_folder(folders: Path, tmp_path: Path) -> None:
     tuned = finetune(job_of(folders, tmp_path / "out", mode="full", epochs=1, comparisons=0))
-    assert tuned.files == ("model", "curve.png")
+    assert tuned.files == ("model", "curve.png", "report.html")
     folder = load_model_folder(tmp_path / "out" / "model")
     base = load_model_folder(folders / "base")
     assert folder.sha256 != base.sha256
