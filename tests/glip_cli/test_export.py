@@ -115,7 +115,7 @@ def test_an_error_names_the_value_and_ends_with_2(glip: Glip, run: Path, words: 
 
 def test_an_unfinished_run_is_exported_as_far_as_it_went_and_said_so(glip: Glip, run: Path) -> None:
     listing = run / "records" / "listing.txt"
-    listing.write_text(listing.read_text() + '"zzz.jpg"\n"zzzz.jpg"\n')
+    listing.write_text(listing.read_text() + '"ÿ.jpg"\n"ÿÿ.jpg"\n')
     assert "2 images" in glip("export", run).stderr
 
 

@@ -120,10 +120,10 @@ def test_without_the_adapter_the_base_is_what_it_was(folders: Path, tmp_path: Pa
     assert plain.sha256 == load_model_folder(folders / "base").identity
     assert tuned.sha256 != plain.sha256
     image = next((folders / "Squares" / "test").glob("*.png"))
-    again = load_detector(folders / "base", device="cpu").predict(image, "red . blue .")[0]
-    found = plain.predict(image, "red . blue .")[0]
+    again = load_detector(folders / "base", device="cpu").predict(image, "red . green . blue .")[0]
+    found = plain.predict(image, "red . green . blue .")[0]
     assert np.array_equal(found.scores, again.scores)
-    assert not np.array_equal(found.scores, tuned.predict(image, "red . blue .")[0].scores)
+    assert not np.array_equal(found.scores, tuned.predict(image, "red . green . blue .")[0].scores)
 
 
 def test_a_full_run_leaves_a_model_folder(folders: Path, tmp_path: Path) -> None:
