@@ -262,9 +262,9 @@ def _show(sweep: Sweep, result: Any, as_json: bool) -> None:
     best = max(trained, key=lambda run: -1.0 if run.validation is None else run.validation)
     folder = _folder(sweep, best)
     ap = "" if best.validation is None else f", AP {best.validation:.1f} on its validation images"
-    print_line(f"best run: {folder}{ap}, best epoch {best.best_epoch:g} of {best.epochs:g}")
+    say(f"best run: {folder}{ap}, best epoch {best.best_epoch:g} of {best.epochs:g}")
     for file in (*(folder / name for name in best.files), sweep.out / "table.md"):
-        print_line(file)
+        say(str(file))
     what = ("--adapter", folder) if "adapter.safetensors" in best.files else ("--model", folder / "model")
     say(f"To use it: `glip label IMAGES {what[0]} {what[1]}`.")
     say_next("glip", "label", "IMAGES", *what, "--out", "labels-tuned")

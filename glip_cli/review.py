@@ -42,12 +42,13 @@ def push(
 ) -> None:
     """Put labels into FiftyOne and open its app. Repeat it to update the labels; corrections are kept."""
     from glip.review.app import check_port, serve
-    from glip.review.database import connect
+    from glip.review.database import check_installed, connect
     from glip.review.push import none_left_behind, save_views
     from glip.review.push import push as run
     from glip.review.source import open_source
     from glip.review.truth import compare_with_truth, has_truth
 
+    check_installed()
     if launch:
         check_port(port)
     true_boxes = None

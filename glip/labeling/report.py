@@ -154,7 +154,9 @@ class ReportBuilder:
         with whole_file(path) as file:
             cut_short = len(thumbnails) < len(cards)
             sources = {card.file_name: _relative_url(images.get(card.file_name), folder) for card in cards}
-            command = f"glip export {shlex.quote(str(self._run_folder or folder))}"
+            # Bytes of a path that are no text cannot be written into a page; they are shown as escapes.
+            shown = str(self._run_folder or folder).encode("utf-8", "backslashreplace").decode()
+            command = f"glip export {shlex.quote(shown)}"
             file.write(self._page(cards[: len(thumbnails)], thumbnails, cut_short, sources, command).encode())
         return path
 

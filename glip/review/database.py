@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -95,16 +96,26 @@ def connect() -> ModuleType:
     # FiftyOne's messages and progress bars would mix with ours.
     os.environ.setdefault("FIFTYONE_LOGGING_DESTINATION", "none")
     os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
-    try:
-        fiftyone = require("fiftyone", "review")
-    except MissingExtra as error:
-        raise MissingExtra(f"{error}. {WITHOUT_FIFTYONE}") from error
+    check_installed()
+    fiftyone = require("fiftyone", "review")
     fiftyone.config.do_not_track = True
     if fiftyone.config.database_uri is not None:
         _ping(fiftyone.config.database_uri)
     with _database_errors():
         fiftyone.list_datasets()
     return fiftyone
+
+
+def check_installed() -> None:
+    """Looks for FiftyOne without importing it, which takes seconds.
+
+    Raises:
+        MissingExtra: FiftyOne is not installed; the message says how to install it, and what works without it.
+    """
+    if find_spec("fiftyone") is None:
+        raise MissingExtra(
+            f"This needs fiftyone, which is not installed. Run: pip install 'glip[review]'. {WITHOUT_FIFTYONE}"
+        )
 
 
 def _ping(uri: str) -> None:

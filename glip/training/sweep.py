@@ -273,7 +273,7 @@ def _check_out(out: Path) -> None:
     """Refuses what cannot be an output folder, before torch is loaded; makes nothing."""
     existing = next((path for path in (out, *out.parents) if path.exists()), out)
     if not existing.is_dir():
-        raise InputError(f"{existing} is not a folder. Choose another output folder.")
+        raise InputError(f"Cannot write into {out}: {existing} is not a folder. Choose another output folder.")
     if not os.access(existing, os.W_OK):
         raise InputError(f"Cannot write into {existing}: Permission denied. Choose another output folder.")
 

@@ -35,7 +35,7 @@ def test_a_table_goes_to_stdout_and_the_next_command_to_stderr(here: Path, glip:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[0] == ["model", "mode", "shots", "Squares"]
     assert [line[1:3] for line in lines[1:]] == [["zero-shot", "0"], ["prompt", "1"]]
-    assert "--adapter out/Squares/prompt/1-shot/seed-3/adapter.safetensors`" in done.stderr
+    assert "--adapter out/Squares/prompt/1-shot/seed-3`" in done.stderr
     assert Path("out/table.md").is_file()
 
 

@@ -206,11 +206,11 @@ def test_the_command_trains_and_says_where_the_model_is(tmp_path: Path, glip: Ca
 
 
 def test_a_full_disk_stops_the_run_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from glip.training import checkpointing
+    from glip.weights import state_file
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpointing, "save_file", full)
+    monkeypatch.setattr(state_file, "save_file", full)
     with pytest.raises(JobFailed, match="No space left on device"):
         pretrain(PretrainJob(nano(), tmp_path, workers=0, device="cpu"))
