@@ -23,6 +23,8 @@ _DATA_YAML = {"train", "val", "test", "nc", "path", "download"}
 _EXPECTED = "Expected are class names: one per line, a YAML or JSON list, a data.yaml of YOLO, or a COCO file."
 _NAMES_KEY = re.compile(rb"(?m)^[\"']?names[\"']?\s*:")
 _LIST_LINE = re.compile(r"-\s+\S")
+_LIST_SUFFIXES = {".json", ".yaml", ".yml"}
+_QUOTED_LIST = re.compile(r"\s*\[\s*[\"']")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,13 @@ def read_names(path: Path, *, lists: bool) -> NamedClasses | str:
         return NamedClasses(names_of_node(node, str(path)))
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if lists and lines and (start == b"[" or all(_LIST_LINE.match(line) for line in lines)):
-        node = compose(text, str(path))
+        try:
+            node = compose(text, str(path))
+        except InputError:
+            # A name may begin with a bracket: "[red] light" on a line of its own.
+            if path.suffix.lower() in _LIST_SUFFIXES or _QUOTED_LIST.match(text):
+                raise
+            return text
         if isinstance(node, SequenceNode):
             return NamedClasses(names_of_node(node, str(path)))
     return text

@@ -43,6 +43,15 @@ def test_names_of_other_kinds_of_files_are_read(tmp_path: Path, file: str, text:
         assert load_class_file(tmp_path / file).names == names
 
 
+def test_a_name_may_begin_with_a_bracket(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("[red] light\nstar\n")
+    assert split_names(f"@{file}") == ["[red] light", "star"]
+    file.write_text('["red" light]\n')
+    with pytest.raises(InputError, match=re.escape("names.txt")):
+        split_names(f"@{file}")
+
+
 def test_ids_of_a_coco_file_are_kept(tmp_path: Path) -> None:
     (tmp_path / "coco.json").write_text(json.dumps(COCO))
     assert load_class_file(tmp_path / "coco.json").ids == (7, 3)
