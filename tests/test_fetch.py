@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from pathlib import Path
 
@@ -169,6 +170,34 @@ def test_a_redirect_away_from_the_web_is_refused(site: Site, target: Path, place
     with pytest.raises(JobFailed):
         fetch(site.redirect("/f", place), target)
     assert left_over(target) == []
+
+
+@pytest.mark.parametrize("length", ["", "many", "-5", "9" * 5000])
+def test_a_body_without_a_usable_length_is_fetched_up_to_the_bound(site: Site, target: Path, length: str) -> None:
+    url = site.put("/f", BODY, claimed_length=length)
+    assert fetch(url, target, max_bytes=len(BODY)) == DIGEST
+    target.unlink()
+    with pytest.raises(JobFailed, match=str(len(BODY) - 1)):
+        fetch(url, target, max_bytes=len(BODY) - 1)
+    assert not target.exists()
+
+
+def test_a_body_that_says_it_is_too_large_is_not_fetched(site: Site, target: Path) -> None:
+    url = site.put("/f", BODY)
+    with pytest.raises(JobFailed, match=str(len(BODY))):
+        fetch(url, target, max_bytes=10)
+    assert left_over(target) == []
+
+
+def test_a_redirect_from_outside_to_this_network_is_refused() -> None:
+    from email.message import Message
+    from io import BytesIO
+    from urllib.request import Request
+
+    request = Request("https://example.org/f")
+    for host in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "localhost"):
+        with pytest.raises(JobFailed, match=re.escape(host.strip("[]"))):
+            module._Redirects().redirect_request(request, BytesIO(), 302, "", Message(), f"https://{host}/f")
 
 
 def test_a_redirect_that_gives_up_encryption_is_refused() -> None:

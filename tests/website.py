@@ -21,7 +21,7 @@ class Page:
         headers: further headers.
         statuses: sent first, one per request, before the file is sent.
         breaks: where the connection is cut, one per request that sends the file.
-        claimed_length: Content-Length, if it is to be wrong.
+        claimed_length: Content-Length, if it is to be wrong; '' for none.
         knows_ranges: whether parts can be requested.
     """
 
@@ -30,7 +30,7 @@ class Page:
     headers: dict[str, str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
-    claimed_length: int | None = None
+    claimed_length: int | str | None = None
     knows_ranges: bool = True
 
 
@@ -87,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(page.body) - 1}/{len(page.body)}")
-        self.send_header("Content-Length", str(len(body) if page.claimed_length is None else page.claimed_length))
+        if page.claimed_length != "":
+            self.send_header("Content-Length", str(len(body) if page.claimed_length is None else page.claimed_length))
         for name, value in page.headers.items():
             self.send_header(name, value)
         if page.etag:
