@@ -8,6 +8,7 @@ differently is said in notes; what cannot be used is refused with its place in t
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_coco(path: Path, folders: Sequence[Path] = (), *, boxes: bool = True) -
     what = "a COCO file" if boxes else "a list of images and categories in COCO's format"
     dataset, left_out = decode_coco(path, content, boxes=boxes, what=what)
     place = Place(path, content)
-    notes: list[str] = []
+    notes = [f"{path} begins with a byte order mark, which is skipped."] if content.startswith(BOM_UTF8) else []
     if folders:
         dataset = with_found_names(dataset, ImageFinder(folders), path, notes)
         dataset, more = fitted_to_files(dataset, folders, place)

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from glip.boxes import xywh_to_xyxy, xyxy_to_xywh
-from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset, load_coco
+from glip.data.coco import CocoAnnotation, CocoCategory, CocoDataset
+from glip.data.coco_reading import read_coco
 from glip.errors import InputError
 from glip.labeling.export import provenance
 from glip.labeling.filtering import DEFAULT_CONF, Chooser, ExportSettings, open_run
@@ -221,7 +222,10 @@ def _paths_of_run(folder: Path, run: RunInfo, images: Sequence[str]) -> dict[str
 
 
 def _open_coco(path: Path, images: Sequence[str]) -> ReviewSource:
-    coco, left_out = _with_unique_names(load_coco(path), path)
+    opened = read_coco(path)
+    for note in opened.notes:
+        logger.info("%s", note)
+    coco, left_out = _with_unique_names(opened.dataset, path)
     names = {category.id: category.name for category in coco.categories}
     thresholds = _thresholds_of_file(coco)
     folders = _folders_of_coco(path, images)
@@ -254,7 +258,7 @@ def _open_coco(path: Path, images: Sequence[str]) -> ReviewSource:
         images=read,
         total=len(coco.images),
         skipped=skipped,
-        left_out=left_out,
+        left_out=(*opened.left_out, *left_out),
     )
 
 
