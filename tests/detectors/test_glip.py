@@ -287,6 +287,6 @@ def test_devices_that_are_not_here_are_refused(device: str) -> None:
 
 def test_half_floats_on_a_cpu_are_refused_before_anything_is_loaded() -> None:
     with pytest.raises(InputError, match="fp16"):
-        load_detector("no-such-model", device="cpu", precision="fp16")
+        load_detector("nano", device="cpu", precision="fp16")
     with pytest.raises(InputError, match="fp32, bf16, fp16"):
-        load_detector("no-such-model", device="cpu", precision="int8")
+        load_detector("nano", device="cpu", precision="int8")

@@ -23,8 +23,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[LabelJob]:
         started.append(job)
         raise InputError("stopped by the test")
 
-    monkeypatch.setattr("glip.labeling.job.label", start)
+    # This order: `label_folder` is imported here, and must take the real function of `job` with it.
     monkeypatch.setattr("glip.labeling.label_folder.run", start)
+    monkeypatch.setattr("glip.labeling.job.label", start)
     return started
 
 
