@@ -25,6 +25,8 @@ _FEW_FILES = 100
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _BYTE = re.compile(r"\(byte (\d+)\)")
+_DIGITS = re.compile(r"(\d+)")
+_LONGEST_NUMBER = 1000  # digits of a file name that are compared as a number
 _NOT_FINITE = re.compile(rb"-?(NaN|Infinity|nan|inf)")
 _FETCH_AGAIN = "Make or fetch it again."
 
@@ -70,6 +72,18 @@ def read_json(
     """
     content = read_content(path, what, max_bytes)
     return decode_json(content, type, str(path), what, hint=hint, repair=repair, strict=strict)
+
+
+def path_text(path: str | Path) -> str:
+    """Returns a path or file name as text for JSON and pages; bytes of it that are not UTF-8 are backslash-escaped."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def natural_order(file_name: str) -> tuple[list[str | int], str]:
+    """Returns a sort key of a file name by which 2 comes before 10."""
+    parts = _DIGITS.split(file_name.casefold())
+    # Python refuses to read a number of thousands of digits; the name itself decides between those.
+    return [int(part[:_LONGEST_NUMBER]) if index % 2 else part for index, part in enumerate(parts)], file_name
 
 
 def read_content(path: Path, what: str, max_bytes: int = MAX_JSON_BYTES) -> bytes:

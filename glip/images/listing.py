@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import has_magic
@@ -18,6 +17,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from glip.errors import InputError
+from glip.files import natural_order, path_text
 from glip.images.formats import is_image, is_unread_image, left_out_formats, readable_suffixes
 from glip.images.remote import RemoteFile, is_remote, shown
 from glip.left_out import LeftOut, first_examples
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 _MAX_LIST_BYTES = 2**31  # of a list file: ten million lines of 200 letters
 _MAX_SHOWN = 200  # characters of a line in a message
-_LONGEST_NUMBER = 1000  # digits that are compared as a number
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def list_sources(sources: Sequence[str | Path]) -> Listing:
             f"There is no image in {searched}, sub-folders included. Images end with "
             f"{' '.join(sorted(readable_suffixes()))}.{also}"
         )
-    return Listing(sorted(images, key=lambda image: _natural(image.name)), left_out)
+    return Listing(sorted(images, key=lambda image: natural_order(image.name)), left_out)
 
 
 @dataclass
@@ -138,12 +137,12 @@ class _PassedOver:
         self._closed[folder] = reason
 
     def entries(self) -> tuple[LeftOut, ...]:
-        unread = left_out_formats(map(_printable, self._unread))
+        unread = left_out_formats(map(path_text, self._unread))
         if not self._closed:
             return unread
         count = len(self._closed)
         what = "folder cannot be opened and is" if count == 1 else "folders cannot be opened and are"
-        reasons = (f"{_printable(folder)}: {reason}" for folder, reason in self._closed.items())
+        reasons = (f"{path_text(folder)}: {reason}" for folder, reason in self._closed.items())
         sentence = f"{count} {what} left out; allow this user to read them."
         return (
             *unread,
@@ -151,19 +150,8 @@ class _PassedOver:
         )
 
 
-def _printable(path: str) -> str:
-    # File names may hold undecodable bytes, which JSON cannot hold; they are backslash-escaped.
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _name(path: str, root: str) -> str:
-    return _printable(path.removeprefix(root).lstrip(os.sep).replace(os.sep, "/"))
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    parts = re.split(r"(\d+)", name.casefold())
-    # Python refuses to read a number of thousands of digits; the name itself decides between those.
-    return [int(part[:_LONGEST_NUMBER]) if index % 2 else part for index, part in enumerate(parts)], name
+    return path_text(path.removeprefix(root).lstrip(os.sep).replace(os.sep, "/"))
 
 
 def _find(source: str, passed: _PassedOver) -> tuple[str, Iterable[str]]:

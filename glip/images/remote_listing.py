@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from urllib.parse import unquote
 
+from glip.files import path_text
 from glip.images.remote import RemoteFile, client_for, find_page, list_store, shown
 
 # Characters that some system does not allow in a path, or gives a meaning.
@@ -116,5 +117,5 @@ def _path(url: str) -> str:
 
 
 def _clean(name: str) -> str:
-    harmless = _HARMFUL.sub("_", name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    harmless = _HARMFUL.sub("_", path_text(name))
     return "/".join("_" if part in ("", ".", "..") else part for part in harmless.split("/"))

@@ -24,6 +24,7 @@ from glip.detectors.spec import DetectorSpec, InferenceOptions
 from glip.engine import Engine
 from glip.engine.local import LocalEngine
 from glip.errors import InputError, JobFailed
+from glip.files import path_text
 from glip.images import ImageFile, Listing, RemoteFile, is_remote, list_sources, shown
 from glip.labeling.classes import ClassFile
 from glip.labeling.export import PREVIEW_FOLDER, write_outputs
@@ -120,7 +121,7 @@ class LabelJob:
         """Returns the job as plain values for run.json."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         plain: dict[str, Any] = msgspec.to_builtins(
-            values | {"prompts": describe_plan(self.prompts)}, enc_hook=printable
+            values | {"prompts": describe_plan(self.prompts)}, enc_hook=path_text
         )
         return plain
 
@@ -165,7 +166,7 @@ class LabelSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the summary as plain values for JSON."""
-        return {**msgspec.to_builtins(self, enc_hook=printable), "images_per_second": self.images_per_second}
+        return {**msgspec.to_builtins(self, enc_hook=path_text), "images_per_second": self.images_per_second}
 
 
 class Watcher(Protocol):
@@ -370,13 +371,8 @@ def _no_longer_listed(count: int) -> tuple[LeftOut, ...]:
 
 
 def _absolute_text(source: str) -> str:
-    return shown(source) if is_remote(source) else printable(_absolute(source))
+    return shown(source) if is_remote(source) else path_text(_absolute(source))
 
 
 def _absolute(source: str) -> Path:
     return Path(source).expanduser().resolve()
-
-
-def printable(path: Path) -> str:
-    """Returns a path as text for JSON; undecodable bytes are backslash-escaped."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -30,7 +30,7 @@ from glip.boxes import box_iou, xywh_to_xyxy, xyxy_to_xywh
 from glip.data.coco import BoxXYWH, CocoCategory, load_coco, open_lists
 from glip.data.coco_folders import CORRECTED_FILE
 from glip.errors import InputError
-from glip.files import read_json, whole_file
+from glip.files import path_text, read_json, whole_file
 from glip.labeling.writers.base import AddImage, ExportInfo, LabelledImage
 from glip.names import name_key
 
@@ -267,7 +267,7 @@ class Merger:
         """Returns the counts after the file is written."""
         images = self.people.images.values()
         return MergeCounts(
-            file=str(self.people.path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+            file=path_text(self.people.path),
             kept=sum(len(image.boxes) for image in images),
             added=self._added,
             covered=self._covered,

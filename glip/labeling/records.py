@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from glip.detections import Detections
 from glip.errors import InputError
-from glip.files import PART_SUFFIX, decode_json, read_json
+from glip.files import PART_SUFFIX, decode_json, natural_order, path_text, read_json
 from glip.left_out import LeftOut, first_examples
 from glip.run_folder import RUN_FILE
 
@@ -36,8 +36,6 @@ Box = tuple[float, float, float, float]
 # Bytes of whole lines read at a time; the file is closed in between. A folder labelled in a thousand sittings is merged
 # from a thousand shards at once, without a thousand open files.
 PAGE_BYTES = 1 << 16
-_DIGITS = re.compile(r"(\d+)")
-_LONGEST_NUMBER = 1000  # digits that are compared as a number
 _SHARD_NAME = re.compile(r"(\d{6,18})-\d{6,18}\.jsonl")
 MAX_LINE_BYTES = 2**28  # of one record: some thousand times what the most crowded image takes
 _DAMAGED = "Delete this file and repeat the `glip label` command: only its images are labelled again."
@@ -353,8 +351,8 @@ def foreign_files(folder: Path) -> tuple[LeftOut, ...]:
         f"{len(names)} {what} in {records} that `glip label` did not write, such as copies made by a sync tool; "
         f"they are not read. Delete or move them."
     )
-    printable = [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in names]
-    return (LeftOut(kind="foreign_records", count=len(names), sentence=sentence, examples=first_examples(printable)),)
+    examples = first_examples(map(path_text, names))
+    return (LeftOut(kind="foreign_records", count=len(names), sentence=sentence, examples=examples),)
 
 
 def read_all(folder: Path, kind: type[_LineType], doubled: DoubledLines | None = None) -> Iterator[_LineType]:
@@ -391,13 +389,6 @@ def _in_order(
             continue
         before = order
         yield order, line
-
-
-def natural_order(file_name: str) -> tuple[list[str | int], str]:
-    """Returns a sort key that counts: 2 before 10. Same order as `glip.images.list_images`, here without torch."""
-    parts = _DIGITS.split(file_name.casefold())
-    # Python refuses to read a number of thousands of digits; the name itself decides between those.
-    return [int(part[:_LONGEST_NUMBER]) if index % 2 else part for index, part in enumerate(parts)], file_name
 
 
 def _comes_before(one: str, other: str) -> bool:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from glip.detections import Detections
 from glip.drawing import class_color, text_color
 from glip.errors import GlipError
-from glip.files import whole_file
+from glip.files import path_text, whole_file
 from glip.labeling.filtering import Chooser, ExportSettings
 from glip.labeling.records import Record, RunInfo
 
@@ -154,9 +154,7 @@ class ReportBuilder:
         with whole_file(path) as file:
             cut_short = len(thumbnails) < len(cards)
             sources = {card.file_name: _relative_url(images.get(card.file_name), folder) for card in cards}
-            # Bytes of a path that are no text cannot be written into a page; they are shown as escapes.
-            shown = str(self._run_folder or folder).encode("utf-8", "backslashreplace").decode()
-            command = f"glip export {shlex.quote(shown)}"
+            command = f"glip export {shlex.quote(path_text(self._run_folder or folder))}"
             file.write(self._page(cards[: len(thumbnails)], thumbnails, cut_short, sources, command).encode())
         return path
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from glip.files import PART_SUFFIX, whole_file
+from glip.files import PART_SUFFIX, natural_order, whole_file
 from glip.images import ImageFile, NotFetched, RemoteFile
 from glip.labeling.records import (
     LISTING_FILE,
@@ -26,7 +26,6 @@ from glip.labeling.records import (
     Record,
     encode,
     is_records_file,
-    natural_order,
     read_all,
     series_of,
     shard_files,

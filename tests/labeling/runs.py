@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from glip.detections import Detections
+from glip.files import natural_order
 from glip.images import RemoteFile
 from glip.labeling.export import ExportSummary, export
 from glip.labeling.filtering import ExportSettings, open_run
@@ -20,7 +21,6 @@ from glip.labeling.records import (
     Record,
     RunInfo,
     encode,
-    natural_order,
     read_records,
     read_run,
 )

@@ -14,9 +14,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from glip.files import natural_order
 from glip.labeling.export import export
 from glip.labeling.filtering import ExportSettings
-from glip.labeling.records import natural_order
 from glip.labeling.writers import FORMATS
 from glip.labeling.writers.labelstudio import image_address
 from tests.labeling.runs import LOW, a_box, a_record, contents, write_run

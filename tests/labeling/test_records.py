@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from glip.detections import Detections
 from glip.errors import InputError
+from glip.files import natural_order
 from glip.images import list_images
 from glip.labeling import records as records_module
 from glip.labeling.records import (
@@ -24,7 +25,6 @@ from glip.labeling.records import (
     RunInfo,
     encode,
     foreign_files,
-    natural_order,
     read_all,
     read_listing,
     read_records,

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glip.files import natural_order
 from glip.images import ImageFile
-from glip.labeling.records import Record, natural_order, read_all, read_listing
+from glip.labeling.records import Record, read_all, read_listing
 from glip.labeling.shards import (
     Shard,
     find_labelled,
