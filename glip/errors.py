@@ -57,6 +57,11 @@ def did_you_mean(name: str, known: Mapping[str, str] | Iterable[str], cutoff: fl
     return f" Did you mean {' or '.join(dict.fromkeys(texts))}?" if texts else ""
 
 
+def shortened(text: str, limit: int = 80) -> str:
+    """Returns a text for a message: its first `limit` characters, followed by an ellipsis if there are more."""
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Imports and returns an optional package.
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from glip.errors import InputError
+from glip.errors import InputError, shortened
 from glip.names import clean_name, find_names, split_names
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> TokenizedPrompt:
     encoding = tokenizer.encode(prompt.caption)
     if len(encoding.ids) > MAX_TOKENS:
         raise InputError(
-            f"The caption {_shortened(prompt.caption)!r} has {len(encoding.ids)} tokens, "
+            f"The caption {shortened(prompt.caption, 60)!r} has {len(encoding.ids)} tokens, "
             f"but the text encoder reads at most {MAX_TOKENS}. Shorten it."
         )
     input_ids = torch.tensor(encoding.ids, dtype=torch.int64)
@@ -253,10 +253,6 @@ def _warn_of_unknown(phrase: str) -> None:
         "Describe the object in other words.",
         phrase,
     )
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else text[:60] + "…"
 
 
 @dataclass(frozen=True)
@@ -353,7 +349,7 @@ def _longest_prompt(
     if not fitting:
         alone = _count_tokens(prompt_until(start + 1), tokenizer) - 2
         raise InputError(
-            f"The name {_shortened(names[start])!r} has {alone} tokens; "
+            f"The name {shortened(names[start], 60)!r} has {alone} tokens; "
             f"the text encoder reads at most {MAX_TOKENS - 2}. Shorten the name."
         )
     return prompt_until(start + fitting)

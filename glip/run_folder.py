@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from glip.errors import InputError, JobFailed
+from glip.errors import InputError, JobFailed, shortened
 from glip.files import read_json, whole_file
 
 LOCK_FILE = ".lock"
@@ -153,7 +153,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    return shortened(text, _MAX_SHOWN)
 
 
 if sys.platform == "win32":

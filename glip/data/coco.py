@@ -5,6 +5,7 @@ A box is [left, top, width, height] in pixels of the original image. Knows nothi
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from msgspec import UNSET, UnsetType
 
 from glip.errors import InputError
 from glip.files import whole_file
+
+logger = logging.getLogger(__name__)
 
 BoxXYWH = tuple[float, float, float, float]
 
@@ -142,14 +145,19 @@ class CocoDataset(msgspec.Struct, frozen=True, dict=True):
 
 
 def load_coco(path: str | Path) -> CocoDataset:
-    """Reads and checks a COCO file without its images; see `glip.data.coco_reading` for files of other tools.
+    """Reads and checks a COCO file without its images; what is left out is logged.
+
+    See `glip.data.coco_reading` for files of other tools.
 
     Raises:
         InputError: the file cannot be read, lacks a field, or contradicts itself.
     """
     from glip.data.coco_reading import read_coco  # builds on this module
 
-    return read_coco(Path(path)).dataset
+    read = read_coco(Path(path))
+    for sentence in (*read.notes, *read.left_out):
+        logger.warning("%s", sentence)
+    return read.dataset
 
 
 def save_coco(path: Path, dataset: CocoDataset) -> None:

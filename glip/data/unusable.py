@@ -28,12 +28,12 @@ class Use:
 SCORED = Use(
     "They are scored as annotated: no detection can match them, so they count as missed",
     "A model is not asked for such a class: its boxes count as missed, and its AP is 0",
-    "They are asked, and have no AP: the mean is over the other classes",
+    "A model is asked for such a class, which has no AP: the mean is over the other classes",
 )
 LEARNED = Use(
     "They are skipped in training",
     "A caption cannot hold such a class, so its boxes are skipped in training",
-    "They are prompted all the same, as names of absent things",
+    "Such a class is prompted all the same, as the name of something absent",
 )
 
 
@@ -110,7 +110,7 @@ def _without_boxes(truth: Truth, asked: set[int], where: str, use: Use) -> Itera
         yield LeftOut(
             kind="classes_without_boxes",
             count=len(names),
-            sentence=f"{where}: {_classes(len(names))} without a box. {use.empty_class}.",
+            sentence=f"{where}: {_classes(len(names))} without an annotated box. {use.empty_class}.",
             examples=first_examples(map(repr, names)),
         )
 

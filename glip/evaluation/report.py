@@ -40,7 +40,7 @@ _SPLIT_ALIASES = {"valid": "val"}
 
 def score_rows(benchmark: Suite, model: str, sets: Sequence[SetResult], summary: Numbers) -> tuple[ScoreRow, ...]:
     """Returns the rows of the table: every number of one set, or one row per set and the averages over them."""
-    published = _PublishedScores(benchmark, model)
+    published = _Comparison(benchmark, model)
     if len(sets) == 1 and not summary:
         return tuple(published.row_of_set(sets[0], name, value) for name, value in sets[0].numbers.items())
     rows = [published.row_of_set(item, *next(iter(item.numbers.items()))) for item in sets if item.numbers]
@@ -117,7 +117,7 @@ def write_tables(out: Path, result: EvaluationResult) -> tuple[Path, ...]:
 
 
 @dataclass(frozen=True)
-class _PublishedScores:
+class _Comparison:
     """Puts a published score next to each measured one."""
 
     benchmark: Suite

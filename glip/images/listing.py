@@ -16,7 +16,7 @@ from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
 
-from glip.errors import InputError
+from glip.errors import InputError, shortened
 from glip.files import natural_order, path_text
 from glip.images.formats import is_image, is_unread_image, left_out_formats, readable_suffixes
 from glip.images.remote import RemoteFile, is_remote, shown
@@ -166,11 +166,9 @@ def _find(source: str, passed: _PassedOver) -> tuple[str, Iterable[str]]:
         parts = Path(path).parts
         fixed = [*takewhile(lambda part: not has_magic(part), parts)]
         return os.path.join(*fixed), _matching(os.path.join(*fixed), _once(parts[len(fixed) :]), passed)
-    raise InputError(f"There is no file or folder {_shortened(source)!r}, or its permissions forbid to open it.")
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    raise InputError(
+        f"There is no file or folder {shortened(source, _MAX_SHOWN)!r}, or its permissions forbid to open it."
+    )
 
 
 def _once(parts: Sequence[str]) -> tuple[str, ...]:
@@ -254,7 +252,7 @@ def _listed(list_file: str, passed: _PassedOver) -> tuple[str, list[str]]:
         image = os.path.normpath(os.path.join(folder, line))
         if not os.path.isfile(image):
             raise InputError(
-                f"Line {number} of the list {list_file!r} names {_shortened(line)!r}, which is not a file."
+                f"Line {number} of the list {list_file!r} names {shortened(line, _MAX_SHOWN)!r}, which is not a file."
             )
         # A listed file need not look like an image, but one that is known not to be read is not tried.
         if passed.wants(image) or not is_unread_image(image):

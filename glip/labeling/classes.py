@@ -24,7 +24,7 @@ from typing import Never
 from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from glip.errors import InputError, did_you_mean
+from glip.errors import InputError, did_you_mean, shortened
 from glip.name_files import NamedClasses, read_names
 from glip.names import find_names, name_key
 from glip.yaml_files import compose
@@ -217,7 +217,7 @@ class _Reader:
         if not node.value.strip():
             self.fail(node, f"expected {what}, found nothing.")
         if not node.value.isprintable():
-            self.fail(node, f"{what} must be one line without control characters, not {node.value!r}.")
+            self.fail(node, f"{what} must be one line without control characters, not {shortened(node.value)!r}.")
         return node.value.strip()
 
     def phrases(self, node: Node, what: str) -> tuple[tuple[str, Node], ...]:
@@ -312,4 +312,4 @@ def _show(node: Node) -> str:
         return "a list"
     kind = {"null": "nothing", "bool": "yes/no", "int": "a number", "float": "a number", "timestamp": "a date"}
     what = kind.get(node.tag.rsplit(":", 1)[-1])
-    return f"`{node.value}`" + (f" ({what})" if what else "")
+    return f"`{shortened(node.value)}`" + (f" ({what})" if what else "")

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glip.detections import Detections
-from glip.errors import InputError
+from glip.errors import InputError, shortened
 from glip.files import PART_SUFFIX, decode_json, natural_order, path_text, read_json
 from glip.left_out import LeftOut, first_examples
 from glip.run_folder import RUN_FILE
@@ -449,7 +449,7 @@ def _page(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def _shown(name: str) -> str:
-    return repr(name if len(name) <= 80 else f"{name[:80]}…")
+    return repr(shortened(name))
 
 
 def _shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from glip.errors import InputError
+from glip.errors import InputError, shortened
 
 # Values that are accepted in a file, first and last included; far beyond every published network, and small enough that
 # nothing built from them fills the memory. A prompt may have 256 tokens, so fewer positions are of no use.
@@ -266,4 +266,4 @@ def _shown(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits
         return f"a {type(value).__name__} that is too long to show"
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+    return shortened(text, _MAX_SHOWN)

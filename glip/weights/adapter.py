@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from glip.errors import InputError
+from glip.errors import InputError, shortened
 from glip.files import decode_json, whole_file
 from glip.names import name_key
 from glip.prompts import MAX_TOKENS, Prompt, Span
@@ -235,17 +235,20 @@ def in_tuned_caption(tuned: Prompt, names: Sequence[str]) -> Prompt:
     """
     prompt = tuned.in_order_of(names)
     if prompt is None:
+        caption, phrases, asked = (
+            shortened(text, _MAX_SHOWN) for text in (tuned.caption, ", ".join(tuned.phrases), ", ".join(names))
+        )
         raise InputError(
-            f"The adapter was tuned on the caption {_shortened(tuned.caption)!r} and finds "
-            f"{_shortened(', '.join(tuned.phrases))}, all of them together; it was asked for "
-            f"{_shortened(', '.join(names)) or 'nothing'}. Ask for these {len(tuned.phrases)} names, in any order, or "
+            f"The adapter was tuned on the caption {caption!r} and finds "
+            f"{phrases}, all of them together; it was asked for "
+            f"{asked or 'nothing'}. Ask for these {len(tuned.phrases)} names, in any order, or "
             f"tune in mode linear, whose adapters read any prompt."
         )
     if prompt is not tuned:
         logger.warning(
             "The adapter is asked for its classes in the order or spelling of its tuning (%s); boxes get the names "
             "that were given.",
-            _shortened(", ".join(tuned.phrases)),
+            shortened(", ".join(tuned.phrases), _MAX_SHOWN),
         )
     return prompt
 
@@ -256,10 +259,11 @@ def refuse_other_caption(tuned: Prompt, prompt: Prompt) -> None:
     Raises:
         InputError: it is one of these.
     """
+    caption = shortened(tuned.caption, _MAX_SHOWN)
     if prompt.caption != tuned.caption:
         raise InputError(
-            f"The adapter was tuned on the caption {_shortened(tuned.caption)!r} and reads no other, but was given "
-            f"{_shortened(prompt.caption)!r}. Leave out the caption, or tune in mode linear."
+            f"The adapter was tuned on the caption {caption!r} and reads no other, but was given "
+            f"{shortened(prompt.caption, _MAX_SHOWN)!r}. Leave out the caption, or tune in mode linear."
         )
     own: dict[str, set[tuple[Span, ...]]] = {}
     for phrase, spans in zip(tuned.phrases, tuned.spans, strict=True):
@@ -267,10 +271,6 @@ def refuse_other_caption(tuned: Prompt, prompt: Prompt) -> None:
     for phrase, spans in zip(prompt.phrases, prompt.spans, strict=True):
         if spans not in own.get(name_key(phrase), {spans}):
             raise InputError(
-                f"The phrase {phrase!r} is given other words of the caption {_shortened(tuned.caption)!r} than in the "
+                f"The phrase {phrase!r} is given other words of the caption {caption!r} than in the "
                 f"tuning of the adapter: {list(spans)}. Give each name its own words."
             )
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

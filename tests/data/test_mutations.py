@@ -1,15 +1,11 @@
-"""Files of every reader, valid but for a changed value: each is read, or refused with an error that a user can repair.
-
-Changes keep the structure, so that they reach the code behind the decoders: a field is dropped, doubled, retyped or set
-to an extreme value. Random bytes would be refused by the JSON parser.
-"""
+"""Files of every reader, valid but for a changed value: each is read, or refused for a user to repair."""
 
 from __future__ import annotations
 
 import copy
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +22,14 @@ from glip.data.grounding import load_grounding
 from glip.data.lvis import read_lvis
 from glip.data.splits import Split, open_split
 from glip.data.voc import read_voc
-from glip.errors import InputError, JobFailed
 from glip.evaluation.predictions import read_predictions
 from glip.images import list_images
 from glip.labeling.captions import read_captions
 from glip.labeling.classes import load_class_file
 from glip.weights.folder import verify_model_folder
+from tests.mutations import EXTREMES, changed, survives
 
 ROUNDS = 60  # changes of each file
-EXTREMES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1.5, 2**31, 2**63, -(2**63) - 1, 2**64, 10**30, 1e308, -0.0, 1e-320),
-    *("", " ", "7", "7.0", "x", "../../x", "/etc/passwd", "C:\\x", "a\0b", "\u202e", "😀" * 50, "9" * 5000, "no", "~"),
-    *([], {}, [[]], [None], {"a": {}}, [1, 2, 3], ["x"] * 4, [1e308] * 4, [-5, -5, 1, 1], [0, 0, 0, 0]),
-)
-
 COCO: dict[str, Any] = {
     "info": {"year": 2020},
     "images": [
@@ -123,33 +113,6 @@ VOC = (
 )
 
 
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields container and key of every value."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in pairs:
-        yield value, key
-        yield from places(inner)
-
-
-def changed(value: Any, rng: random.Random) -> Any:
-    """Returns a copy with one or two changes."""
-    value = copy.deepcopy(value)
-    for _ in range(rng.choice((1, 1, 1, 2))):
-        container, key = rng.choice(list(places(value)) or [([0], 0)])
-        match rng.randrange(5):
-            case 0 if isinstance(container, dict):
-                del container[key]
-            case 1 if isinstance(container, list):
-                container.append(copy.deepcopy(container[key]))
-            case 2 if isinstance(container, list):
-                del container[key]
-            case 3 if not isinstance(container[key], list | dict):
-                container[key] = rng.choice((str(container[key]), [container[key]], {"x": container[key]}))
-            case _:
-                container[key] = copy.deepcopy(rng.choice(EXTREMES))
-    return value
-
-
 def changed_text(text: str, rng: random.Random) -> str:
     """Returns a text with one of its words, or of its tags' contents, changed."""
     pieces = text.replace(">", ">\0").replace("<", "\0<").replace(" ", "\0 \0").split("\0")
@@ -157,16 +120,6 @@ def changed_text(text: str, rng: random.Random) -> str:
     word = rng.choice([extreme for extreme in EXTREMES if isinstance(extreme, str | int | float)])
     pieces[index] = rng.choice((str(word), "", pieces[index] * 2, "nan", "-inf", "1e999", "&lt;", "&x;", "<a>" * 500))
     return "".join(pieces)
-
-
-def survives(read: Callable[[], object]) -> bool:
-    """Returns whether a file was read; any error but those of users fails the test."""
-    try:
-        read()
-    except (InputError, JobFailed) as error:
-        assert len(str(error)) < 3000
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")
