@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,9 +54,19 @@ def test_the_house_is_as_drawn() -> None:
         room = Path(entry) if not line.startswith(" ") else room
         path = ROOT / (room / entry if line.startswith(" ") else room)
         assert path.exists(), entry
-    drawn = {line.split()[0].rstrip("/") for line in drawing.splitlines() if line.startswith(" ")}
-    rooms = {path.name for path in (ROOT / "glip").iterdir() if not path.name.startswith(("_", "py.typed"))}
-    assert rooms == drawn
+    drawn = [line.split()[0].rstrip("/") for line in drawing.splitlines() if line.startswith(" ")]
+    rooms = [path.name for path in (ROOT / "glip").iterdir() if not path.name.startswith(("_", "py.typed"))]
+    assert sorted(rooms) == sorted(drawn)
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    checked = next(contract["layers"] for contract in contracts if contract.get("containers") == ["glip"])
+    rows = re.findall(r"^\| (\d+) \| (`[^|]+) \|", README, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(len(rows), 0, -1))
+    assert [set(re.findall(r"`(\w+)`", rooms)) for _, rooms in rows[1:]] == [
+        set(layer.split(" | ")) for layer in checked
+    ]
 
 
 def test_images_and_links_exist() -> None:
